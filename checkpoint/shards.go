@@ -1,0 +1,149 @@
+package checkpoint
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+)
+
+// Shards writes a checkpoint that is split over several files, one tensor
+// after the other. Nothing takes its name before Commit.
+type Shards struct {
+	dir      string
+	names    []string  // file of each shard
+	plan     [][]Entry // entries of each shard, in the order of writing
+	metadata map[string]string
+	index    bool
+	writers  []*Writer // those begun
+	done     bool      // committed or aborted
+}
+
+// CreateShards starts a checkpoint in dir. The entries are dealt out in their
+// order: a shard is closed when the next tensor would take its tensors beyond
+// most bytes. Within a shard they are ordered as by Sort, so Entries tells the
+// order of writing.
+//
+// The files are named by pattern, a format that takes the number of the shard,
+// from 1, and the number of shards: "model-%05d-of-%05d.safetensors". A single
+// shard is named model.safetensors, as Hugging Face has it. With index there
+// is an IndexFile too, unless the shard is single.
+func CreateShards(dir, pattern string, entries []Entry, most int64, metadata map[string]string, index bool) (*Shards, error) {
+	s := &Shards{dir: dir, metadata: metadata, index: index}
+	var size int64 // of the last shard
+	for _, e := range entries {
+		n, ok := e.Bytes()
+		if !ok {
+			return nil, fmt.Errorf("checkpoint: %s: %v %s has no size", show(e.Name), e.Type, showShape(e.Shape))
+		}
+		if len(s.plan) == 0 || n > most-size {
+			s.plan = append(s.plan, nil)
+			size = 0
+		}
+		last := len(s.plan) - 1
+		s.plan[last] = append(s.plan[last], e)
+		size += n
+	}
+	if len(s.plan) == 0 {
+		return nil, fmt.Errorf("checkpoint: %s: no tensors to write", dir)
+	}
+	for i := range s.plan {
+		Sort(s.plan[i])
+		s.names = append(s.names, fmt.Sprintf(pattern, i+1, len(s.plan)))
+	}
+	if len(s.plan) == 1 {
+		s.names[0] = "model" + extension
+		s.index = false
+	}
+	return s, nil
+}
+
+// Entries returns all tensors in the order in which they must be written.
+func (s *Shards) Entries() []Entry {
+	var all []Entry
+	for _, shard := range s.plan {
+		all = append(all, shard...)
+	}
+	return all
+}
+
+// Tensor begins the next tensor, as Writer.Tensor does.
+func (s *Shards) Tensor(name string) (io.Writer, error) {
+	if s.done {
+		return nil, fmt.Errorf("checkpoint: %s: writer is closed", s.dir)
+	}
+	i := len(s.writers)
+	if i == 0 || i < len(s.plan) && s.writers[i-1].next == len(s.plan[i-1]) {
+		if i > 0 {
+			if err := s.writers[i-1].finish(); err != nil {
+				return nil, err
+			}
+		}
+		w, err := Create(filepath.Join(s.dir, s.names[i]), s.plan[i], s.metadata)
+		if err != nil {
+			return nil, err
+		}
+		s.writers = append(s.writers, w)
+		i++
+	}
+	return s.writers[i-1].Tensor(name)
+}
+
+// Commit completes the last shard, writes the index and gives all files their
+// names, the index last. If it fails before that, nothing is left.
+func (s *Shards) Commit() error {
+	defer s.Abort()
+	switch n := len(s.writers); {
+	case s.done:
+		return fmt.Errorf("checkpoint: %s: writer is closed", s.dir)
+	case n < len(s.plan):
+		return fmt.Errorf("checkpoint: %s: %s: not written", s.dir, s.names[n])
+	default:
+		if err := s.writers[n-1].finish(); err != nil {
+			return err
+		}
+	}
+	for _, w := range s.writers {
+		if err := w.publish(); err != nil {
+			return err
+		}
+	}
+	if s.index {
+		return WriteFile(filepath.Join(s.dir, IndexFile), s.encodeIndex())
+	}
+	return nil
+}
+
+// Abort removes what is not committed. It does nothing after Commit.
+func (s *Shards) Abort() {
+	for _, w := range s.writers {
+		w.Abort()
+	}
+	s.done = true
+}
+
+// encodeIndex returns the shard index: two spaces of indentation, keys sorted,
+// a final newline, as huggingface_hub writes it.
+func (s *Shards) encodeIndex() []byte {
+	var index struct {
+		Metadata struct {
+			TotalSize int64 `json:"total_size"`
+		} `json:"metadata"`
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	index.WeightMap = make(map[string]string)
+	for i, shard := range s.plan {
+		for _, e := range shard {
+			n, _ := e.Bytes()
+			index.Metadata.TotalSize += n
+			index.WeightMap[e.Name] = s.names[i]
+		}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	enc.Encode(index)
+	return b.Bytes()
+}
