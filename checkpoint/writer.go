@@ -181,7 +181,9 @@ func encodeHeader(file string, entries []Entry, metadata map[string]string) ([]b
 	seen := make(map[string]bool, len(entries))
 	end := int64(0)
 	for i, e := range entries {
-		bad := func(reason string) error { return fmt.Errorf("checkpoint: %s: %s: %s", show(file), show(e.Name), reason) }
+		bad := func(reason string) error {
+			return fmt.Errorf("checkpoint: %s: %s: %s", show(file), show(e.Name), reason)
+		}
 		switch {
 		case !utf8.ValidString(e.Name):
 			return nil, bad("name is not valid UTF-8")
