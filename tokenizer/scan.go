@@ -78,8 +78,8 @@ func pieceEnd(text string, i int) int {
 // matches. class and size are those of the first code point.
 func wordEnd(text string, i int, class byte, size int) int {
 	start := i // of the letters
-	if class == other || class == mark || class == space {
-		start += size // the optional prefix is taken first
+	if class == other || class == space {
+		start += size // the optional prefix; a mark there matches as well without it
 	}
 	// The upper part. It gives back only as far as the lower part needs: to the
 	// end of its last letter or mark if no lower letter follows.
@@ -105,8 +105,6 @@ func wordEnd(text string, i int, class byte, size int) int {
 	switch {
 	case lastUncased >= 0: // alternative 1, the lower part being one letter or mark
 		return contractionEnd(text, lastUncased)
-	case class == mark: // alternative 1 without the prefix
-		return contractionEnd(text, i+size)
 	case end > start: // alternative 2
 		return contractionEnd(text, end)
 	}

@@ -126,7 +126,7 @@ func (t *Tokenizer) findSpecial(text string, from int, set Specials) (start, end
 				return start, start + len(name)
 			}
 		}
-		from = start + 1
+		from = start + len("<|")
 	}
 }
 

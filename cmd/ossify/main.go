@@ -47,7 +47,9 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
 	root.AddCommand(
-	// One line a command, each in a file of its own.
+		// One line a command, each in a file of its own.
+		newDetokenize(),
+		newTokenize(),
 	)
 	return root
 }
