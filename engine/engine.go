@@ -217,7 +217,8 @@ func (s *Session) Len() int { return s.n }
 type Tap func(stage string, positions []int, values []float32) (replacement []float32)
 
 // Forward processes tokens and returns the logits of each [len(tokens), Vocab].
-// If it fails, the session is as it was.
+// If it fails, the session has seen the chunks that were done, as Len says, and
+// can go on from there.
 func (s *Session) Forward(ctx context.Context, tokens []uint32) ([]float32, error) {
 	return s.Trace(ctx, tokens, nil)
 }
@@ -258,15 +259,13 @@ func (s *Session) chunks(ctx context.Context, tokens []uint32, do func(chunk []u
 	if err := s.m.checkTokens(tokens); err != nil {
 		return err
 	}
-	n := s.n
 	for lo := 0; lo < len(tokens); lo += s.m.o.Chunk {
 		chunk := tokens[lo:min(lo+s.m.o.Chunk, len(tokens))]
-		if err := do(chunk, n); err != nil {
+		if err := do(chunk, s.n); err != nil {
 			return err
 		}
-		n += len(chunk)
+		s.n += len(chunk)
 	}
-	s.n = n
 	return nil
 }
 

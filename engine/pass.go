@@ -70,7 +70,7 @@ func (p *pass) run() ([]float32, error) {
 			pos = pos[len(pos)-p.want:]
 		}
 		out := p.alloc(len(pos), n.Shape.Width())
-		if len(pos) > 0 {
+		if len(pos) > 0 || n.Op == graph.Attend { // which keeps keys and values even if no query is asked for
 			if err := p.eval(i, n, pos, out); err != nil {
 				return nil, fmt.Errorf("engine: %s: %w", n.Name, err)
 			}

@@ -1,0 +1,404 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"ossify/engine"
+	"ossify/float"
+	"ossify/gptoss"
+	"ossify/graph"
+	"ossify/oracle"
+)
+
+// random holds weights of every parameter, for the engine and the oracle.
+type random struct {
+	g *graph.Graph
+	w []engine.Weight
+}
+
+func newRandom(g *graph.Graph) *random {
+	r := &random{g: g}
+	for _, p := range g.Params {
+		h := fnv.New64a()
+		h.Write([]byte(p.Name))
+		src := rand.New(rand.NewPCG(h.Sum64(), 1))
+		n := 1
+		for _, d := range p.Shape {
+			n *= d
+		}
+		cols := 1
+		if len(p.Shape) > 1 {
+			cols = p.Shape.Last()
+		}
+		s := engine.Segment{Rows: n / cols}
+		if p.Storage == graph.MXFP4 {
+			s.Data, s.Scales = make([]byte, n/2), make([]byte, n/32)
+			for i := range s.Data {
+				s.Data[i] = byte(src.Uint32())
+			}
+			for i := range s.Scales {
+				s.Scales[i] = byte(122 + src.IntN(5))
+			}
+		} else {
+			sigma := 1.0
+			if len(p.Shape) == 2 && !strings.HasPrefix(p.Name, "embedding") {
+				sigma = 1 / math.Sqrt(float64(cols))
+			}
+			s.Data = make([]byte, 2*n)
+			for i := range n {
+				binary.LittleEndian.PutUint16(s.Data[2*i:], float.ToBF16(float32(sigma*src.NormFloat64())))
+			}
+		}
+		r.w = append(r.w, engine.Weight{s})
+	}
+	return r
+}
+
+// Row implements oracle.Weights.
+func (r *random) Row(p, i int, dst []float64) {
+	s := r.w[p][0]
+	row := make([]float32, len(dst))
+	if s.Scales != nil {
+		groups := len(dst) / float.BlockSize
+		float.DecodeMXFP4(row, s.Data[i*groups*float.BlockBytes:][:groups*float.BlockBytes], s.Scales[i*groups:][:groups])
+	} else {
+		float.DecodeBF16(row, s.Data[2*i*len(dst):])
+	}
+	for j, v := range row {
+		dst[j] = float64(v)
+	}
+}
+
+func tiny(t testing.TB) *random {
+	t.Helper()
+	c, err := gptoss.Preset("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := gptoss.Build(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRandom(g)
+}
+
+func model(t testing.TB, r *random, o engine.Options) *engine.Model {
+	t.Helper()
+	m, err := engine.New(r.g, r.w, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func someTokens(n int) []uint32 {
+	src := rand.New(rand.NewPCG(11, 12))
+	tokens := make([]uint32, n)
+	for i := range tokens {
+		tokens[i] = uint32(src.IntN(512))
+	}
+	return tokens
+}
+
+func upTo(n int) []int {
+	p := make([]int, n)
+	for i := range p {
+		p[i] = i
+	}
+	return p
+}
+
+var precisions = []engine.Precision{engine.BF16, engine.F32}
+
+// Each stage, fed with the oracle's values of the stages before it, agrees
+// with the oracle to float32's rounding: sums of 64 to 128 products, so 1e-5 of
+// the stage's rms leaves room for the 2^-24·√128·max/rms that they may be off,
+// and for rope's angles, which are float32 (up to position 63: 2e-6).
+func TestStagesAgreeWithOracle(t *testing.T) {
+	r := tiny(t)
+	tokens := someTokens(64)
+	want := map[string][]float64{}
+	_, err := oracle.Run(t.Context(), r.g, r, tokens, upTo(64), func(stage string, _ []int, v []float64) []float64 {
+		want[stage] = slices.Clone(v)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[graph.Op]bool{}
+	for _, n := range r.g.Nodes {
+		seen[n.Op] = true
+	}
+	for _, o := range graph.Ops() {
+		if !seen[o] {
+			t.Errorf("%v is not in the model, so this test proves nothing of it", o)
+		}
+	}
+	m := model(t, r, engine.Options{Precision: engine.F32})
+	_, err = m.Replay(t.Context(), tokens, upTo(64), func(stage string, _ []int, got []float32) []float32 {
+		ref := want[stage]
+		forced := make([]float32, len(ref))
+		sum, worst := 0.0, 0.0
+		for i, v := range ref {
+			sum += v * v
+			if d := math.Abs(float64(got[i]) - v); !(d <= worst) {
+				worst = d
+			}
+			forced[i] = float32(v)
+		}
+		if rms := math.Sqrt(sum / float64(len(ref))); !(worst <= 1e-5*rms) {
+			t.Errorf("%s: off by %g, rms %g", stage, worst, rms)
+		}
+		return forced
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Chunks of any size, and decode, give the bits of one prefill. The prompt
+// runs past every ring of the sliding layers.
+func TestChunksGiveTheSameBits(t *testing.T) {
+	r := tiny(t)
+	tokens := someTokens(130)
+	for _, p := range precisions {
+		all, err := model(t, r, engine.Options{Precision: p, Chunk: 1000}).NewSession().Forward(t.Context(), tokens)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, chunk := range []int{1, 7, 16, 64, 129} {
+			for _, how := range []string{"chunked by the engine", "chunked by the caller"} {
+				o := engine.Options{Precision: p, Chunk: 256}
+				step := chunk
+				if how == "chunked by the engine" {
+					o.Chunk, step = chunk, len(tokens)
+				}
+				s := model(t, r, o).NewSession()
+				var got []float32
+				for lo := 0; lo < len(tokens); lo += step {
+					out, err := s.Forward(t.Context(), tokens[lo:min(lo+step, len(tokens))])
+					if err != nil {
+						t.Fatal(err)
+					}
+					got = append(got, out...)
+				}
+				same(t, fmt.Sprintf("%v, chunks of %d, %s", p, chunk, how), got, all)
+			}
+		}
+	}
+}
+
+func same(t *testing.T, name string, got, want []float32) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Errorf("%s: %d values, want %d", name, len(got), len(want))
+		return
+	}
+	for i := range got {
+		if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+			t.Errorf("%s: value %d is %g, want %g", name, i, got[i], want[i])
+			return
+		}
+	}
+}
+
+// Next is the last row of Forward.
+func TestNext(t *testing.T) {
+	r := tiny(t)
+	tokens := someTokens(50)
+	for _, p := range precisions {
+		for _, chunk := range []int{1, 7, 256} {
+			m := model(t, r, engine.Options{Precision: p, Chunk: chunk})
+			all, err := m.NewSession().Forward(t.Context(), tokens)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := m.NewSession()
+			for _, n := range []int{20, 49, 50} {
+				got, err := s.Next(t.Context(), tokens[s.Len():n])
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, fmt.Sprintf("%v, chunk %d, %d tokens", p, chunk, n), got, all[(n-1)*512:n*512])
+			}
+		}
+	}
+}
+
+// Chosen positions, given the keys and values of all, have the bits of a whole
+// run.
+func TestReplay(t *testing.T) {
+	r := tiny(t)
+	tokens := someTokens(60)
+	chosen := []int{0, 15, 16, 17, 40, 59}
+	for _, p := range precisions {
+		m := model(t, r, engine.Options{Precision: p})
+		past := map[string][]float32{}
+		all, err := m.NewSession().Trace(t.Context(), tokens, func(stage string, _ []int, v []float32) []float32 {
+			if strings.HasSuffix(stage, ".rope.k") || strings.HasSuffix(stage, ".attn.v") {
+				past[stage] = slices.Clone(v)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []float32
+		var some []uint32
+		for _, at := range chosen {
+			want = append(want, all[at*512:(at+1)*512]...)
+			some = append(some, tokens[at])
+		}
+		got, err := m.Replay(t.Context(), some, chosen, func(stage string, _ []int, _ []float32) []float32 { return past[stage] })
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, p.String(), got, want)
+	}
+}
+
+// A session does not see what others did before or do at the same time.
+func TestSessionsAreIndependent(t *testing.T) {
+	r := tiny(t)
+	for _, p := range precisions {
+		m := model(t, r, engine.Options{Precision: p})
+		x, y := someTokens(40), someTokens(70)[30:]
+		alone, err := m.NewSession().Forward(t.Context(), x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.NewSession().Forward(t.Context(), y); err != nil {
+			t.Fatal(err)
+		}
+		after, err := m.NewSession().Forward(t.Context(), x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "after another session", after, alone)
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				got, err := m.NewSession().Forward(context.Background(), x)
+				if err != nil {
+					t.Error(err)
+				}
+				same(t, "beside other sessions", got, alone)
+			})
+		}
+		wg.Wait()
+	}
+}
+
+// The number of workers changes no bit.
+func TestWorkers(t *testing.T) {
+	r := tiny(t)
+	tokens := someTokens(40)
+	var want []float32
+	for _, workers := range []int{1, 2, 5} {
+		got, err := model(t, r, engine.Options{Precision: engine.F32, Workers: workers}).NewSession().Forward(t.Context(), tokens)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = got
+		}
+		same(t, fmt.Sprint(workers, " workers"), got, want)
+	}
+}
+
+// What is wrong with a call is said, and the session goes on from the last
+// chunk that was done.
+func TestErrors(t *testing.T) {
+	r := tiny(t)
+	m := model(t, r, engine.Options{Precision: engine.BF16, Chunk: 8})
+	s := m.NewSession()
+	tokens := someTokens(40)
+	if _, err := s.Forward(t.Context(), tokens[:30]); err != nil {
+		t.Fatal(err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	calls := 0
+	tests := []struct {
+		name string
+		call func() error
+		want string
+	}{
+		{"no tokens", func() error { _, err := s.Forward(t.Context(), nil); return err }, "engine: no tokens, want at least one"},
+		{"id out of range", func() error { _, err := s.Next(t.Context(), []uint32{1, 512}); return err }, "engine: token 2 of 2 is id 512, want below 512"},
+		{"largest id", func() error { _, err := s.Next(t.Context(), []uint32{math.MaxUint32}); return err }, "engine: token 1 of 1 is id 4294967295, want below 512"},
+		{"cancelled half way", func() error {
+			_, err := s.Trace(cancelled, tokens[:20], func(stage string, _ []int, _ []float32) []float32 {
+				if calls++; calls == 150 {
+					cancel()
+				}
+				return nil
+			})
+			return err
+		}, "context canceled"},
+		{"position twice", func() error { _, err := m.Replay(t.Context(), tokens[:2], []int{3, 3}, nil); return err }, "engine: position 3 at 1, want rising positions from 0"},
+		{"position missing", func() error { _, err := m.Replay(t.Context(), tokens[:2], []int{3}, nil); return err }, "engine: 2 tokens at 1 positions, want one position a token and at least one"},
+	}
+	for _, tt := range tests {
+		if err := tt.call(); err == nil || err.Error() != tt.want {
+			t.Errorf("%s: got %v, want %s", tt.name, err, tt.want)
+		}
+	}
+	if got := s.Len(); got != 38 {
+		t.Fatalf("%d tokens seen, want 30 and the chunk of 8 that was done", got)
+	}
+	got, err := s.Forward(t.Context(), tokens[8:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := m.NewSession().Forward(t.Context(), slices.Concat(tokens[:30], tokens[:8], tokens[8:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after errors", got, all[38*512:])
+}
+
+// Weights of the wrong size never reach a kernel.
+func TestNewChecksWeights(t *testing.T) {
+	r := tiny(t)
+	edit := func(name string, f func(*engine.Segment)) func() []engine.Weight {
+		return func() []engine.Weight {
+			w := slices.Clone(r.w)
+			for i, p := range r.g.Params {
+				if p.Name == name {
+					s := w[i][0]
+					f(&s)
+					w[i] = engine.Weight{s}
+				}
+			}
+			return w
+		}
+	}
+	tests := []struct {
+		name    string
+		weights func() []engine.Weight
+		want    string
+	}{
+		{"one missing", func() []engine.Weight { return r.w[1:] }, "engine: 54 weights for 55 parameters"},
+		{"short matrix", edit("block.0.attn.out.weight", func(s *engine.Segment) { s.Data = s.Data[2:] }), "engine: block.0.attn.out.weight: 16382 bytes and 0 scales for 64 BF16 rows of 128, want 16384 and 0"},
+		{"row missing", edit("block.0.attn.sinks", func(s *engine.Segment) { s.Rows, s.Data = 7, s.Data[:14] }), "engine: block.0.attn.sinks: 7 rows of 1, want shape [8]"},
+		{"scales missing", edit("block.3.mlp.mlp1_weight", func(s *engine.Segment) { s.Scales = nil }), "engine: block.3.mlp.mlp1_weight: 32768 bytes and 0 scales for 1024 MXFP4 rows of 64, want 32768 and 2048"},
+		{"float32 matrix", edit("unembedding.weight", func(s *engine.Segment) { s.F32 = true }), "engine: unembedding.weight: float32 matrix, want bfloat16"},
+	}
+	for _, tt := range tests {
+		if _, err := engine.New(r.g, tt.weights(), engine.Options{Precision: engine.F32}); err == nil || err.Error() != tt.want {
+			t.Errorf("%s: got %v\nwant %s", tt.name, err, tt.want)
+		}
+	}
+	if _, err := engine.New(r.g, r.w, engine.Options{}); err == nil {
+		t.Error("no precision: no error")
+	}
+}
