@@ -1,0 +1,144 @@
+// Package ossify_test asserts the rules that hold for the whole tree.
+package ossify_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rooms says which rooms of ours each room may import, at any depth. Imports
+// run one way; what is not listed here may import anything below it.
+var rooms = map[string][]string{
+	"float":                  {},
+	"graph":                  {},
+	"tokenizer":              {},
+	"harmony":                {"tokenizer"},
+	"fault":                  {"graph"},
+	"oracle":                 {"graph"},
+	"checkpoint":             {"float"},
+	"engine/internal/kernel": {"float"},
+	"engine":                 {"engine/internal/kernel", "float", "graph"},
+	"parity":                 {"checkpoint", "float"},
+	"gptoss":                 {"checkpoint", "engine", "engine/internal/kernel", "float", "graph"},
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	for room, allowed := range rooms {
+		out, err := exec.Command("go", "list", "-deps", "./"+room).Output()
+		if err != nil {
+			t.Errorf("%s: %v", room, err)
+			continue
+		}
+		for _, dep := range strings.Fields(string(out)) {
+			dep, ours := strings.CutPrefix(dep, "ossify/")
+			if ours && dep != room && !slices.Contains(allowed, dep) {
+				t.Errorf("%s imports %s, want at most %v", room, dep, allowed)
+			}
+		}
+	}
+}
+
+// ONNX's wire types stay in onnx, command line and progress bar in cmd, and no
+// library reads the environment.
+func TestWhatStaysInItsRoom(t *testing.T) {
+	walk(t, func(path string, f *ast.File) {
+		dir := filepath.ToSlash(filepath.Dir(path))
+		for _, imp := range f.Imports {
+			p := strings.Trim(imp.Path.Value, `"`)
+			if strings.HasPrefix(p, "google.golang.org/protobuf") && dir != "onnx" {
+				t.Errorf("%s imports %s: the wire form of ONNX stays in onnx", path, p)
+			}
+			if (strings.HasPrefix(p, "github.com/spf13") || strings.Contains(p, "progressbar")) && !strings.HasPrefix(dir, "cmd/") && !strings.HasPrefix(dir, "tools/") {
+				t.Errorf("%s imports %s: flags and printing stay in cmd", path, p)
+			}
+		}
+		if strings.HasPrefix(dir, "cmd/") || strings.HasPrefix(dir, "tools/") || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := s.X.(*ast.Ident); ok && x.Name == "os" && slices.Contains([]string{"Getenv", "LookupEnv", "Environ"}, s.Sel.Name) {
+					t.Errorf("%s reads the environment", path)
+				}
+			}
+			if d, ok := n.(*ast.FuncDecl); ok && d.Recv == nil && d.Name.Name == "init" {
+				t.Errorf("%s has an init", path)
+			}
+			return true
+		})
+	})
+}
+
+// The constants of gpt-oss stand in one place: those of the model in
+// gptoss/model.go, those that checkpoints state in gptoss/config.go.
+func TestConstantsHaveOneHome(t *testing.T) {
+	homes := map[string]string{
+		"1.702":  "gptoss/model.go",  // swiglu's alpha
+		"150000": "gptoss/config.go", // rope_theta
+		"201088": "gptoss/config.go", // vocab_size
+		"2880":   "gptoss/config.go", // hidden_size
+	}
+	places := map[string]int{}
+	walk(t, func(path string, f *ast.File) {
+		dir := filepath.ToSlash(filepath.Dir(path))
+		if strings.HasSuffix(path, "_test.go") || !slices.Contains([]string{"gptoss", "engine", "graph", "oracle", "onnx", "checkpoint", "float", "verify"}, dir) {
+			return
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if !ok {
+				return true
+			}
+			if home, ok := homes[lit.Value]; ok {
+				places[lit.Value]++
+				if filepath.ToSlash(path) != home {
+					t.Errorf("%s holds %s, which belongs to %s", path, lit.Value, home)
+				}
+			}
+			return true
+		})
+	})
+	for c, home := range homes {
+		if n := places[c]; n < 1 || home == "gptoss/model.go" && n != 1 {
+			t.Errorf("%s stands in %d places, want it in %s", c, n, home)
+		}
+	}
+}
+
+// walk parses every Go file of the main module.
+func walk(t *testing.T, visit func(path string, f *ast.File)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "build" || d.Name() == "bin" || d.Name() == "node_modules" || path != "." && strings.HasPrefix(d.Name(), ".")) {
+			return filepath.SkipDir
+		}
+		if d.IsDir() && path != "." {
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil {
+				return filepath.SkipDir // a module of its own
+			}
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		visit(path, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
