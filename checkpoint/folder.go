@@ -118,6 +118,9 @@ func (f *Folder) list() (shards []string, home map[string]string, err error) {
 		// Hidden files are not the checkpoint's: temporaries, and the copies
 		// that macOS makes on foreign disks.
 		if strings.HasSuffix(e.Name(), extension) && !strings.HasPrefix(e.Name(), ".") {
+			if show(e.Name()) != e.Name() {
+				return nil, nil, malformed(e.Name(), "", "file name is not printable")
+			}
 			shards = append(shards, e.Name())
 		}
 	}

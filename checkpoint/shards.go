@@ -25,11 +25,10 @@ type Shards struct {
 // most bytes. Within a shard they are ordered as by Sort, so Entries tells the
 // order of writing.
 //
-// The files are named by pattern, a format that takes the number of the shard,
-// from 1, and the number of shards: "model-%05d-of-%05d.safetensors". A single
-// shard is named model.safetensors, as Hugging Face has it. With index there
-// is an IndexFile too, unless the shard is single.
-func CreateShards(dir, pattern string, entries []Entry, most int64, metadata map[string]string, index bool) (*Shards, error) {
+// Shard i of n, counted from 0, is named name(i, n). A single shard is named
+// model.safetensors, as Hugging Face has it. With index there is an IndexFile
+// too, unless the shard is single.
+func CreateShards(dir string, name func(i, n int) string, entries []Entry, most int64, metadata map[string]string, index bool) (*Shards, error) {
 	s := &Shards{dir: dir, metadata: metadata, index: index}
 	var size int64 // of the last shard
 	for _, e := range entries {
@@ -50,7 +49,7 @@ func CreateShards(dir, pattern string, entries []Entry, most int64, metadata map
 	}
 	for i := range s.plan {
 		Sort(s.plan[i])
-		s.names = append(s.names, fmt.Sprintf(pattern, i+1, len(s.plan)))
+		s.names = append(s.names, name(i, len(s.plan)))
 	}
 	if len(s.plan) == 1 {
 		s.names[0] = "model" + extension

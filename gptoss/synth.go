@@ -1,0 +1,585 @@
+package gptoss
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"ossify/checkpoint"
+	"ossify/float"
+	"ossify/graph"
+)
+
+// The recipe of a synthetic checkpoint. It aims at the scales of a trained
+// model, because milder weights hide bugs:
+//
+//   - The residual stream starts with a deviation of 1; each attention adds
+//     about attnPart and each MLP about mlpPart to its variance. Norm scales
+//     undo that growth, so every block sees inputs of deviation 1.
+//   - A few channels are massive: massiveLevel in the embedding, and
+//     massiveGain times the others in what attention and MLP add. Norm scales
+//     bring them down to about massiveNorm.
+//   - Queries and keys make attention logits of deviation 2 to 3, sinks lie
+//     between 1 and 3 in magnitude, of either sign.
+//   - Pre-activations of experts have a deviation of about mlp1Sigma, so that
+//     1 in 50 is beyond the clamp at 7.
+//   - The scales of an MXFP4 weight spread over six powers of two, and one
+//     block in 256 has scale byte 0, 2^-127. So has the whole row zeroRow of
+//     every expert's first matrix, with bias 0: what it yields is tiny and not
+//     0.
+//   - Logits have a deviation of about logitSigma.
+//
+// Sigmas of matrices are divided by the root of the columns they sum over.
+const (
+	massiveLevel = 64
+	massiveGain  = 8 // a power of two: in MXFP4 it moves the scales
+	massiveNorm  = 2
+	normSpread   = 0.15 // of norm scales, relative
+
+	qkvSigma    = 1.2
+	outSigma    = 1
+	gateSigma   = 2
+	mlp1Sigma   = 3
+	mlp2Sigma   = 0.17
+	logitSigma  = 1.5
+	smallBias   = 0.1 // out
+	mlp2Bias    = 0.2
+	mediumBias  = 0.5 // qkv, gate, mlp1
+	sinkLeast   = 1
+	sinkMost    = 3
+	attnPart    = 0.25
+	mlpPart     = 0.5
+	zeroRow     = 1 // odd: the linear half
+	zeroOneIn   = 256
+	codeSigma   = 2 // of E2M1 codes before rounding: the largest of a block is 4 or 6
+	massivePart = 720
+)
+
+// Synthesize writes a random checkpoint of the model c into dir, in the exact
+// form of the published ones: names, types, shapes, files, order of tensors.
+// The original form is one file, from 16 GB on several; the Hugging Face form
+// is at least two shards with an index, so that a small model has them too.
+//
+// Every row of every parameter draws from a stream of its own, keyed by the
+// seed, the parameter's path and the row: the two forms of one seed hold the
+// same values, and a change to one parameter changes no other. progress may be
+// nil; it is told the bytes written and their total. On error, and when ctx is
+// done, nothing is left. A folder that holds a checkpoint is refused.
+func Synthesize(ctx context.Context, dir string, c *Config, layout Dialect, seed uint64, progress func(done, total int64)) (err error) {
+	g, err := Build(c)
+	if err != nil {
+		return err
+	}
+	config, err := c.Marshal(layout)
+	if err != nil {
+		return err
+	}
+	fresh, err := prepare(dir)
+	if err != nil {
+		return err
+	}
+	if fresh {
+		defer func() {
+			if err != nil {
+				os.Remove(dir) // refuses if it is not empty
+			}
+		}()
+	}
+	s := newSynthesizer(c, seed)
+	tensors := make(map[string]synthTensor)
+	var entries []checkpoint.Entry
+	var total int64
+	for _, p := range g.Params {
+		pieces, err := piecesOf(p, c, layout)
+		if err != nil {
+			return err
+		}
+		for _, e := range pieces {
+			add := func(entry checkpoint.Entry, fill func() fillFunc) {
+				n, _ := entry.Bytes()
+				entries = append(entries, entry)
+				tensors[entry.Name] = synthTensor{fill, e.first, e.rows, int(n) / e.rows}
+				total += n
+			}
+			add(e.data, func() fillFunc { return s.filler(p).data })
+			if p.Storage == graph.MXFP4 {
+				add(e.scales, func() fillFunc { return s.filler(p).scales })
+			}
+		}
+	}
+	shards, err := createShards(dir, layout, entries, total)
+	if err != nil {
+		return err
+	}
+	defer shards.Abort()
+	done := int64(0)
+	for _, e := range shards.Entries() {
+		w, err := shards.Tensor(e.Name)
+		if err != nil {
+			return err
+		}
+		err = tensors[e.Name].write(ctx, w, func(n int) {
+			if done += int64(n); progress != nil {
+				progress(done, total)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := shards.Commit(); err != nil {
+		return err
+	}
+	return writeConfigs(dir, g, c, layout, config)
+}
+
+// prepare makes dir if need be, which fresh reports, and refuses one in use.
+func prepare(dir string) (fresh bool, err error) {
+	if err := os.Mkdir(dir, 0o777); err == nil {
+		return true, nil
+	} else if !errors.Is(err, fs.ErrExist) {
+		return false, fmt.Errorf("gptoss: %w", err)
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return false, fmt.Errorf("gptoss: %w", err)
+	}
+	for _, e := range list {
+		if n := e.Name(); strings.HasSuffix(n, ".safetensors") || n == checkpoint.IndexFile || n == "config.json" {
+			return false, fmt.Errorf("gptoss: %s: holds %s, want a folder without a checkpoint", dir, n)
+		}
+	}
+	return false, nil
+}
+
+// createShards plans the files as they were published: original/ of 20b is one
+// file of 13.8 GB, that of 120b seven of at most 10; the Hugging Face shards
+// stay below 5, and count from 00000 to their own last number.
+func createShards(dir string, layout Dialect, entries []checkpoint.Entry, total int64) (*checkpoint.Shards, error) {
+	const GB = 1_000_000_000
+	if layout == HuggingFace {
+		name := func(i, n int) string { return fmt.Sprintf("model-%05d-of-%05d.safetensors", i, n-1) }
+		return checkpoint.CreateShards(dir, name, entries, min(5*GB, total*2/5), map[string]string{"format": "pt"}, true)
+	}
+	most := int64(math.MaxInt64)
+	if total > 16*GB {
+		most = 10 * GB
+	}
+	name := func(i, n int) string { return fmt.Sprintf("model--%05d-of-%05d.safetensors", i+1, n) }
+	return checkpoint.CreateShards(dir, name, entries, most, nil, false)
+}
+
+// writeConfigs writes the small files beside the tensors.
+func writeConfigs(dir string, g *graph.Graph, c *Config, layout Dialect, config []byte) error {
+	files := map[string][]byte{"config.json": config}
+	if layout == Original {
+		files["dtypes.json"] = originalTypes(g, c)
+	} else {
+		text, err := indented(c.generationForm())
+		if err != nil {
+			return fmt.Errorf("gptoss: generation_config.json: %w", err)
+		}
+		files["generation_config.json"] = text
+	}
+	for name, data := range files {
+		if err := checkpoint.WriteFile(filepath.Join(dir, name), data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// originalTypes is the dtypes.json of the original form.
+func originalTypes(g *graph.Graph, c *Config) []byte {
+	var b bytes.Buffer
+	line := func(name, kind string) {
+		sep := ",\n"
+		if b.Len() == 0 {
+			sep = "{\n"
+		}
+		fmt.Fprintf(&b, "%s  %q: %q", sep, name, kind)
+	}
+	for _, p := range g.Params {
+		if p.Storage == graph.MXFP4 {
+			line(p.Name+".blocks", "FP4")
+			line(p.Name+".scales", "UE8")
+		} else {
+			line(p.Name, "BF16")
+		}
+	}
+	b.WriteString("\n}\n")
+	return b.Bytes()
+}
+
+func (c *Config) generationForm() any {
+	var stops []int
+	for _, id := range []int{endOfReturn, endOfText, endOfCall} {
+		if id < c.Vocab {
+			stops = append(stops, id)
+		}
+	}
+	return struct {
+		BOS     *int   `json:"bos_token_id"`
+		Sample  bool   `json:"do_sample"`
+		EOS     []int  `json:"eos_token_id"`
+		Pad     *int   `json:"pad_token_id"`
+		Version string `json:"transformers_version"`
+	}{c.special(startOfText), true, stops, c.special(endOfText), "4.55.0.dev0"}
+}
+
+// A fillFunc computes rows [first, first+n) of a parameter into dst, which
+// holds n rows of bytes. It may run on several goroutines at once.
+type fillFunc func(dst []byte, first, n int)
+
+// A synthTensor is a tensor to be written: rows of a parameter.
+type synthTensor struct {
+	fill        func() fillFunc // called when its turn has come: tables take memory
+	first, rows int
+	row         int // bytes of a row
+}
+
+// chunkBytes is what a worker computes at a time.
+const chunkBytes = 1 << 20
+
+// write computes the tensor on all processors and writes it in order.
+func (t synthTensor) write(ctx context.Context, w io.Writer, wrote func(n int)) error {
+	fill, row := t.fill(), t.row
+	step := max(1, chunkBytes/row)
+	workers := runtime.GOMAXPROCS(0)
+	// Chunks in order; each is a channel that its worker fills. The capacity
+	// bounds how far workers run ahead of the file.
+	chunks := make(chan chan []byte, workers)
+	free := make(chan []byte, 2*workers+2) // buffers to use again
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		defer close(chunks)
+		for at := 0; at < t.rows; at += step {
+			chunk := make(chan []byte, 1)
+			select {
+			case chunks <- chunk:
+			case <-ctx.Done():
+				return
+			}
+			go func() {
+				n := min(step, t.rows-at)
+				var buf []byte
+				select {
+				case buf = <-free:
+				default:
+					buf = make([]byte, step*row)
+				}
+				fill(buf[:n*row], t.first+at, n)
+				chunk <- buf[:n*row]
+			}()
+		}
+	}()
+	for chunk := range chunks {
+		buf := <-chunk
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := w.Write(buf); err != nil {
+			return err
+		}
+		wrote(len(buf))
+		select {
+		case free <- buf[:cap(buf)]:
+		default:
+		}
+	}
+	return ctx.Err()
+}
+
+// A synthesizer holds what all parameters share. Where its arithmetic converts
+// a product to float64, that keeps processors that can from fusing it with the
+// sum: the bytes are the same everywhere.
+type synthesizer struct {
+	c        *Config
+	seed     uint64
+	massive  map[int]float64 // channel → sign
+	normal   []float64       // quantiles of the normal distribution, 65536
+	codes    []byte          // two E2M1 codes for each 16 random bits
+	codesRMS float64         // root mean square of the codes' values
+}
+
+func newSynthesizer(c *Config, seed uint64) *synthesizer {
+	s := &synthesizer{c: c, seed: seed, massive: map[int]float64{}, normal: make([]float64, 1<<16), codes: make([]byte, 1<<16)}
+	for i := range s.normal {
+		p := (float64(i) + 0.5) / float64(len(s.normal))
+		s.normal[i] = math.Sqrt2 * math.Erfinv(2*p-1)
+	}
+	var one [256]byte
+	for i := range one {
+		z := math.Sqrt2 * math.Erfinv((float64(i)+0.5)/128-1)
+		one[i] = float.ToE2M1(float32(codeSigma * z))
+		v := float64(float.E2M1(one[i]))
+		s.codesRMS += v * v / 256
+	}
+	s.codesRMS = math.Sqrt(s.codesRMS)
+	for i := range s.codes {
+		s.codes[i] = one[i&255] | one[i>>8]<<4
+	}
+	r := rand.New(s.stream("massive channels").at(0))
+	for len(s.massive) < max(2, c.Dim/massivePart) {
+		sign := float64(2*r.IntN(2) - 1)
+		s.massive[r.IntN(c.Dim)] = sign
+	}
+	return s
+}
+
+// A stream is the random source of one parameter.
+type stream [32]byte
+
+func (s *synthesizer) stream(path string) stream {
+	h := sha256.New()
+	fmt.Fprintf(h, "ossify synth 1\n%d\n%s", s.seed, path)
+	return stream(h.Sum(nil))
+}
+
+// at returns the source of one row; key is that of the stream.
+func (key stream) at(row int) *rand.ChaCha8 {
+	var r rand.ChaCha8
+	key.seek(&r, row)
+	return &r
+}
+
+// seek makes r the source of one row.
+func (key stream) seek(r *rand.ChaCha8, row int) {
+	binary.LittleEndian.PutUint64(key[24:], binary.LittleEndian.Uint64(key[24:])+uint64(row))
+	r.Seed(key)
+}
+
+// residual returns the deviation of an ordinary channel of the residual stream
+// before a layer's attention or MLP, and its rms over all channels.
+func (s *synthesizer) residual(layer int, mlp bool) (sigma, rms float64) {
+	variance := 1 + float64(layer)*(attnPart+mlpPart)
+	level := massiveLevel*massiveLevel + float64(layer)*(attnPart+mlpPart)*massiveGain*massiveGain
+	if mlp {
+		variance += attnPart
+		level += attnPart * massiveGain * massiveGain
+	}
+	m := float64(len(s.massive)) / float64(s.c.Dim)
+	return math.Sqrt(variance), math.Sqrt(float64((1-m)*variance) + float64(m*level))
+}
+
+// fillers compute the tensors of a parameter; scales is nil unless it is MXFP4.
+type fillers struct{ data, scales fillFunc }
+
+// filler returns how parameter p is filled.
+func (s *synthesizer) filler(p graph.Param) fillers {
+	name, layer, mlp := p.Name, 0, false
+	if rest, ok := strings.CutPrefix(name, "block."); ok {
+		number, local, _ := strings.Cut(rest, ".")
+		layer, _ = strconv.Atoi(number) // Build wrote it
+		name = local
+		mlp = strings.HasPrefix(local, "mlp.")
+	}
+	if name == "norm.scale" {
+		layer = s.c.Layers
+	}
+	in := math.Sqrt(float64(columnsOf(p))) // of a matrix
+	key := s.stream(p.Name)
+	// What a row feeds is a channel of the residual stream, if massive is set.
+	matrix := func(sigma float64, massive bool) fillers { return fillers{data: s.matrix(key, p, sigma, massive)} }
+	vector := func(value func(i int, z float64) float64) fillers { return fillers{data: s.vector(key, p, value)} }
+	bias := func(sigma float64) fillers {
+		return vector(func(_ int, z float64) float64 { return sigma * z })
+	}
+	switch name {
+	case "embedding.weight":
+		return fillers{data: s.embedding(key, p)}
+	case "unembedding.weight":
+		return matrix(logitSigma/in, false)
+	case "norm.scale", "attn.norm.scale", "mlp.norm.scale":
+		sigma, rms := s.residual(layer, mlp)
+		return vector(func(i int, z float64) float64 {
+			level := rms / sigma
+			if s.massive[i] != 0 {
+				level = massiveNorm * rms / massiveLevel
+			}
+			// Never near 0 or negative, like a trained scale.
+			return level * (1 + float64(normSpread*max(-3, min(z, 3))))
+		})
+	case "attn.qkv.weight":
+		return matrix(qkvSigma/in, false)
+	case "attn.qkv.bias", "mlp.gate.bias":
+		return bias(mediumBias)
+	case "attn.sinks":
+		return vector(func(_ int, z float64) float64 {
+			size := sinkLeast + float64((sinkMost-sinkLeast)*math.Erf(math.Abs(z)/math.Sqrt2)) // uniform
+			return math.Copysign(size, z)
+		})
+	case "attn.out.weight":
+		return matrix(outSigma/in, true)
+	case "attn.out.bias":
+		return bias(smallBias)
+	case "mlp.gate.weight":
+		return matrix(gateSigma/in, false)
+	case "mlp.mlp1_weight":
+		return s.mxfp4(key, p, mlp1Sigma/in, func(row int) (gain int, zero bool) { return 0, row%(2*s.c.Inner) == zeroRow })
+	case "mlp.mlp1_bias":
+		return vector(func(i int, z float64) float64 {
+			if i%(2*s.c.Inner) == zeroRow {
+				return 0
+			}
+			return mediumBias * z
+		})
+	case "mlp.mlp2_weight":
+		return s.mxfp4(key, p, mlp2Sigma/in, func(row int) (gain int, zero bool) {
+			if s.massive[row%s.c.Dim] != 0 {
+				gain = int(math.Log2(massiveGain))
+			}
+			return gain, false
+		})
+	case "mlp.mlp2_bias":
+		return bias(mlp2Bias)
+	}
+	panic("gptoss: synth has no recipe for " + p.Name) // a test writes every parameter
+}
+
+// matrix fills a BF16 matrix with normal values.
+func (s *synthesizer) matrix(key stream, p graph.Param, sigma float64, massive bool) fillFunc {
+	table := make([]uint16, len(s.normal))
+	for i, z := range s.normal {
+		table[i] = float.ToBF16(float32(sigma * z))
+	}
+	row := 2 * columnsOf(p)
+	return func(dst []byte, first, n int) {
+		var r rand.ChaCha8
+		for i := range n {
+			b := dst[i*row : (i+1)*row]
+			key.seek(&r, first+i)
+			r.Read(b)
+			for j := 0; j < len(b); j += 2 {
+				binary.LittleEndian.PutUint16(b[j:], table[binary.LittleEndian.Uint16(b[j:])])
+			}
+			if massive && s.massive[first+i] != 0 {
+				v := float.BF16Bytes(b)
+				for j := range v {
+					v[j] *= massiveGain
+				}
+				float.EncodeBF16(b, v)
+			}
+		}
+	}
+}
+
+// embedding fills a matrix of deviation 1 whose massive channels hold a level
+// of one sign, with a tenth of it as deviation.
+func (s *synthesizer) embedding(key stream, p graph.Param) fillFunc {
+	fill := s.matrix(key, p, 1, false)
+	row := 2 * columnsOf(p)
+	return func(dst []byte, first, n int) {
+		fill(dst, first, n)
+		for i := range n {
+			for channel, sign := range s.massive {
+				at := dst[i*row+2*channel:]
+				z := float64(float.FromBF16(binary.LittleEndian.Uint16(at)))
+				binary.LittleEndian.PutUint16(at, float.ToBF16(float32(sign*massiveLevel*(1+z/10))))
+			}
+		}
+	}
+}
+
+// vector fills a BF16 parameter that is small enough to be computed at once,
+// each element from a normal value of its own: a vector, or [Experts, D].
+func (s *synthesizer) vector(key stream, p graph.Param, value func(i int, z float64) float64) fillFunc {
+	r := key.at(0)
+	all := make([]byte, 2*rowsOf(p)*columnsOf(p))
+	r.Read(all)
+	for i := 0; i < len(all); i += 2 {
+		z := s.normal[binary.LittleEndian.Uint16(all[i:])]
+		binary.LittleEndian.PutUint16(all[i:], float.ToBF16(float32(value(i/2, z))))
+	}
+	row := 2 * columnsOf(p)
+	return func(dst []byte, first, n int) { copy(dst, all[first*row:(first+n)*row]) }
+}
+
+// mxfp4 fills blocks and scales so that values have a deviation of sigma, times
+// 2^gain in rows that say so. All scales of zero rows are byte 0.
+func (s *synthesizer) mxfp4(key stream, p graph.Param, sigma float64, special func(row int) (gain int, zero bool)) fillers {
+	cols := columnsOf(p)
+	blocks := func(dst []byte, first, n int) {
+		row := cols / 2
+		raw := make([]byte, 2*row) // 16 random bits for two codes
+		var r rand.ChaCha8
+		for i := range n {
+			key.seek(&r, 2*(first+i))
+			r.Read(raw)
+			b := dst[i*row : (i+1)*row]
+			for j := range b {
+				b[j] = s.codes[binary.LittleEndian.Uint16(raw[2*j:])]
+			}
+		}
+	}
+	table := s.scaleTable(sigma)
+	scales := func(dst []byte, first, n int) {
+		row := cols / float.BlockSize
+		raw := make([]byte, 2*row)
+		var r rand.ChaCha8
+		for i := range n {
+			b := dst[i*row : (i+1)*row]
+			gain, zero := special(first + i)
+			if zero {
+				clear(b)
+				continue
+			}
+			key.seek(&r, 2*(first+i)+1)
+			r.Read(raw)
+			for j := range b {
+				b[j] = table[binary.LittleEndian.Uint16(raw[2*j:])]
+				if b[j] != 0 {
+					b[j] += byte(gain)
+				}
+			}
+		}
+	}
+	return fillers{blocks, scales}
+}
+
+// scaleTable returns a scale byte for each 16 random bits: powers of two
+// around the one that gives values a deviation of sigma, and one in zeroOneIn
+// of byte 0.
+func (s *synthesizer) scaleTable(sigma float64) []byte {
+	// Exponents lie at -2 to 2 from a base, with these weights of 16.
+	spread := [5]int{1, 4, 6, 4, 1}
+	var power float64 // mean of 4^exponent
+	for i, w := range spread {
+		power += float64(w) / 16 * math.Pow(4, float64(i-2))
+	}
+	// The base is one of two neighbours, the higher with a chance that makes
+	// the mean square right: 1 + 3·chance = (ratio/2^low)².
+	ratio := sigma / (s.codesRMS * math.Sqrt(power))
+	low := math.Floor(math.Log2(ratio))
+	chance := (math.Pow(ratio/math.Pow(2, low), 2) - 1) / 3
+	table := make([]byte, 1<<16)
+	at := 0
+	fill := func(exponent int, share float64) {
+		for end := min(len(table), at+int(math.Round(share*float64(len(table))))); at < end; at++ {
+			table[at] = byte(127 + int(low) + exponent)
+		}
+	}
+	at = len(table) / zeroOneIn // byte 0
+	for i, w := range spread {
+		share := float64(w) / 16 * (1 - 1.0/zeroOneIn)
+		fill(i-2, share*(1-chance))
+		fill(i-1, share*chance)
+	}
+	for ; at < len(table); at++ { // what rounding left
+		table[at] = byte(127 + int(low))
+	}
+	return table
+}
