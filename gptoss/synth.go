@@ -37,8 +37,10 @@ import (
 //     1 in 50 is beyond the clamp at 7.
 //   - The scales of an MXFP4 weight spread over six powers of two, and one
 //     block in 256 has scale byte 0, 2^-127. So has the whole row zeroRow of
-//     every expert's first matrix, with bias 0: what it yields is tiny and not
-//     0.
+//     every second expert's first matrix, with bias 0: what it yields is tiny
+//     and not 0. Every second, because PyTorch's bfloat16 products take such
+//     weights for 0 where the processor has instructions for them: in tiny
+//     that is 1 in 256 of a stage (docs/numerics.md).
 //   - Logits have a deviation of about logitSigma.
 //
 // Sigmas of matrices are divided by the root of the columns they sum over.
@@ -429,10 +431,10 @@ func (s *synthesizer) filler(p graph.Param) fillers {
 	case "mlp.gate.weight":
 		return matrix(gateSigma/in, false)
 	case "mlp.mlp1_weight":
-		return s.mxfp4(key, p, mlp1Sigma/in, func(row int) (gain int, zero bool) { return 0, row%(2*s.c.Inner) == zeroRow })
+		return s.mxfp4(key, p, mlp1Sigma/in, func(row int) (gain int, zero bool) { return 0, s.zeroRow(row) })
 	case "mlp.mlp1_bias":
 		return vector(func(i int, z float64) float64 {
-			if i%(2*s.c.Inner) == zeroRow {
+			if s.zeroRow(i) {
 				return 0
 			}
 			return mediumBias * z
@@ -451,6 +453,13 @@ func (s *synthesizer) filler(p graph.Param) fillers {
 }
 
 // matrix fills a BF16 matrix with normal values.
+// zeroRow reports whether row i of all experts' first matrices is one of those
+// whose scales are 0.
+func (s *synthesizer) zeroRow(i int) bool {
+	expert, row := i/(2*s.c.Inner), i%(2*s.c.Inner)
+	return row == zeroRow && expert%2 == 1
+}
+
 func (s *synthesizer) matrix(key stream, p graph.Param, sigma float64, massive bool) fillFunc {
 	table := make([]uint16, len(s.normal))
 	for i, z := range s.normal {

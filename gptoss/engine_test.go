@@ -1,0 +1,82 @@
+package gptoss_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"ossify/engine"
+	"ossify/gptoss"
+)
+
+// open synthesises tiny and opens it.
+func open(t *testing.T, d gptoss.Dialect, seed uint64) *gptoss.Checkpoint {
+	t.Helper()
+	c, err := gptoss.Preset("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := gptoss.Synthesize(t.Context(), dir, c, d, seed, nil); err != nil {
+		t.Fatal(err)
+	}
+	ck, err := gptoss.OpenCheckpoint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ck.Close() })
+	return ck
+}
+
+// The two dialects of one seed give the same bits, in both precisions, all at
+// once and in chunks of 1, 7 and 64.
+func TestDialectsAndChunksGiveTheSameBits(t *testing.T) {
+	const seed = 7
+	src := rand.New(rand.NewPCG(1, 2))
+	tokens := make([]uint32, 140)
+	for i := range tokens {
+		tokens[i] = uint32(src.IntN(512))
+	}
+	for _, p := range []engine.Precision{engine.BF16, engine.F32} {
+		var want []float32
+		for _, d := range []gptoss.Dialect{gptoss.Original, gptoss.HuggingFace} {
+			ck := open(t, d, seed)
+			for _, chunk := range []int{256, 64, 7, 1} {
+				m, err := ck.Engine(t.Context(), engine.Options{Precision: p, Chunk: chunk})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := m.NewSession().Forward(t.Context(), tokens)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want == nil {
+					want = got
+				}
+				if at, ok := same(got, want); !ok {
+					t.Errorf("%v, %v, chunks of %d: logits differ at %s", p, d, chunk, at)
+				}
+			}
+		}
+		if other, err := open(t, gptoss.Original, seed+1).Engine(t.Context(), engine.Options{Precision: p}); err != nil {
+			t.Fatal(err)
+		} else if got, err := other.NewSession().Forward(t.Context(), tokens); err != nil {
+			t.Fatal(err)
+		} else if _, ok := same(got, want); ok {
+			t.Errorf("%v: another seed gives the same logits", p)
+		}
+	}
+}
+
+func same(a, b []float32) (at string, ok bool) {
+	if len(a) != len(b) {
+		return fmt.Sprintf("%d values and %d", len(a), len(b)), false
+	}
+	for i := range a {
+		if math.Float32bits(a[i]) != math.Float32bits(b[i]) {
+			return fmt.Sprintf("%d: %g and %g", i, a[i], b[i]), false
+		}
+	}
+	return "", true
+}
