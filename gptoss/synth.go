@@ -50,19 +50,19 @@ const (
 	massiveNorm  = 2
 	normSpread   = 0.15 // of norm scales, relative
 
-	qkvSigma    = 1.2
-	outSigma    = 1
+	qkvSigma    = 1.1
+	outSigma    = 0.5
 	gateSigma   = 2
 	mlp1Sigma   = 3
-	mlp2Sigma   = 0.17
-	logitSigma  = 1.5
+	mlp2Sigma   = 0.12
+	logitSigma  = 1.4
 	smallBias   = 0.1 // out
 	mlp2Bias    = 0.2
 	mediumBias  = 0.5 // qkv, gate, mlp1
 	sinkLeast   = 1
 	sinkMost    = 3
 	attnPart    = 0.25
-	mlpPart     = 0.5
+	mlpPart     = 0.45
 	zeroRow     = 1 // odd: the linear half
 	zeroOneIn   = 256
 	codeSigma   = 2 // of E2M1 codes before rounding: the largest of a block is 4 or 6
@@ -452,7 +452,6 @@ func (s *synthesizer) filler(p graph.Param) fillers {
 	panic("gptoss: synth has no recipe for " + p.Name) // a test writes every parameter
 }
 
-// matrix fills a BF16 matrix with normal values.
 // zeroRow reports whether row i of all experts' first matrices is one of those
 // whose scales are 0.
 func (s *synthesizer) zeroRow(i int) bool {
@@ -460,6 +459,7 @@ func (s *synthesizer) zeroRow(i int) bool {
 	return row == zeroRow && expert%2 == 1
 }
 
+// matrix fills a BF16 matrix with normal values.
 func (s *synthesizer) matrix(key stream, p graph.Param, sigma float64, massive bool) fillFunc {
 	table := make([]uint16, len(s.normal))
 	for i, z := range s.normal {
