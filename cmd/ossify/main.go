@@ -48,7 +48,9 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
 	root.AddCommand(
 		// One line a command, each in a file of its own.
+		newConform(),
 		newDetokenize(),
+		newHarmony(),
 		newTokenize(),
 	)
 	return root

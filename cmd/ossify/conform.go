@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"ossify/harmony/conform"
+	"ossify/tokenizer"
+)
+
+func newConform() *cobra.Command {
+	return &cobra.Command{
+		Use:   "conform FILE.jsonl...",
+		Short: "Run recorded answers of other tokenizers and of openai-harmony against ours",
+		Long: `Run recorded answers of other tokenizers and of openai-harmony against ours.
+
+A record is one line of JSON: {"t": text, "ids": [...]} is an ordinary encoding;
+{"name", "query": {"op", ...}, "result"} is a call of openai-harmony. Each
+failure is printed as a diff, - what was recorded and + what we got. The last
+line is "N passed, N failed"; any failure exits with 1. FILE may be - for stdin.`,
+		Example: `  ossify conform harmony/testdata/harmony.jsonl tokenizer/testdata/o200k.jsonl
+  echo '{"t":"hello world","ids":[24912,2375]}' | ossify conform -`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("conform: no FILE given")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := conform.NewChecker(tokenizer.New())
+			var passed, failed int
+			for _, name := range args {
+				p, f, err := conformFile(cmd.Context(), c, name, cmd.OutOrStdout())
+				if err != nil {
+					return inFile(name, err)
+				}
+				passed, failed = passed+p, failed+f
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d passed, %d failed\n", passed, failed)
+			if failed > 0 {
+				return fmt.Errorf("conform: %d of %d records failed", failed, passed+failed)
+			}
+			return nil
+		},
+	}
+}
+
+// conformFile runs the records of one file and prints its failures.
+func conformFile(ctx context.Context, c *conform.Checker, name string, out io.Writer) (passed, failed int, err error) {
+	in := os.Stdin
+	if name != "-" {
+		if in, err = os.Open(name); err != nil {
+			return 0, 0, err
+		}
+		defer in.Close()
+	}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 1<<30) // a record may be long
+	for n := 1; lines.Scan(); n++ {
+		if err := ctx.Err(); err != nil {
+			return 0, 0, err
+		}
+		if len(lines.Bytes()) == 0 {
+			continue
+		}
+		record, diff, err := c.Check(lines.Bytes())
+		switch {
+		case err != nil:
+			return 0, 0, fmt.Errorf("line %d: %w", n, err)
+		case diff == "":
+			passed++
+		default:
+			failed++
+			fmt.Fprintf(out, "%s:%d: %s\n%s", name, n, record, diff)
+		}
+	}
+	return passed, failed, lines.Err()
+}
