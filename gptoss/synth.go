@@ -23,50 +23,51 @@ import (
 )
 
 // The recipe of a synthetic checkpoint. It aims at the scales of a trained
-// model, because milder weights hide bugs:
+// model, because milder weights hide bugs. What it yields was measured in
+// gpt_oss/torch/model.py on random tokens, at 4 layers of tiny, 2 of 20b's
+// widths and 24 of a fifth of them:
 //
 //   - The residual stream starts with a deviation of 1; each attention adds
 //     about attnPart and each MLP about mlpPart to its variance. Norm scales
-//     undo that growth, so every block sees inputs of deviation 1.
+//     undo that growth, so that every block sees a deviation of 0.9 to 1.2.
 //   - A few channels are massive: massiveLevel in the embedding, and
-//     massiveGain times the others in what attention and MLP add. Norm scales
-//     bring them down to about massiveNorm.
-//   - Queries and keys make attention logits of deviation 2 to 3, sinks lie
-//     between 1 and 3 in magnitude, of either sign.
-//   - Pre-activations of experts have a deviation of about mlp1Sigma, so that
-//     1 in 50 is beyond the clamp at 7.
+//     massiveGain times the others in what attention and MLP add. They reach
+//     90 to 130; norm scales bring them down to about massiveNorm.
+//   - Attention logits have a deviation of 2 to 3, sinks lie between 1 and 3
+//     in magnitude, of either sign. A query sees 3 to 12 keys (1/Σp²).
+//   - Pre-activations of experts have a deviation of 3; 2 to 5% of them are
+//     beyond the clamp at 7, the largest at 15 to 40.
 //   - The scales of an MXFP4 weight spread over six powers of two, and one
 //     block in 256 has scale byte 0, 2^-127. So has the whole row zeroRow of
-//     every second expert's first matrix, with bias 0: what it yields is tiny
-//     and not 0. Every second, because PyTorch's bfloat16 products take such
-//     weights for 0 where the processor has instructions for them: in tiny
-//     that is 1 in 256 of a stage (docs/numerics.md).
-//   - Logits have a deviation of about logitSigma.
+//     every expert's first matrix, with bias 0: what it yields is tiny and not
+//     0.
+//   - Logits have a deviation of 1.4 to 1.9.
 //
 // Sigmas of matrices are divided by the root of the columns they sum over.
 const (
 	massiveLevel = 64
 	massiveGain  = 8 // a power of two: in MXFP4 it moves the scales
 	massiveNorm  = 2
+	massivePart  = 720  // one channel in this many is massive, at least two
 	normSpread   = 0.15 // of norm scales, relative
+	attnPart     = 0.25
+	mlpPart      = 0.45
 
-	qkvSigma    = 1.1
-	outSigma    = 0.5
-	gateSigma   = 2
-	mlp1Sigma   = 3
-	mlp2Sigma   = 0.12
-	logitSigma  = 1.4
-	smallBias   = 0.1 // out
-	mlp2Bias    = 0.2
-	mediumBias  = 0.5 // qkv, gate, mlp1
-	sinkLeast   = 1
-	sinkMost    = 3
-	attnPart    = 0.25
-	mlpPart     = 0.45
-	zeroRow     = 1 // odd: the linear half
-	zeroOneIn   = 256
-	codeSigma   = 2 // of E2M1 codes before rounding: the largest of a block is 4 or 6
-	massivePart = 720
+	qkvSigma   = 1.1
+	outSigma   = 0.5
+	gateSigma  = 2
+	mlp1Sigma  = 3
+	mlp2Sigma  = 0.12
+	logitSigma = 1.6
+	smallBias  = 0.1 // of out
+	mlp2Bias   = 0.2
+	mediumBias = 0.5 // of qkv, gate and mlp1
+	sinkLeast  = 1
+	sinkMost   = 3
+
+	codeSigma = 2   // of E2M1 codes before rounding: the largest of a block is 4 or 6
+	zeroOneIn = 256 // blocks of scale byte 0
+	zeroRow   = 1   // odd: the linear half
 )
 
 // Synthesize writes a random checkpoint of the model c into dir, in the exact
