@@ -31,11 +31,12 @@ type Set struct {
 
 // Portable returns the defining set.
 func Portable() Set {
-	return Set{Name: "portable", BF16: bf16, MXFP4: mxfp4, Dot: dot, AddScaled: addScaled}
+	s := Set{Name: "portable", Dot: dot, AddScaled: addScaled}
+	return s.matrices(rows{decodeBF16: float.DecodeBF16, decodeMXFP4: float.DecodeMXFP4})
 }
 
 // All returns the sets this machine can run, slowest first.
-func All() []Set { return []Set{Portable()} }
+func All() []Set { return append([]Set{Portable()}, faster()...) }
 
 // Best returns the last of [All].
 func Best() Set {
@@ -43,33 +44,54 @@ func Best() Set {
 	return all[len(all)-1]
 }
 
-func bf16(y, x [][]float32, w []byte) {
-	if len(x) == 0 {
-		return
-	}
-	cols := len(x[0])
-	row := make([]float32, cols)
-	for r := range y[0] {
-		float.DecodeBF16(row, w[2*cols*r:])
-		for t := range x {
-			y[t][r] = dot(row, x[t])
-		}
-	}
+// rows are what the matrix kernels are made of: a weight row is decoded once,
+// then multiplied with every row of x.
+type rows struct {
+	decodeBF16  func(dst []float32, src []byte)
+	decodeMXFP4 func(dst []float32, blocks, scales []byte)
+
+	// dot4 is Dot of w with four rows, to the bit. Without it each is taken
+	// alone.
+	dot4 func(w []float32, x *[4][]float32) [4]float32
 }
 
-func mxfp4(y, x [][]float32, blocks, scales []byte) {
-	if len(x) == 0 {
-		return
-	}
-	cols := len(x[0])
-	groups := cols / float.BlockSize
-	row := make([]float32, cols)
-	for r := range y[0] {
-		float.DecodeMXFP4(row, blocks[r*groups*float.BlockBytes:][:groups*float.BlockBytes], scales[r*groups:][:groups])
-		for t := range x {
-			y[t][r] = dot(row, x[t])
+// matrices returns s with BF16 and MXFP4 made of r and s.Dot.
+func (s Set) matrices(r rows) Set {
+	multiply := func(y, x [][]float32, row int, w []float32) {
+		t := 0
+		if r.dot4 != nil {
+			for ; t+4 <= len(x); t += 4 {
+				for i, v := range r.dot4(w, (*[4][]float32)(x[t:])) {
+					y[t+i][row] = v
+				}
+			}
+		}
+		for ; t < len(x); t++ {
+			y[t][row] = s.Dot(w, x[t])
 		}
 	}
+	s.BF16 = func(y, x [][]float32, w []byte) {
+		if len(x) == 0 {
+			return
+		}
+		buf := make([]float32, len(x[0]))
+		for row := range y[0] {
+			r.decodeBF16(buf, w[2*len(buf)*row:])
+			multiply(y, x, row, buf)
+		}
+	}
+	s.MXFP4 = func(y, x [][]float32, blocks, scales []byte) {
+		if len(x) == 0 {
+			return
+		}
+		buf := make([]float32, len(x[0]))
+		groups := len(buf) / float.BlockSize
+		for row := range y[0] {
+			r.decodeMXFP4(buf, blocks[row*groups*float.BlockBytes:][:groups*float.BlockBytes], scales[row*groups:][:groups])
+			multiply(y, x, row, buf)
+		}
+	}
+	return s
 }
 
 // dot sums in eight lanes, so that rounding errors grow with n/8 and the

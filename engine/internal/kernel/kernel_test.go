@@ -267,3 +267,33 @@ func BenchmarkKernels(b *testing.B) {
 		}
 	}
 }
+
+// The sets above the portable one sum in the same order, so that a model gives
+// the same bits whichever of them a machine has.
+func TestFasterSetsAgreeToTheBit(t *testing.T) {
+	sets := faster()
+	r := rand.New(rand.NewPCG(11, 12))
+	for _, n := range blocks {
+		x := fillRows(r, n, inputs[1].next)
+		data, scales := make([]byte, n/2), make([]byte, n/32)
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		for i := range scales {
+			scales[i] = byte(r.IntN(250))
+		}
+		var want [][]float32
+		for _, set := range sets {
+			y := [][]float32{make([]float32, 1), make([]float32, 1), make([]float32, 1), make([]float32, 1), make([]float32, 1)}
+			set.MXFP4(y, x, data, scales)
+			if want == nil {
+				want = y
+			}
+			for i := range y {
+				if math.Float32bits(y[i][0]) != math.Float32bits(want[i][0]) {
+					t.Errorf("%s, n=%d: %g, %s has %g", set.Name, n, y[i][0], sets[0].Name, want[i][0])
+				}
+			}
+		}
+	}
+}
