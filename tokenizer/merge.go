@@ -11,8 +11,13 @@ const none = math.MaxUint32
 
 // merger merges short pieces in place. Its zero value is ready for use.
 type merger struct {
-	starts [maxToken + 1]uint32 // where each part starts; then the piece's length
-	ranks  [maxToken]uint32     // of each part joined with the next
+	parts [maxToken + 1]part // the last is the piece's end
+	ranks [maxToken]uint32   // of each part joined with the next
+}
+
+type part struct {
+	start uint32
+	id    uint32 // the token the part is
 }
 
 // merge appends the ids of piece, which is not empty.
@@ -20,17 +25,16 @@ func (m *merger) merge(t *Tokenizer, dst []uint32, piece string) []uint32 {
 	if len(piece) > maxToken {
 		return t.mergeLong(dst, piece)
 	}
-	parts := len(piece)
-	starts, ranks := m.starts[:parts+1], m.ranks[:parts]
-	for i := range parts - 1 {
-		starts[i] = uint32(i)
+	n := len(piece) // parts
+	parts, ranks := m.parts[:n+1], m.ranks[:n]
+	for i := range n {
+		parts[i] = part{uint32(i), t.bytes[piece[i]]}
 		ranks[i] = t.pairRank(piece, i)
 	}
-	starts[parts-1], ranks[parts-1] = uint32(parts-1), none
-	starts[parts] = uint32(parts)
+	parts[n].start = uint32(n)
 	for {
 		at, lowest := 0, uint32(none)
-		for i, r := range ranks[:parts] {
+		for i, r := range ranks[:n] {
 			if r < lowest {
 				at, lowest = i, r
 			}
@@ -38,19 +42,20 @@ func (m *merger) merge(t *Tokenizer, dst []uint32, piece string) []uint32 {
 		if lowest == none {
 			break
 		}
-		copy(starts[at+1:parts], starts[at+2:parts+1])
-		copy(ranks[at+1:parts-1], ranks[at+2:parts])
-		parts--
+		parts[at].id = lowest
+		copy(parts[at+1:n], parts[at+2:n+1])
+		copy(ranks[at+1:n-1], ranks[at+2:n])
+		n--
 		ranks[at] = none
-		if at+2 <= parts {
-			ranks[at] = t.rank(piece[starts[at]:starts[at+2]])
+		if at+1 < n {
+			ranks[at] = t.rank(piece[parts[at].start:parts[at+2].start])
 		}
 		if at > 0 {
-			ranks[at-1] = t.rank(piece[starts[at-1]:starts[at+1]])
+			ranks[at-1] = t.rank(piece[parts[at-1].start:parts[at+1].start])
 		}
 	}
-	for i := range parts {
-		dst = append(dst, t.rank(piece[starts[i]:starts[i+1]]))
+	for _, p := range parts[:n] {
+		dst = append(dst, p.id)
 	}
 	return dst
 }
@@ -60,18 +65,16 @@ func (m *merger) merge(t *Tokenizer, dst []uint32, piece string) []uint32 {
 func (t *Tokenizer) mergeLong(dst []uint32, piece string) []uint32 {
 	type part struct {
 		prev, next int32  // starts of the neighbours; -1 and len(piece) at the ends
-		rank       uint32 // joined with the next
+		id         uint32 // the token the part is
+		rank       uint32 // of the part joined with the next
 	}
 	n := int32(len(piece))
 	parts := make([]part, n) // by start
-	var candidates heap
+	candidates := make(heap, 0, n)
 	for i := range n {
-		parts[i] = part{i - 1, i + 1, none}
-		if i+1 < n {
-			parts[i].rank = t.pairRank(piece, int(i))
-			if parts[i].rank != none {
-				candidates = append(candidates, candidate(parts[i].rank, i))
-			}
+		parts[i] = part{i - 1, i + 1, t.bytes[piece[i]], t.pairRank(piece, int(i))}
+		if parts[i].rank != none {
+			candidates = append(candidates, candidate(parts[i].rank, i))
 		}
 	}
 	candidates.order()
@@ -90,6 +93,7 @@ func (t *Tokenizer) mergeLong(dst []uint32, piece string) []uint32 {
 		if parts[at].rank != uint32(c>>32) {
 			continue // made before a neighbour changed
 		}
+		parts[at].id = parts[at].rank
 		gone := parts[at].next
 		parts[gone].rank = none
 		parts[at].next = parts[gone].next
@@ -102,7 +106,7 @@ func (t *Tokenizer) mergeLong(dst []uint32, piece string) []uint32 {
 		}
 	}
 	for i := int32(0); i < n; i = parts[i].next {
-		dst = append(dst, t.rank(piece[i:parts[i].next]))
+		dst = append(dst, parts[i].id)
 	}
 	return dst
 }
@@ -115,8 +119,11 @@ func (t *Tokenizer) rank(bytes string) uint32 {
 	return none
 }
 
-// pairRank is the rank of the two bytes at piece[i].
+// pairRank is the rank of the two bytes at piece[i], none at the last one.
 func (t *Tokenizer) pairRank(piece string, i int) uint32 {
+	if i+1 == len(piece) {
+		return none
+	}
 	return t.pairs[int(piece[i])<<8|int(piece[i+1])] - 1 // 0 - 1 is none
 }
 

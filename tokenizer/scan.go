@@ -87,12 +87,7 @@ func wordEnd(text string, i int, class byte, size int) int {
 	for end < len(text) {
 		c, n := classAt(text, end)
 		if c == lower {
-			for end += n; end < len(text); end += n { // the lower part
-				if c, n = classAt(text, end); c != lower && c != letter && c != mark {
-					break
-				}
-			}
-			return contractionEnd(text, end)
+			return contractionEnd(text, lowerEnd(text, end+n))
 		}
 		if c != upper && c != letter && c != mark {
 			break
@@ -107,6 +102,22 @@ func wordEnd(text string, i int, class byte, size int) int {
 		return contractionEnd(text, lastUncased)
 	case end > start: // alternative 2
 		return contractionEnd(text, end)
+	}
+	return i
+}
+
+// lowerEnd returns the end of [\p{Ll}\p{Lm}\p{Lo}\p{M}]* at text[i].
+func lowerEnd(text string, i int) int {
+	for i < len(text) {
+		if c := text[i]; 'a' <= c && c <= 'z' { // most bytes of most texts
+			i++
+			continue
+		}
+		c, n := classAt(text, i)
+		if c != lower && c != letter && c != mark {
+			break
+		}
+		i += n
 	}
 	return i
 }

@@ -2,15 +2,10 @@ package tokenizer
 
 import "math/bits"
 
-// An entry of the index, from the high bits down: 17 bits of the hash, 21 of
-// the token's place in tokens, 8 of its length, 18 of its id. 0 is empty.
 const (
-	idBits     = 18
-	lengthBits = 8
-	placeBits  = 21
-	tagShift   = idBits + lengthBits + placeBits
-
-	indexSize = 1 << 19 // 2.6 places a token: 1.3 probes on average for one that is there
+	idBits      = 18
+	indexSize   = 1 << 19 // 2.6 places a token: 1.3 probes on average for one that is there
+	filterWords = 1 << 15 // 10.5 bits a token
 )
 
 // maxToken is the length of the longest token in bytes.
@@ -20,7 +15,7 @@ func (t *Tokenizer) loadVocabulary() {
 	lengths := vocabulary[:Ordinary]
 	t.tokens = vocabulary[Ordinary:]
 	t.offsets = make([]uint32, Ordinary+1)
-	t.index = make([]uint64, indexSize)
+	t.index = make([]uint32, indexSize)
 	t.pairs = make([]uint32, 1<<16)
 	place := 0
 	for id := range Ordinary {
@@ -28,12 +23,17 @@ func (t *Tokenizer) loadVocabulary() {
 		n := int(lengths[id])
 		token := t.tokens[place : place+n]
 		h := hash(token)
+		word, bits := filterBits(h)
+		t.filter[word] |= bits
 		i := h % indexSize
 		for t.index[i] != 0 {
 			i = (i + 1) % indexSize
 		}
-		t.index[i] = h>>tagShift<<tagShift | uint64(place)<<(lengthBits+idBits) | uint64(n)<<idBits | uint64(id)
-		if n == 2 {
+		t.index[i] = tag(h) | uint32(id+1)
+		switch n {
+		case 1:
+			t.bytes[token[0]] = uint32(id)
+		case 2:
 			t.pairs[int(token[0])<<8|int(token[1])] = uint32(id) + 1
 		}
 		place += n
@@ -47,20 +47,32 @@ func (t *Tokenizer) lookup(piece string) (id uint32, ok bool) {
 		return 0, false
 	}
 	h := hash(piece)
-	want := h>>tagShift<<lengthBits | uint64(len(piece))
+	if word, bits := filterBits(h); t.filter[word]&bits != bits {
+		return 0, false
+	}
 	for i := h % indexSize; ; i = (i + 1) % indexSize {
 		e := t.index[i]
 		if e == 0 {
 			return 0, false
 		}
-		if e>>tagShift<<lengthBits|e>>idBits&(1<<lengthBits-1) != want {
+		if e>>idBits<<idBits != tag(h) {
 			continue
 		}
-		place := e >> (lengthBits + idBits) & (1<<placeBits - 1)
-		if t.tokens[place:place+uint64(len(piece))] == piece {
-			return uint32(e & (1<<idBits - 1)), true
+		id := e&(1<<idBits-1) - 1
+		if t.tokens[t.offsets[id]:t.offsets[id+1]] == piece {
+			return id, true
 		}
 	}
+}
+
+// tag is what an entry of the index keeps of a token's hash.
+func tag(h uint64) uint32 { return uint32(h>>32) >> idBits << idBits }
+
+// filterBits gives a token's place in the filter: two bits of one word. Most
+// pairs that merging tries are no token, and 256 kB say so from a nearer cache
+// than the index's 2 MB.
+func filterBits(h uint64) (word, bits uint64) {
+	return h >> 40 % filterWords, 1<<(h>>58) | 1<<(h>>52&63)
 }
 
 // hash mixes by 64 × 64 bit multiplication, as wyhash does.
