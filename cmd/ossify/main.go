@@ -51,6 +51,8 @@ func newRoot() *cobra.Command {
 		newConform(),
 		newDetokenize(),
 		newHarmony(),
+		newInspect(),
+		newSynth(),
 		newTokenize(),
 	)
 	return root
