@@ -23,8 +23,8 @@ func (t *Tokenizer) loadVocabulary() {
 		n := int(lengths[id])
 		token := t.tokens[place : place+n]
 		h := hash(token)
-		word, bits := filterBits(h)
-		t.filter[word] |= bits
+		word, mask := filterBits(h)
+		t.filter[word] |= mask
 		i := h % indexSize
 		for t.index[i] != 0 {
 			i = (i + 1) % indexSize
@@ -47,7 +47,7 @@ func (t *Tokenizer) lookup(piece string) (id uint32, ok bool) {
 		return 0, false
 	}
 	h := hash(piece)
-	if word, bits := filterBits(h); t.filter[word]&bits != bits {
+	if word, mask := filterBits(h); t.filter[word]&mask != mask {
 		return 0, false
 	}
 	for i := h % indexSize; ; i = (i + 1) % indexSize {
@@ -55,7 +55,7 @@ func (t *Tokenizer) lookup(piece string) (id uint32, ok bool) {
 		if e == 0 {
 			return 0, false
 		}
-		if e>>idBits<<idBits != tag(h) {
+		if e&^(1<<idBits-1) != tag(h) {
 			continue
 		}
 		id := e&(1<<idBits-1) - 1
@@ -66,13 +66,13 @@ func (t *Tokenizer) lookup(piece string) (id uint32, ok bool) {
 }
 
 // tag is what an entry of the index keeps of a token's hash.
-func tag(h uint64) uint32 { return uint32(h>>32) >> idBits << idBits }
+func tag(h uint64) uint32 { return uint32(h>>32) &^ (1<<idBits - 1) }
 
 // filterBits gives a token's place in the filter: two bits of one word. Most
 // pairs that merging tries are no token, and 256 kB say so from a nearer cache
 // than the index's 2 MB.
-func filterBits(h uint64) (word, bits uint64) {
-	return h >> 40 % filterWords, 1<<(h>>58) | 1<<(h>>52&63)
+func filterBits(h uint64) (word, mask uint64) {
+	return (h >> 40) % filterWords, 1<<(h>>58) | 1<<(h>>52&63)
 }
 
 // hash mixes by 64 × 64 bit multiplication, as wyhash does.
