@@ -1,0 +1,137 @@
+package ort
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// A Runtime is the loaded library. There is one in a process.
+type Runtime struct {
+	version string
+}
+
+// Open loads the library at path. It must be ONNX Runtime 1.24 or newer. A
+// process can have it open once at a time.
+func Open(path string) (*Runtime, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("ort: %w", err)
+	}
+	version, err := openLibrary(path)
+	if err != nil {
+		return nil, fmt.Errorf("ort: %s: %s", path, oneLine(err))
+	}
+	return &Runtime{version}, nil
+}
+
+// Version returns the release of the library, such as 1.32.0.
+func (r *Runtime) Version() string { return r.version }
+
+// Close unloads the library. All sessions must be closed before.
+func (r *Runtime) Close() error { return closeLibrary() }
+
+// Options say how a model is loaded. The zero Options keeps the weights where
+// they are, in the mapped files; see docs/onnxruntime.md for what the others
+// cost and gain.
+type Options struct {
+	Threads int  // of one operator; 0 takes all processors
+	Fold    bool // compute at load what depends on no input: bfloat16 matrices become float32 in memory
+	Prepack bool // keep matrices in memory in the order in which the kernels read them
+	Plain   bool // no rewriting of the graph at all: each operator as it stands
+
+	// Want says which outputs are computed; nil takes all.
+	Want func(Info) bool
+}
+
+// config returns the session's settings in ONNX Runtime's words.
+func (o Options) config() map[string]string {
+	c := map[string]string{}
+	if !o.Fold {
+		c["optimization.disable_specified_optimizers"] = "ConstantFolding"
+	}
+	if !o.Prepack {
+		c["session.disable_prepacking"] = "1"
+	}
+	return c
+}
+
+// A Session is a loaded model. It is safe for use by several goroutines.
+type Session struct {
+	Inputs, Outputs []Info // Outputs are those that Options.Want named
+	handle          handle
+}
+
+// Load opens the model file at path, whose external data lies in its folder.
+// The file is given to ONNX Runtime as it is; validate what comes from a
+// stranger first, with package onnx.
+func (r *Runtime) Load(path string, o Options) (*Session, error) {
+	// The library prints paths that do not exist in its own words.
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("ort: %w", err)
+	}
+	s, err := load(path, o)
+	if err != nil {
+		return nil, fmt.Errorf("ort: %s: %s", path, oneLine(err))
+	}
+	return s, nil
+}
+
+// Close frees the session.
+func (s *Session) Close() error { return s.handle.close() }
+
+// Run computes the outputs from the inputs, which must all be given. Outputs
+// that are in out with a shape are written to memory of that size, or to their
+// Data if it is not nil; the others are allocated. When Run returns, out holds
+// every output of the session. If ctx ends, the run stops between two
+// operators.
+func (s *Session) Run(ctx context.Context, in, out map[string]Tensor) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for name, t := range in {
+		i := slices.IndexFunc(s.Inputs, func(x Info) bool { return x.Name == name })
+		switch {
+		case i < 0:
+			return fmt.Errorf("ort: no input %s", name)
+		case s.Inputs[i].Type != t.Type:
+			return fmt.Errorf("ort: input %s: %v, want %v", name, t.Type, s.Inputs[i].Type)
+		}
+		if err := t.check(); err != nil {
+			return fmt.Errorf("ort: input %s: %w", name, err)
+		}
+	}
+	for _, x := range s.Inputs {
+		if _, ok := in[x.Name]; !ok {
+			return fmt.Errorf("ort: input %s is missing", x.Name)
+		}
+	}
+	for name := range out {
+		if !slices.ContainsFunc(s.Outputs, func(x Info) bool { return x.Name == name }) {
+			return fmt.Errorf("ort: no output %s", name)
+		}
+	}
+	for _, x := range s.Outputs {
+		t := out[x.Name]
+		if t.Shape != nil && t.Data == nil {
+			t = newTensor(x.Type, t.Shape...)
+		}
+		if t.Shape != nil {
+			if err := t.check(); err != nil || t.Type != x.Type {
+				return fmt.Errorf("ort: output %s: %d bytes of %v, shape %v, want %v", x.Name, len(t.Data), t.Type, t.Shape, x.Type)
+			}
+		}
+		out[x.Name] = t
+	}
+	if err := s.handle.run(ctx, s, in, out); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("ort: %s", oneLine(err))
+	}
+	return nil
+}
+
+// oneLine is an error of the library, which may be of several lines.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -1,0 +1,132 @@
+package ort
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"ossify/checkpoint"
+)
+
+// A Tensor is an input or output: little-endian elements, row-major.
+type Tensor struct {
+	Type  checkpoint.DType
+	Shape []int
+	Data  []byte // len = Type.Size() · product of Shape
+}
+
+// An Info describes an input or output of a model.
+type Info struct {
+	Name  string
+	Type  checkpoint.DType // none for what is not a tensor of numbers
+	Shape []int            // −1 varies
+}
+
+// Elements returns the product of shape, and false if it is not a number of
+// elements that can be in memory.
+func elements(shape []int) (int, bool) {
+	n := 1
+	for _, d := range shape {
+		if d < 0 || d > 0 && n > math.MaxInt/8/d {
+			return 0, false
+		}
+		n *= d
+	}
+	return n, true
+}
+
+// newTensor returns a tensor of zeros.
+func newTensor(t checkpoint.DType, shape ...int) Tensor {
+	n, _ := elements(shape)
+	return Tensor{t, shape, make([]byte, n*t.Size())}
+}
+
+func (t Tensor) check() error {
+	n, ok := elements(t.Shape)
+	if !ok || t.Type.Size() == 0 || len(t.Data) != n*t.Type.Size() {
+		return fmt.Errorf("%d bytes of %v, shape %v", len(t.Data), t.Type, t.Shape)
+	}
+	return nil
+}
+
+// Int64s makes a tensor of I64, or of I32 if that is the type asked for.
+func Int64s(typ checkpoint.DType, v []int64, shape ...int) Tensor {
+	t := Tensor{Type: typ, Shape: shape}
+	for _, x := range v {
+		if typ == checkpoint.I32 {
+			t.Data = binary.LittleEndian.AppendUint32(t.Data, uint32(x))
+		} else {
+			t.Data = binary.LittleEndian.AppendUint64(t.Data, uint64(x))
+		}
+	}
+	return t
+}
+
+// Float32s makes a tensor of F32.
+func Float32s(v []float32, shape ...int) Tensor {
+	t := Tensor{Type: checkpoint.F32, Shape: shape}
+	for _, x := range v {
+		t.Data = binary.LittleEndian.AppendUint32(t.Data, math.Float32bits(x))
+	}
+	return t
+}
+
+// Float64s returns the elements, whatever their type.
+func (t Tensor) Float64s() []float64 {
+	size := t.Type.Size()
+	if size == 0 {
+		return nil
+	}
+	v, le := make([]float64, len(t.Data)/size), binary.LittleEndian
+	for i := range v {
+		b := t.Data[i*size:]
+		switch t.Type {
+		case checkpoint.F64:
+			v[i] = math.Float64frombits(le.Uint64(b))
+		case checkpoint.F32:
+			v[i] = float64(math.Float32frombits(le.Uint32(b)))
+		case checkpoint.BF16:
+			v[i] = float64(math.Float32frombits(uint32(le.Uint16(b)) << 16))
+		case checkpoint.F16:
+			v[i] = float16(le.Uint16(b))
+		case checkpoint.I64:
+			v[i] = float64(int64(le.Uint64(b)))
+		case checkpoint.U64:
+			v[i] = float64(le.Uint64(b))
+		case checkpoint.I32:
+			v[i] = float64(int32(le.Uint32(b)))
+		case checkpoint.U32:
+			v[i] = float64(le.Uint32(b))
+		case checkpoint.I16:
+			v[i] = float64(int16(le.Uint16(b)))
+		case checkpoint.U16:
+			v[i] = float64(le.Uint16(b))
+		case checkpoint.I8:
+			v[i] = float64(int8(b[0]))
+		default: // U8, BOOL
+			v[i] = float64(b[0])
+		}
+	}
+	return v
+}
+
+// float16 is the value of IEEE 754 binary16 bits.
+func float16(b uint16) float64 {
+	exponent, fraction := int(b>>10&31), float64(b&1023)
+	var v float64
+	switch exponent {
+	case 0:
+		v = math.Ldexp(fraction, -24)
+	case 31:
+		v = math.Inf(1)
+		if fraction != 0 {
+			v = math.NaN()
+		}
+	default:
+		v = math.Ldexp(1024+fraction, exponent-25)
+	}
+	if b>>15 != 0 {
+		v = -v
+	}
+	return v
+}
