@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 // after the other. Nothing takes its name before Commit.
 type Shards struct {
 	dir      string
+	entries  []Entry   // all, as given
 	names    []string  // file of each shard
 	plan     [][]Entry // entries of each shard, in the order of writing
 	metadata map[string]string
@@ -29,7 +29,7 @@ type Shards struct {
 // model.safetensors, as Hugging Face has it. With index there is an IndexFile
 // too, unless the shard is single.
 func CreateShards(dir string, name func(i, n int) string, entries []Entry, most int64, metadata map[string]string, index bool) (*Shards, error) {
-	s := &Shards{dir: dir, metadata: metadata, index: index}
+	s := &Shards{dir: dir, entries: entries, metadata: metadata, index: index}
 	var size int64 // of the last shard
 	for _, e := range entries {
 		n, ok := e.Bytes()
@@ -122,27 +122,26 @@ func (s *Shards) Abort() {
 	s.done = true
 }
 
-// encodeIndex returns the shard index: two spaces of indentation, keys sorted,
-// a final newline, as huggingface_hub writes it.
+// encodeIndex returns the shard index: one line, like Python's json module
+// writes it by default, the tensors in the order in which they were dealt out.
 func (s *Shards) encodeIndex() []byte {
-	var index struct {
-		Metadata struct {
-			TotalSize int64 `json:"total_size"`
-		} `json:"metadata"`
-		WeightMap map[string]string `json:"weight_map"`
-	}
-	index.WeightMap = make(map[string]string)
+	home := make(map[string]string, len(s.entries))
 	for i, shard := range s.plan {
 		for _, e := range shard {
-			n, _ := e.Bytes()
-			index.Metadata.TotalSize += n
-			index.WeightMap[e.Name] = s.names[i]
+			home[e.Name] = s.names[i]
 		}
 	}
+	var total int64
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	enc.Encode(index)
-	return b.Bytes()
+	for i, e := range s.entries {
+		n, _ := e.Bytes()
+		total += n
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		encodeJSON(&b, e.Name)
+		b.WriteString(": ")
+		encodeJSON(&b, home[e.Name])
+	}
+	return fmt.Appendf(nil, `{"metadata": {"total_size": %d}, "weight_map": {%s}}`, total, b.Bytes())
 }

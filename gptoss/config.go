@@ -529,7 +529,8 @@ func (c *Config) Marshal(d Dialect) ([]byte, error) {
 		if c.Eps != defaults.Eps {
 			return nil, fmt.Errorf("gptoss: config.json: rms_norm_eps is %g, want %g: the original form has no key for it", c.Eps, defaults.Eps)
 		}
-		return indented(c.originalForm())
+		data, err := indented(c.originalForm())
+		return oneLine(data), err
 	case HuggingFace:
 		return indented(c.huggingFaceForm())
 	}
@@ -539,6 +540,13 @@ func (c *Config) Marshal(d Dialect) ([]byte, error) {
 func indented(v any) ([]byte, error) {
 	data, err := json.MarshalIndent(v, "", "  ")
 	return append(data, '\n'), err
+}
+
+// oneLine turns an indented flat object into the one line that Python's json
+// module writes by default.
+func oneLine(data []byte) []byte {
+	s := strings.NewReplacer(",\n  ", ", ", "{\n  ", "{", "\n}\n", "}").Replace(string(data))
+	return []byte(s)
 }
 
 // decimal is a number that keeps its point when it is whole, as in Python.

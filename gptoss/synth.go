@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -106,7 +107,9 @@ func Synthesize(ctx context.Context, dir string, c *Config, layout Dialect, seed
 	tensors := make(map[string]synthTensor)
 	var entries []checkpoint.Entry
 	var total int64
-	for _, p := range g.Params {
+	// The published files are split in this order.
+	params := slices.SortedFunc(slices.Values(g.Params), func(a, b graph.Param) int { return strings.Compare(a.Name, b.Name) })
+	for _, p := range params {
 		pieces, err := piecesOf(p, c, layout)
 		if err != nil {
 			return err
@@ -171,12 +174,12 @@ func prepare(dir string) (fresh bool, err error) {
 
 // createShards plans the files as they were published: original/ of 20b is one
 // file of 13.8 GB, that of 120b seven of at most 10; the Hugging Face shards
-// stay below 5, and count from 00000 to their own last number.
+// of both stay below 4.8, and count from 00000 to their own last number.
 func createShards(dir string, layout Dialect, entries []checkpoint.Entry, total int64) (*checkpoint.Shards, error) {
 	const GB = 1_000_000_000
 	if layout == HuggingFace {
 		name := func(i, n int) string { return fmt.Sprintf("model-%05d-of-%05d.safetensors", i, n-1) }
-		return checkpoint.CreateShards(dir, name, entries, min(5*GB, total*2/5), map[string]string{"format": "pt"}, true)
+		return checkpoint.CreateShards(dir, name, entries, min(48*GB/10, total*2/5), nil, true)
 	}
 	most := int64(math.MaxInt64)
 	if total > 16*GB {
@@ -190,7 +193,7 @@ func createShards(dir string, layout Dialect, entries []checkpoint.Entry, total 
 func writeConfigs(dir string, g *graph.Graph, c *Config, layout Dialect, config []byte) error {
 	files := map[string][]byte{"config.json": config}
 	if layout == Original {
-		files["dtypes.json"] = originalTypes(g, c)
+		files["dtypes.json"] = originalTypes(g)
 	} else {
 		text, err := indented(c.generationForm())
 		if err != nil {
@@ -206,17 +209,18 @@ func writeConfigs(dir string, g *graph.Graph, c *Config, layout Dialect, config 
 	return nil
 }
 
-// originalTypes is the dtypes.json of the original form.
-func originalTypes(g *graph.Graph, c *Config) []byte {
+// originalTypes is the dtypes.json of the original form, on one line as
+// published.
+func originalTypes(g *graph.Graph) []byte {
 	var b bytes.Buffer
 	line := func(name, kind string) {
-		sep := ",\n"
+		sep := ", "
 		if b.Len() == 0 {
-			sep = "{\n"
+			sep = "{"
 		}
-		fmt.Fprintf(&b, "%s  %q: %q", sep, name, kind)
+		fmt.Fprintf(&b, "%s%q: %q", sep, name, kind)
 	}
-	for _, p := range g.Params {
+	for _, p := range g.Params { // in the order of the modules
 		if p.Storage == graph.MXFP4 {
 			line(p.Name+".blocks", "FP4")
 			line(p.Name+".scales", "UE8")
@@ -224,7 +228,7 @@ func originalTypes(g *graph.Graph, c *Config) []byte {
 			line(p.Name, "BF16")
 		}
 	}
-	b.WriteString("\n}\n")
+	b.WriteString("}")
 	return b.Bytes()
 }
 
