@@ -269,7 +269,7 @@ func (r *Recovery) brokenHeader() {
 		header = append(header, text[:n]...)
 		content = append(content, text[n:]...)
 	}
-	if strings.TrimSpace(string(content)) != "" {
+	if strings.TrimFunc(string(content), isASCIISpace) != "" {
 		r.begin(m, header)
 		r.write(string(content))
 		return

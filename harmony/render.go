@@ -136,6 +136,25 @@ func (e *Encoding) RenderUserPrompt(text string) []uint32 {
 	return ids
 }
 
+// AssistantMask reports for every id of a rendered conversation whether the
+// assistant wrote it: all after <|start|>assistant up to and with the id that
+// ends the message. These are what training counts.
+func (e *Encoding) AssistantMask(ids []uint32) []bool {
+	assistant := e.text(nil, string(Assistant))[0] // the role is one token
+	mask := make([]bool, len(ids))
+	written := false
+	for i, id := range ids {
+		mask[i] = written
+		switch {
+		case id == tokenizer.Start || isStop(id):
+			written = false
+		case i > 0 && ids[i-1] == tokenizer.Start:
+			written = id == assistant
+		}
+	}
+	return mask
+}
+
 // AppendForCompletion is RenderForCompletion that appends to dst. On an error
 // dst is returned as it was.
 func (e *Encoding) AppendForCompletion(dst []uint32, c Conversation, next Role, d Drop) ([]uint32, error) {

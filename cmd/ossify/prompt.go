@@ -9,8 +9,8 @@ import (
 
 // promptTokens returns the ids of a prompt that ends with the start of the
 // assistant's answer: of a text, as one message of the user after the default
-// system message, or of a conversation in a JSON file, rendered as it is with
-// analysis before the last final message dropped. One of the two is given.
+// system message, or of a conversation in a JSON file, rendered as
+// openai-harmony does by default. One of the two is given.
 func promptTokens(prompt, conversationFile string) ([]uint32, error) {
 	if (prompt == "") == (conversationFile == "") {
 		return nil, usage("give one of --prompt and --conversation")
@@ -27,7 +27,7 @@ func promptTokens(prompt, conversationFile string) ([]uint32, error) {
 	if err != nil {
 		return nil, inFile(conversationFile, err)
 	}
-	ids, err := e.RenderForCompletion(c, harmony.Assistant, harmony.DropBeforeLastFinal)
+	ids, err := e.RenderForCompletion(c, harmony.Assistant, harmony.DropAuto)
 	if err != nil {
 		return nil, inFile(conversationFile, err)
 	}

@@ -12,7 +12,8 @@
 //	render                           "message", "options"
 //	conversation, training           "messages", "config"
 //	completion                       the same, and "role"
-//	wire                             "json", a conversation as text; errors with their place
+//	wire                             "json", what one of these reads, as text, and
+//	                                 its op as "call"; errors tell their place
 //	parse                            "tokens" or "text", "role", "strict"
 //	stream                           the same, and "eos": every visible state
 //
@@ -82,7 +83,17 @@ func (c *Checker) Check(line []byte) (name, diff string, err error) {
 
 // answer is our result of a query.
 func (c *Checker) answer(q query) (any, error) {
-	switch op := q.text("op"); op {
+	op := q.text("op")
+	jsonFailure := treeFailure
+	messages := slices.Concat([]byte(`{"messages":`), q["messages"], []byte("}"))
+	message := []byte(q["message"])
+	if op == "wire" {
+		op = q.text("call")
+		jsonFailure = failure
+		messages = []byte(q.text("json"))
+		message = messages
+	}
+	switch op {
 	case "encode":
 		var names []string
 		if err := q.into("allowed", &names); err != nil {
@@ -102,7 +113,7 @@ func (c *Checker) answer(q query) (any, error) {
 	case "info":
 		return c.info(), nil
 	case "render":
-		m, err := harmony.ParseMessage(q["message"])
+		m, err := harmony.ParseMessage(message)
 		if err != nil {
 			return jsonFailure(err), nil
 		}
@@ -113,15 +124,8 @@ func (c *Checker) answer(q query) (any, error) {
 			return nil, err
 		}
 		return c.ids(c.e.Render(m, harmony.RenderOptions{ConversationHasFunctionTools: o.Functions})), nil
-	case "conversation", "training", "completion", "wire":
-		text := slices.Concat([]byte(`{"messages":`), q["messages"], []byte("}"))
-		if op == "wire" {
-			text = []byte(q.text("json"))
-		}
-		conversation, err := harmony.ParseConversation(text)
-		if err != nil && op == "wire" {
-			return failure(err), nil
-		}
+	case "conversation", "training", "completion":
+		conversation, err := harmony.ParseConversation(messages)
 		if err != nil {
 			return jsonFailure(err), nil
 		}
@@ -225,7 +229,7 @@ func (c *Checker) ids(ids []uint32, err error) result {
 		return failure(err)
 	}
 	text, _ := c.t.DecodeReplacing(ids) // the ids are of this tokenizer
-	return result{"ok": ids, "text": text}
+	return result{"ok": append([]uint32{}, ids...), "text": text}
 }
 
 // stream returns the ids that a query has as such or as text.
@@ -248,8 +252,8 @@ func failure(err error) result {
 	return result{"err": err.Error()}
 }
 
-// jsonFailure is an error of JSON that was given as a tree, not as text.
-func jsonFailure(err error) result {
+// treeFailure is an error of JSON that was given as a tree, not as text.
+func treeFailure(err error) result {
 	var e *harmony.Error
 	if errors.As(err, &e) {
 		return result{"err": "json: " + e.Text}

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Compare us with PyPI openai-harmony, live.
+#
+#   tools/harmonydiff/run.sh                       a few hundred records of each kind
+#   tools/harmonydiff/run.sh --conversations 5000 --streams 5000 --seed 7
+#   tools/harmonydiff/run.sh python FILE.py ...    another script with the same reference
+#
+# Needs Go, Python 3.9 or later with venv, and PyPI. Works in build/harmonydiff.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+here=$root/tools/harmonydiff
+work=$root/build/harmonydiff
+python=$work/venv/bin/python
+mkdir -p "$work"
+
+if ! cmp -s "$here/requirements.txt" "$work/installed.txt"; then
+	rm -rf "$work/venv"
+	python3 -m venv "$work/venv"
+	"$python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+	cp "$here/requirements.txt" "$work/installed.txt"
+fi
+if [ ! -f "$work/o200k_base.tiktoken" ]; then
+	(cd "$root" && go run ./tools/harmonydiff/ranks >"$work/ranks.tmp")
+	mv "$work/ranks.tmp" "$work/o200k_base.tiktoken"
+fi
+export TIKTOKEN_ENCODINGS_BASE=$work
+
+if [ "${1-}" = python ]; then
+	shift
+	exec "$python" "$@"
+fi
+"$python" "$here/generate.py" "$@" >"$work/records.tmp"
+mv "$work/records.tmp" "$work/records.jsonl"
+cd "$root"
+exec go run ./cmd/ossify conform "$work/records.jsonl"
