@@ -50,10 +50,13 @@ func newRoot() *cobra.Command {
 		// One line a command, each in a file of its own.
 		newConform(),
 		newDetokenize(),
+		newExport(),
 		newHarmony(),
 		newInspect(),
 		newSynth(),
 		newTokenize(),
+		newTrace(),
+		newVerify(),
 	)
 	return root
 }

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ossify/checkpoint"
+	"ossify/gptoss"
+	"ossify/onnx"
+)
+
+func newExport() *cobra.Command {
+	var opt onnx.Options
+	var out, shard, target string
+	c := &cobra.Command{
+		Use:   "export CKPT (--in-place | -o DIR)",
+		Short: "Write the model as ONNX",
+		Long: `Export writes a checkpoint's model as ONNX: any batch, any length, with a
+key/value cache, the experts in their official MXFP4 bytes.
+
+In place, only model.onnx is written, beside the checkpoint's files, to whose
+bytes it refers. With -o, the weights go to DIR/model.onnx.data: shared blocks
+where the file system can, else copied past the page cache.`,
+		Example: `  ossify export --in-place /tmp/20b
+  ossify export /tmp/20b -o /tmp/20b-onnx
+  ossify export /tmp/20b -o web --shard-size 2GB --last`,
+		Args: oneArgument("CKPT"),
+		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case opt.InPlace == (out != ""):
+				return usage("want one of --in-place and -o DIR")
+			case target != onnx.Portable.String():
+				return usage("--target %q, want %v", target, onnx.Portable)
+			case opt.InPlace && (shard != "" || c.Flags().Changed("align")):
+				return usage("--shard-size and --align concern the files that -o writes")
+			case opt.Positions < 1 || opt.Positions > 1<<24:
+				return usage("--positions %d, want 1 to %d", opt.Positions, 1<<24)
+			case opt.Align < 1 || opt.Align > 1<<24 || opt.Align&(opt.Align-1) != 0:
+				return usage("--align %d, want a power of two up to %d", opt.Align, 1<<24)
+			case opt.Batch < 0 || opt.Seq < 0 || opt.Total < 0 || opt.Total > 0 && opt.Seq > opt.Total:
+				return usage("--batch, --seq and --total want 0 or more, seq at most total")
+			}
+			if shard != "" {
+				n, err := parseSize(shard)
+				if err != nil {
+					return usage("--shard-size %q, want a size like 2GB", shard)
+				}
+				opt.ShardSize = n
+			}
+			dir := out
+			if opt.InPlace {
+				dir = args[0]
+			}
+			ck, err := gptoss.OpenCheckpoint(args[0])
+			if err != nil {
+				return err
+			}
+			defer ck.Close()
+			if opt.Metadata, err = exportMetadata(args[0]); err != nil {
+				return err
+			}
+			opt.Version, opt.Titles = version(), exportTitles()
+			progress, finish := progressOf(c.ErrOrStderr(), "export")
+			defer finish()
+			opt.Progress = progress
+			made, err := makeDir(dir)
+			if err != nil {
+				return err
+			}
+			result, err := onnx.Export(c.Context(), ck.Graph, onnxSources(ck), opt, dir)
+			if err != nil {
+				if made {
+					os.Remove(dir) // refuses if it is not empty
+				}
+				return err
+			}
+			finish()
+			for _, name := range result.Files {
+				fmt.Fprintln(c.OutOrStdout(), filepath.Join(dir, name))
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&opt.InPlace, "in-place", false, "write model.onnx into CKPT and refer to its files")
+	f.StringVarP(&out, "output", "o", "", "folder to write model and weights to")
+	f.StringVar(&target, "target", onnx.Portable.String(), "operators to use: portable (opset 21)")
+	f.BoolVar(&opt.Inline, "inline", false, "no functions: one flat graph")
+	f.BoolVar(&opt.Trace, "trace", false, "make every stage an output")
+	f.BoolVar(&opt.LastOnly, "last", false, "logits of the last position only")
+	f.IntVar(&opt.Batch, "batch", 0, "fix the batch; 0 leaves it open")
+	f.IntVar(&opt.Seq, "seq", 0, "fix the tokens of a call; 0 leaves them open")
+	f.IntVar(&opt.Total, "total", 0, "fix the positions, past and new; 0 leaves them open")
+	f.IntVar(&opt.Positions, "positions", onnx.DefaultPositions, "positions that the rotary tables cover")
+	f.Int64Var(&opt.Align, "align", onnx.DefaultAlign, "where tensors start in data files, bytes (65536 for mapping on Windows)")
+	f.StringVar(&shard, "shard-size", "", "largest data file, like 2GB, in files named as transformers.js wants them")
+	return c
+}
+
+// onnxSources says where the exporter finds a checkpoint's weights.
+func onnxSources(ck *gptoss.Checkpoint) *onnx.Sources {
+	return onnxSourcesOf(ck, ck.Weights)
+}
+
+// onnxSourcesOf is onnxSources with weights that were edited.
+func onnxSourcesOf(ck *gptoss.Checkpoint, w *gptoss.Weights) *onnx.Sources {
+	s := &onnx.Sources{Files: ck.Folder.Files()}
+	for p := range ck.Graph.Params {
+		var segments []onnx.Segment
+		for _, from := range w.Sources(p) {
+			segments = append(segments, onnx.Segment{Data: from.Data, Scales: from.Scales})
+		}
+		s.Params = append(s.Params, segments)
+	}
+	return s
+}
+
+// exportMetadata says what the model was made from.
+func exportMetadata(dir string) (map[string]string, error) {
+	config, err := checkpoint.ReadFile(dir, "config.json", 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	real, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"ossify.source": filepath.Base(real), "ossify.source.config": string(config)}, nil
+}
+
+// exportTitles are the class names of gpt_oss/torch/model.py.
+func exportTitles() map[string]string {
+	return map[string]string{"block": "TransformerBlock", "attn": "AttentionBlock", "mlp": "MLPBlock", "swiglu": "SwiGLU"}
+}
+
+// version is that of the module the program was built from.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}
+
+// parseSize reads a number of bytes: 2GB is 2·10⁹, 2GiB is 2·2³⁰.
+func parseSize(s string) (int64, error) {
+	units := []struct {
+		name string
+		size int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1}, {"", 1}}
+	for _, u := range units {
+		number, ok := strings.CutSuffix(s, u.name)
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(number, 64)
+		if err != nil || !(v*float64(u.size) >= 1 && v*float64(u.size) < 1<<62) {
+			return 0, errors.New("want a size like 2GB")
+		}
+		return int64(v * float64(u.size)), nil
+	}
+	return 0, errors.New("want a size like 2GB")
+}
+
+// makeDir makes a folder unless it is there.
+func makeDir(dir string) (made bool, err error) {
+	err = os.Mkdir(dir, 0o777)
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

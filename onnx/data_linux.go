@@ -1,0 +1,187 @@
+package onnx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// reflink makes out share the blocks of the file at path, from offset at on.
+func reflink(out *os.File, at int64, path string) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return unix.IoctlFileCloneRange(int(out.Fd()), &unix.FileCloneRange{Src_fd: int64(in.Fd()), Dest_offset: uint64(at)})
+}
+
+var errNoDirect = errors.New("no direct I/O")
+
+// block is what offsets, lengths and memory of direct I/O are multiples of:
+// that of every disk in use.
+const block = 4096
+
+// direct copies past the page cache: disks are read and written at their own
+// speed, and what others have cached stays cached. It returns errNoDirect if
+// the file system of either side has none.
+func direct(ctx context.Context, out *os.File, pieces []piece, tell func(int64)) error {
+	var size int64
+	for _, p := range pieces {
+		size = max(size, p.to+p.length)
+	}
+	if err := setDirect(out); err != nil {
+		return errNoDirect
+	}
+	defer clearDirect(out)
+	// Blocks reserved at once lie together; where that cannot be done,
+	// writing does it.
+	if err := unix.Fallocate(int(out.Fd()), 0, 0, up(size)); errors.Is(err, unix.ENOSPC) {
+		return err
+	}
+
+	// One goroutine reads into a buffer while this one writes the other.
+	type filled struct {
+		buf []byte
+		at  int64
+		n   int64 // bytes of tensors in it
+		err error
+	}
+	free, full := make(chan []byte, 2), make(chan filled, 2)
+	for range 2 {
+		free <- aligned(chunk)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer close(full)
+		r := &directReader{scratch: aligned(chunk + block)}
+		defer r.close()
+		for at := int64(0); at < size; at += chunk {
+			var buf []byte
+			select {
+			case buf = <-free:
+			case <-ctx.Done():
+				full <- filled{err: ctx.Err()}
+				return
+			}
+			n, err := r.fill(buf, at, &pieces)
+			select {
+			case full <- filled{buf[:min(chunk, up(size-at))], at, n, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for f := range full {
+		if f.err != nil {
+			return f.err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := out.WriteAt(f.buf, f.at); err != nil {
+			if f.at == 0 && errors.Is(err, syscall.EINVAL) {
+				return errNoDirect
+			}
+			return err
+		}
+		tell(f.n)
+		free <- f.buf[:chunk]
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return out.Truncate(size)
+}
+
+func up(n int64) int64 { return (n + block - 1) &^ (block - 1) }
+
+// aligned returns n bytes that start at a multiple of block.
+func aligned(n int) []byte {
+	b := make([]byte, n+block)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (block - 1)
+	return b[skip:][:n:n]
+}
+
+func setDirect(f *os.File) error {
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, flags|unix.O_DIRECT)
+	}
+	return err
+}
+
+func clearDirect(f *os.File) {
+	if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err == nil {
+		unix.FcntlInt(f.Fd(), unix.F_SETFL, flags&^unix.O_DIRECT)
+	}
+}
+
+// directReader reads pieces, whose offsets are not multiples of block, through
+// scratch.
+type directReader struct {
+	opener
+	scratch []byte
+}
+
+// fill sets buf to what the data file has from offset at on, zero between
+// pieces. It takes finished pieces off the list.
+func (r *directReader) fill(buf []byte, at int64, pieces *[]piece) (n int64, err error) {
+	clear(buf)
+	end := at + int64(len(buf))
+	for len(*pieces) > 0 {
+		p := &(*pieces)[0]
+		from, to := max(p.to, at), min(p.to+p.length, end)
+		if from < to {
+			dst := buf[from-at : to-at]
+			if p.from == "" {
+				copy(dst, p.data[from-p.to:])
+			} else if err := r.read(dst, p.from, p.offset+from-p.to); err != nil {
+				return n, err
+			}
+			n += to - from
+		}
+		if p.to+p.length > end {
+			break
+		}
+		*pieces = (*pieces)[1:]
+	}
+	return n, nil
+}
+
+// read reads the file's bytes at offset, which dst is no longer than a chunk of.
+func (r *directReader) read(dst []byte, path string, offset int64) error {
+	in, err := r.file(path, syscall.O_DIRECT)
+	if errors.Is(err, syscall.EINVAL) {
+		return errNoDirect
+	}
+	if err != nil {
+		return err
+	}
+	first := offset &^ (block - 1)
+	skip := int(offset - first)
+	want := skip + len(dst)
+	b := r.scratch[:up(int64(want))]
+	n, err := in.ReadAt(b, first)
+	switch {
+	case errors.Is(err, syscall.EINVAL):
+		return errNoDirect
+	case n >= want: // at the end of the file a block may be short
+	case err == nil || err == io.EOF:
+		return fmt.Errorf("%s: shorter than when it was opened", path)
+	default:
+		return err
+	}
+	copy(dst, b[skip:want])
+	return nil
+}

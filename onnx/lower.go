@@ -1,0 +1,638 @@
+package onnx
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"ossify/checkpoint"
+	"ossify/graph"
+)
+
+// A Target is a set of operators that a graph is lowered to.
+type Target uint8
+
+// The targets.
+const (
+	Portable Target = iota // the standard's own operators, opset 21, IR version 10, float32 arithmetic
+)
+
+// String returns the target's name on the command line.
+func (t Target) String() string { return [...]string{"portable"}[t] }
+
+// cases returns how each operation is lowered.
+func (t Target) cases() map[graph.Op]func(*lowering, *graph.Node) {
+	return map[graph.Op]func(*lowering, *graph.Node){
+		graph.Tokens:       (*lowering).tokens,
+		graph.Gather:       (*lowering).gather,
+		graph.RMSNorm:      (*lowering).rmsNorm,
+		graph.Linear:       (*lowering).linear,
+		graph.Columns:      (*lowering).columns,
+		graph.Rotate:       (*lowering).rotate,
+		graph.Attend:       (*lowering).attend,
+		graph.TopK:         (*lowering).topK,
+		graph.Pick:         (*lowering).pick,
+		graph.Softmax:      (*lowering).softmax,
+		graph.ExpertLinear: (*lowering).expertLinear,
+		graph.Every:        (*lowering).every,
+		graph.Clamp:        (*lowering).clamp,
+		graph.Affine:       (*lowering).affine,
+		graph.Sigmoid:      func(l *lowering, n *graph.Node) { l.stage("Sigmoid", l.in(n, 0)) },
+		graph.Mul:          func(l *lowering, n *graph.Node) { l.stage("Mul", l.in(n, 0), l.in(n, 1)) },
+		graph.Add:          func(l *lowering, n *graph.Node) { l.stage("Add", l.in(n, 0), l.in(n, 1)) },
+		graph.Mix:          (*lowering).mix,
+	}
+}
+
+const (
+	irVersion    = 10
+	opsetVersion = 21
+)
+
+// A lowering is a graph on its way to ONNX: a flat list of nodes.
+//
+// A stage's value has the stage's path as its name. Other values of a stage
+// are path/name, and those that stages share /name: no path holds a slash, so
+// that names cannot meet.
+type lowering struct {
+	g    *graph.Graph
+	src  *Sources
+	opt  *Options
+	err  error
+	node *graph.Node // being lowered
+
+	shared   []*node // values that stages share; they come first
+	nodes    []*node
+	owner    []int // of nodes: index in g.Nodes
+	inits    []initializer
+	known    map[string]bool   // names of inits and shared values
+	role     map[string]string // what a value is called inside of functions
+	leafRole map[string]string // what a parameter is called inside of an operation's function
+	inputs   []*value
+	outputs  []*value
+	attends  int // Attend nodes so far
+	body     *[]*node
+}
+
+// An initializer is a constant of the model: its own bytes, or a tensor of the
+// checkpoint.
+type initializer struct {
+	name  string
+	elem  int64
+	shape []int
+	raw   []byte
+	from  *checkpoint.Tensor
+}
+
+// lower returns g as a list of ONNX nodes.
+func lower(g *graph.Graph, src *Sources, opt *Options) (*lowering, error) {
+	l := &lowering{g: g, src: src, opt: opt, known: map[string]bool{}, role: map[string]string{}, leafRole: map[string]string{}}
+	batch, seq, total := symbol(opt.Batch, "batch"), symbol(opt.Seq, "seq"), symbol(opt.Total, "total")
+	l.inputs = append(l.inputs, typed("input_ids", typeInt64, batch, seq), typed("attention_mask", typeInt64, batch, total))
+	cases := opt.Target.cases()
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		c, ok := cases[n.Op]
+		if !ok {
+			return nil, fmt.Errorf("onnx: %s: target %v has no case for %v", n.Name, opt.Target, n.Op)
+		}
+		if strings.Contains(n.Name, "/") || n.Name == "" {
+			return nil, fmt.Errorf("onnx: %q: want a stage path without a slash", n.Name)
+		}
+		l.node, l.body = n, &l.nodes
+		c(l, n)
+		if l.err != nil {
+			return nil, fmt.Errorf("onnx: %s: %w", n.Name, l.err)
+		}
+		for len(l.owner) < len(l.nodes) {
+			l.owner = append(l.owner, i)
+		}
+		if opt.Trace {
+			l.outputs = append(l.outputs, l.stageType(n, n.Name))
+		}
+	}
+	if len(g.Nodes) == 0 {
+		return nil, fmt.Errorf("onnx: the model has no stages")
+	}
+	last := &g.Nodes[g.Output()]
+	l.owner = append(slices.Repeat([]int{-1}, len(l.shared)), append(l.owner, len(g.Nodes))...)
+	l.nodes = append(slices.Clip(l.shared), append(l.nodes, newNode("Identity", []string{last.Name}, "logits"))...)
+	l.outputs = slices.Insert(l.outputs, 0, l.stageType(last, "logits"))
+	return l, nil
+}
+
+// stageType describes n's value: [batch, seq, ..].
+func (l *lowering) stageType(n *graph.Node, name string) *value {
+	elem := int64(typeFloat)
+	if n.Op == graph.Tokens || n.Op == graph.TopK {
+		elem = typeInt64
+	}
+	seq := symbol(l.opt.Seq, "seq")
+	if l.opt.LastOnly && n == &l.g.Nodes[l.g.Output()] {
+		seq = sized(1)
+	}
+	dims := []*dim{symbol(l.opt.Batch, "batch"), seq}
+	for _, d := range n.Shape[1:] {
+		dims = append(dims, sized(d))
+	}
+	return typed(name, elem, dims...)
+}
+
+// Building blocks.
+
+func sized(n int) *dim { return &dim{size: int64(n), sized: true} }
+
+// symbol is a fixed size, or a name for one that varies.
+func symbol(n int, name string) *dim {
+	if n > 0 {
+		return sized(n)
+	}
+	return &dim{symbol: name}
+}
+
+func typed(name string, elem int64, dims ...*dim) *value {
+	return &value{name, &valueType{tensor: &tensorType{elem, &shape{dims}}}}
+}
+
+func newNode(op string, inputs []string, outputs ...string) *node {
+	return &node{op: op, name: outputs[0], inputs: inputs, outputs: outputs}
+}
+
+func (n *node) with(as ...*attribute) *node {
+	n.attributes = append(n.attributes, as...)
+	return n
+}
+
+func intAttr(name string, v int) *attribute {
+	return &attribute{name: name, kind: attrInt, int: int64(v)}
+}
+
+func intsAttr(name string, v ...int) *attribute {
+	a := &attribute{name: name, kind: attrInts}
+	for _, x := range v {
+		a.ints = append(a.ints, int64(x))
+	}
+	return a
+}
+
+// name returns the name of a value of the stage at hand.
+func (l *lowering) name(local string) string { return l.node.Name + "/" + local }
+
+// in returns the name of input i of n.
+func (l *lowering) in(n *graph.Node, i int) string {
+	x := l.g.Nodes[n.In[i]].Name
+	if !l.opt.LastOnly || n != &l.g.Nodes[l.g.Output()] {
+		return x
+	}
+	switch n.Op { // the other operations need all rows, or their positions
+	case graph.Attend, graph.Rotate, graph.Gather:
+		l.err = fmt.Errorf("the last stage is %v, want one that goes by rows for the logits of the last position only", n.Op)
+	}
+	last := fmt.Sprintf("last%d", i)
+	return l.slice(last, x, l.ints(last+".from", -1), l.ints(last+".to", math.MaxInt64), l.ints(last+".axis", 1))
+}
+
+func (l *lowering) add(n *node) *node {
+	*l.body = append(*l.body, n)
+	return n
+}
+
+// op adds an operator, whose result is called local within the stage.
+func (l *lowering) op(local, op string, inputs ...string) string {
+	return l.add(newNode(op, inputs, l.name(local))).outputs[0]
+}
+
+// opWith is op with an attribute.
+func (l *lowering) opWith(a *attribute, local, op string, inputs ...string) string {
+	return l.add(newNode(op, inputs, l.name(local)).with(a)).outputs[0]
+}
+
+// stage adds the operator whose result is the stage.
+func (l *lowering) stage(op string, inputs ...string) *node {
+	return l.add(newNode(op, inputs, l.node.Name))
+}
+
+// ints is a constant list [n].
+func (l *lowering) ints(local string, v ...int) string {
+	return l.opWith(intsAttr("value_ints", v...), local, "Constant")
+}
+
+// int is a constant scalar.
+func (l *lowering) int(local string, v int) string {
+	return l.opWith(intAttr("value_int", v), local, "Constant")
+}
+
+// float is a constant scalar.
+func (l *lowering) float(local string, v float64) string {
+	return l.opWith(&attribute{name: "value_float", kind: attrFloat, float: float32(v)}, local, "Constant")
+}
+
+func (l *lowering) reshape(local, x string, shape ...int) string {
+	return l.op(local, "Reshape", x, l.ints(local+".shape", shape...))
+}
+
+func (l *lowering) transpose(local, x string, perm ...int) string {
+	return l.opWith(intsAttr("perm", perm...), local, "Transpose", x)
+}
+
+func (l *lowering) unsqueeze(local, x string, axes ...int) string {
+	return l.op(local, "Unsqueeze", x, l.ints(local+".axes", axes...))
+}
+
+func (l *lowering) concat(local string, axis int, x ...string) string {
+	return l.opWith(intAttr("axis", axis), local, "Concat", x...)
+}
+
+func (l *lowering) slice(local, x, from, to, axes string) string {
+	return l.op(local, "Slice", x, from, to, axes)
+}
+
+func (l *lowering) cast(local, x string, elem int) string {
+	return l.opWith(intAttr("to", elem), local, "Cast", x)
+}
+
+// shape is the dimensions of x up to number end; end −1 leaves out the last.
+func (l *lowering) shape(local, x string, end int) string {
+	n := newNode("Shape", []string{x}, l.name(local))
+	if end != 0 {
+		n.with(intAttr("end", end))
+	}
+	return l.add(n).outputs[0]
+}
+
+// table adds a constant of our own, once.
+func (l *lowering) table(name string, shape []int, v []float32) string {
+	if !l.known[name] {
+		l.known[name] = true
+		l.inits = append(l.inits, initializer{name: name, elem: typeFloat, shape: shape, raw: floatBytes(v)})
+	}
+	return name
+}
+
+// once adds values that stages share. What make adds comes before all stages.
+func (l *lowering) once(name string, make func()) string {
+	if !l.known[name] {
+		l.known[name] = true
+		n, body := l.node, l.body
+		l.node, l.body = &graph.Node{}, &l.shared
+		make()
+		l.node, l.body = n, body
+	}
+	return name
+}
+
+// tensorOf adds a tensor of the checkpoint: the part of parameter path that
+// suffix says.
+func (l *lowering) tensorOf(path, suffix string, t *checkpoint.Tensor) string {
+	name := path + suffix
+	if !l.known[name] {
+		l.known[name] = true
+		l.leafRole[name] = path[strings.LastIndexAny(path, "._")+1:] + suffix // weight, bias, scale, sinks
+		elem := map[checkpoint.DType]int64{checkpoint.BF16: typeBfloat16, checkpoint.F32: typeFloat, checkpoint.U8: typeUint8}[t.Type]
+		if elem == 0 {
+			l.err = fmt.Errorf("%s: type %v, want BF16, F32 or U8", t.Name, t.Type)
+		}
+		l.inits = append(l.inits, initializer{name: name, elem: elem, shape: t.Shape, from: t})
+	}
+	return name
+}
+
+// stored returns parameter i of n as its checkpoint has it. Several runs of
+// rows are joined; the files keep them apart. bf16 says that it needs a Cast.
+func (l *lowering) stored(n *graph.Node, i int) (name string, bf16 bool) {
+	p := n.Params[i]
+	segments, path := l.src.Params[p], l.g.Params[p].Name
+	if len(segments) == 0 {
+		l.err = fmt.Errorf("%s: no tensor", path)
+		return "", false
+	}
+	bf16 = segments[0].Data.Type == checkpoint.BF16
+	if len(segments) == 1 {
+		return l.tensorOf(path, "", &segments[0].Data), bf16
+	}
+	var parts []string
+	first := 0
+	for j := range segments {
+		t := &segments[j].Data
+		rows := t.Shape[0]
+		parts = append(parts, l.tensorOf(path, fmt.Sprintf("[%d:%d]", first, first+rows), t))
+		first += rows
+	}
+	return l.concat(fmt.Sprintf("p%d", i), 0, parts...), bf16
+}
+
+// param returns parameter i of n as float32.
+func (l *lowering) param(n *graph.Node, i int) string {
+	p, bf16 := l.stored(n, i)
+	if !bf16 {
+		return p
+	}
+	return l.cast(fmt.Sprintf("p%d.f32", i), p, typeFloat)
+}
+
+// The cases. Shapes are written B for batch, S for seq, T for total.
+
+func (l *lowering) tokens(*graph.Node) { l.stage("Identity", "input_ids") }
+
+func (l *lowering) gather(n *graph.Node) {
+	p, bf16 := l.stored(n, 0)
+	if !bf16 {
+		l.stage("Gather", p, l.in(n, 0))
+		return
+	}
+	// Rows first: the matrix itself is not converted.
+	l.stage("Cast", l.op("rows", "Gather", p, l.in(n, 0))).with(intAttr("to", typeFloat))
+}
+
+func (l *lowering) rmsNorm(n *graph.Node) {
+	x := l.in(n, 0)
+	square := l.op("square", "Pow", x, l.float("two", 2))
+	mean := l.op("mean", "ReduceMean", square, l.ints("axis", -1))
+	rms := l.op("rms", "Sqrt", l.op("mean.eps", "Add", mean, l.float("eps", n.Eps)))
+	l.stage("Mul", l.op("x.rms", "Div", x, rms), l.param(n, 0))
+}
+
+func (l *lowering) linear(n *graph.Node) {
+	w := l.transpose("w", l.param(n, 0), 1, 0)
+	if len(n.Params) == 1 {
+		l.stage("MatMul", l.in(n, 0), w)
+		return
+	}
+	l.stage("Add", l.op("xw", "MatMul", l.in(n, 0), w), l.param(n, 1))
+}
+
+func (l *lowering) columns(n *graph.Node) {
+	l.stage("Slice", l.in(n, 0), l.ints("from", n.Lo), l.ints("to", n.Lo+n.N), l.ints("axis", -1))
+}
+
+func (l *lowering) every(n *graph.Node) {
+	l.stage("Slice", l.in(n, 0), l.ints("from", n.Lo), l.ints("to", math.MaxInt64), l.ints("axis", -1), l.ints("step", 2))
+}
+
+// keyPositions is the position of each key [B, T]: how many real tokens come
+// before it. Padding has that of the token before it, or −1.
+func (l *lowering) keyPositions() string {
+	return l.once("/key_positions", func() {
+		sum := l.op("key_count", "CumSum", "attention_mask", l.int("time", 1))
+		l.op("key_positions", "Sub", sum, l.int("one", 1))
+	})
+}
+
+// queryPositions is that of each row of the call [B, S].
+func (l *lowering) queryPositions() string {
+	keys := l.keyPositions()
+	return l.once("/query_positions", func() {
+		seq := l.slice("seq", l.shape("batch_seq", "input_ids", 0), l.ints("seq.from", 1), l.ints("seq.to", 2), l.ints("seq.axis", 0))
+		l.slice("query_positions", keys, l.op("seq.negative", "Neg", seq), l.ints("query.to", math.MaxInt64), l.ints("query.axis", 1))
+	})
+}
+
+// turns returns cosine and sine of every row's angles, [B, S, 1, Dim/2].
+func (l *lowering) turns(r graph.Rope) (cos, sin string) {
+	r.Adjacent = false // the angles do not depend on it
+	// Models have one embedding; a second one would be named by its numbers.
+	suffix := ""
+	if first := firstRope(l.g); first != r {
+		suffix = fmt.Sprintf(":%g,%g,%g,%g,%g,%d", r.Theta, r.Factor, r.Low, r.High, r.Concentration, r.Dim)
+	}
+	cos, sin = "/cos"+suffix, "/sin"+suffix
+	l.role[cos], l.role[sin] = "cos", "sin"
+	query := l.queryPositions()
+	l.once(cos, func() {
+		t := rotationOf(r, cmp.Or(l.opt.Positions, DefaultPositions))
+		half := r.Dim / 2
+		at := func(name string, v []float32, index string) string {
+			return l.op(name+suffix, "Gather", l.table("/"+name+".table"+suffix, []int{len(v) / half, half}, v), index)
+		}
+		// A padded row has no position; any will do.
+		p := l.op("position"+suffix, "Max", query, l.int("zero"+suffix, 0))
+		size := l.int("low.size"+suffix, lowPositions)
+		high := l.op("high"+suffix, "Div", p, size)
+		low := l.op("low"+suffix, "Sub", p, l.op("high.first"+suffix, "Mul", high, size))
+		hc, hs := at("high.cos", t.highCos, high), at("high.sin", t.highSin, high)
+		lc, ls := at("low.cos", t.lowCos, low), at("low.sin", t.lowSin, low)
+		product := func(a, b, name string) string { return l.op(name+suffix, "Mul", a, b) }
+		c := l.op("cos.flat"+suffix, "Sub", product(hc, lc, "cos.cos"), product(hs, ls, "sin.sin"))
+		s := l.op("sin.flat"+suffix, "Add", product(hs, lc, "sin.cos"), product(hc, ls, "cos.sin"))
+		l.unsqueeze(cos[1:], c, 2)
+		l.unsqueeze(sin[1:], s, 2)
+	})
+	l.known[sin] = true
+	return cos, sin
+}
+
+func firstRope(g *graph.Graph) graph.Rope {
+	for i := range g.Nodes {
+		if g.Nodes[i].Op == graph.Rotate {
+			r := g.Nodes[i].Rope
+			r.Adjacent = false
+			return r
+		}
+	}
+	return graph.Rope{}
+}
+
+func (l *lowering) rotate(n *graph.Node) {
+	cos, sin := l.turns(n.Rope)
+	x := l.in(n, 0)
+	var a, b string // the columns that turn together, [B, S, heads, Dim/2]
+	half := n.Rope.Dim / 2
+	part := func(x, local string, axis, from, to int) string {
+		return l.slice(local, x, l.ints(local+".from", from), l.ints(local+".to", to), l.ints(local+".axis", axis))
+	}
+	if n.Rope.Adjacent {
+		pairs := l.reshape("pairs", x, 0, 0, -1, half, 2)
+		a = l.op("a", "Squeeze", part(pairs, "a.pair", 4, 0, 1), l.ints("a.squeeze", 4))
+		b = l.op("b", "Squeeze", part(pairs, "b.pair", 4, 1, 2), l.ints("b.squeeze", 4))
+	} else {
+		heads := l.reshape("heads", x, 0, 0, -1, n.Rope.Dim)
+		a, b = part(heads, "a", 3, 0, half), part(heads, "b", 3, half, n.Rope.Dim)
+	}
+	ra := l.op("ra", "Sub", l.op("a.cos", "Mul", a, cos), l.op("b.sin", "Mul", b, sin))
+	rb := l.op("rb", "Add", l.op("b.cos", "Mul", b, cos), l.op("a.sin", "Mul", a, sin))
+	var turned string
+	if n.Rope.Adjacent {
+		turned = l.concat("turned", 4, l.unsqueeze("ra.pair", ra, 4), l.unsqueeze("rb.pair", rb, 4))
+	} else {
+		turned = l.concat("turned", 3, ra, rb)
+	}
+	l.stage("Reshape", turned, l.ints("shape", 0, 0, -1))
+}
+
+// hidden is what a score out of view gets added: the largest negative float32.
+// Unlike −Inf it leaves a row that sees nothing, a padded one, without NaN.
+const hidden = -math.MaxFloat32
+
+// mask is 0 where a query sees a key and hidden elsewhere, [B, 1, 1, S, T].
+func (l *lowering) mask(h graph.Heads) string {
+	suffix := ":full"
+	if h.Window > 0 {
+		suffix = fmt.Sprintf(":window%d", h.Window)
+	}
+	if h.Delay != 0 {
+		suffix += fmt.Sprintf(",delay%d", h.Delay)
+	}
+	query, keys := l.queryPositions(), l.keyPositions()
+	l.once("/distance", func() {
+		l.op("distance", "Sub", l.unsqueeze("query", query, 2), l.unsqueeze("key", keys, 1)) // [B, S, T]
+	})
+	l.once("/real", func() { l.cast("real", l.unsqueeze("real.mask", "attention_mask", 1), typeBool) }) // [B, 1, T]
+	l.role["/mask"+suffix] = "mask"
+	return l.once("/mask"+suffix, func() {
+		seen := l.op("seen"+suffix, "And", "/real", l.op("past"+suffix, "GreaterOrEqual", "/distance", l.int("delay"+suffix, h.Delay)))
+		if h.Window > 0 {
+			seen = l.op("near.seen"+suffix, "And", seen, l.op("near"+suffix, "Less", "/distance", l.int("window"+suffix, h.Window)))
+		}
+		bias := l.op("bias"+suffix, "Where", seen, l.float("visible"+suffix, 0), l.float("hidden"+suffix, hidden))
+		l.unsqueeze("mask"+suffix, bias, 1, 2)
+	})
+}
+
+func (l *lowering) attend(n *graph.Node) {
+	h := n.Heads
+	shared := h.Query / h.KV // query heads of a key head
+	mask := l.mask(h)
+
+	cache := func(x, kind string) string { // [B, KV, T, Dim]: what came before, and x
+		past, present := fmt.Sprintf("past_key_values.%d.%s", l.attends, kind), fmt.Sprintf("present.%d.%s", l.attends, kind)
+		total := symbol(l.opt.Total, "total")
+		before := &dim{symbol: "past"}
+		if l.opt.Total > 0 && l.opt.Seq > 0 {
+			before = sized(l.opt.Total - l.opt.Seq)
+		}
+		batch := symbol(l.opt.Batch, "batch")
+		l.inputs = append(l.inputs, typed(past, typeFloat, batch, sized(h.KV), before, sized(h.Dim)))
+		l.outputs = append(l.outputs, typed(present, typeFloat, batch, sized(h.KV), total, sized(h.Dim)))
+		l.role[past], l.role[present] = "past_"+kind, "present_"+kind
+		now := l.transpose(kind+".now", l.reshape(kind+".heads", x, 0, 0, h.KV, h.Dim), 0, 2, 1, 3)
+		l.add(newNode("Concat", []string{past, now}, present).with(intAttr("axis", 2)))
+		return l.unsqueeze(kind, present, 2)
+	}
+	q := l.reshape("query.heads", l.in(n, 0), 0, 0, h.KV, shared, h.Dim)
+	key, val := cache(l.in(n, 1), "key"), cache(l.in(n, 2), "value") // [B, KV, 1, T, Dim]
+	l.attends++
+
+	q = l.transpose("query", q, 0, 2, 3, 1, 4) // [B, KV, shared, S, Dim]
+	q = l.op("query.scaled", "Mul", q, l.float("scale", 1/math.Sqrt(float64(h.Dim))))
+	scores := l.op("scores", "MatMul", q, l.transpose("key.columns", key, 0, 1, 2, 4, 3)) // [B, KV, shared, S, T]
+	scores = l.op("scores.masked", "Add", scores, mask)
+	last := intAttr("axis", -1)
+	var weights string
+	if len(n.Params) == 0 {
+		weights = l.opWith(last, "weights", "Softmax", scores)
+	} else {
+		// The sink is one more column, which takes its share and has no value.
+		rows := l.concat("sink.shape", 0, l.shape("rows", scores, -1), l.ints("column", 1))
+		sink := l.op("sink", "Expand", l.reshape("sink.heads", l.param(n, 0), 1, h.KV, shared, 1, 1), rows)
+		all := l.opWith(last, "weights.sink", "Softmax", l.concat("scores.sink", -1, scores, sink))
+		weights = l.slice("weights", all, l.ints("keys.from", 0), l.ints("keys.to", -1), l.ints("keys.axis", -1))
+	}
+	out := l.transpose("rows.out", l.op("out", "MatMul", weights, val), 0, 3, 1, 2, 4) // [B, S, KV, shared, Dim]
+	l.stage("Reshape", out, l.ints("out.shape", 0, 0, h.Query*h.Dim))
+}
+
+func (l *lowering) topK(n *graph.Node) {
+	l.add(newNode("TopK", []string{l.in(n, 0), l.ints("k", n.N)}, l.name("values"), n.Name).with(intAttr("axis", -1), intAttr("largest", 1), intAttr("sorted", 1)))
+}
+
+func (l *lowering) pick(n *graph.Node) {
+	l.stage("GatherElements", l.in(n, 0), l.in(n, 1)).with(intAttr("axis", -1))
+}
+
+func (l *lowering) softmax(n *graph.Node) {
+	l.stage("Softmax", l.in(n, 0)).with(intAttr("axis", -1))
+}
+
+func (l *lowering) clamp(n *graph.Node) {
+	in := []string{l.in(n, 0), "", ""}
+	if !math.IsInf(n.A, -1) {
+		in[1] = l.float("min", n.A)
+	}
+	if !math.IsInf(n.B, 1) {
+		in[2] = l.float("max", n.B)
+	}
+	for in[len(in)-1] == "" {
+		in = in[:len(in)-1]
+	}
+	l.stage("Clip", in...)
+}
+
+func (l *lowering) affine(n *graph.Node) {
+	x := l.in(n, 0)
+	switch {
+	case n.B == 0:
+		l.stage("Mul", x, l.float("a", n.A))
+	case n.A == 1:
+		l.stage("Add", x, l.float("b", n.B))
+	default:
+		l.stage("Add", l.op("ax", "Mul", x, l.float("a", n.A)), l.float("b", n.B))
+	}
+}
+
+func (l *lowering) mix(n *graph.Node) {
+	weighted := l.op("weighted", "Mul", l.in(n, 0), l.unsqueeze("weight", l.in(n, 1), -1))
+	l.stage("ReduceSum", weighted, l.ints("axis", 2)).with(intAttr("keepdims", 0))
+}
+
+// expertLinear loops over the experts that any row is routed to, in order. The
+// body decodes one expert's matrix and multiplies the rows that want it.
+func (l *lowering) expertLinear(n *graph.Node) {
+	w := l.src.Params[n.Params[0]]
+	path := l.g.Params[n.Params[0]].Name
+	if len(w) != 1 || len(w[0].Data.Shape) != 4 || !w[0].Scales.Type.Valid() {
+		l.err = fmt.Errorf("%s: want one tensor of MXFP4 blocks and one of scales", path)
+		return
+	}
+	blocks, scales := l.tensorOf(path, ".blocks", &w[0].Data), l.tensorOf(path, ".scales", &w[0].Scales)
+	pairs := l.table("/e2m1", []int{256, 2}, codePairs())
+	powers := l.table("/e8m0", []int{256}, scaleValues())
+	k, cols := n.Shape[1], n.Shape.Last()
+	in := l.g.Nodes[n.In[0]].Shape // [T, D] or [T, K, D]
+
+	idx := l.in(n, 1)
+	chosen := l.reshape("chosen", idx, -1) // [R], R = B·S·K
+	rows := l.reshape("rows", l.in(n, 0), -1, in.Last())
+	active := l.opWith(intAttr("sorted", 1), "active", "Unique", chosen)
+	zero := l.op("zero", "ConstantOfShape", l.concat("zero.shape", 0, l.shape("chosen.size", chosen, 0), l.ints("cols", cols)))
+
+	outer := l.body
+	var body []*node
+	l.body = &body
+	expert := l.op("expert", "Gather", active, l.name("i"))
+	at := l.op("at", "NonZero", l.op("is", "Equal", chosen, expert)) // [1, r]
+	from := l.reshape("from", at, -1)                                // rows of the input
+	if len(in) == 2 {
+		from = l.op("token", "Div", from, l.int("k", k))
+	}
+	// Codes to values, times their block's scale: exact, as both are powers of
+	// two times at most 12.
+	codes := l.op("codes", "Gather", pairs, l.cast("bytes", l.op("blocks", "Gather", blocks, expert), typeInt32)) // [cols, D/32, 16, 2]
+	scale := l.op("scale", "Gather", powers, l.cast("exponents", l.op("scales", "Gather", scales, expert), typeInt32))
+	values := l.reshape("weight", l.op("scaled", "Mul", codes, l.unsqueeze("scale.block", scale, 2, 3)), cols, in.Last())
+	gemm := []string{l.op("picked", "Gather", rows, from), values}
+	if len(n.Params) > 1 {
+		b, bf16 := l.stored(n, 1)
+		b = l.op("b", "Gather", b, expert)
+		if bf16 {
+			b = l.cast("b.f32", b, typeFloat)
+		}
+		gemm = append(gemm, b)
+	}
+	products := l.opWith(intAttr("transB", 1), "products", "Gemm", gemm...)
+	l.op("sum", "ScatterND", l.name("sum.before"), l.transpose("where", at, 1, 0), products)
+	l.op("again", "Identity", l.name("go"))
+	l.body = outer
+
+	rowsDim := &dim{symbol: "rows"}
+	loop := &subgraph{
+		nodes:   body,
+		name:    "expert",
+		inputs:  []*value{typed(l.name("i"), typeInt64), typed(l.name("go"), typeBool), typed(l.name("sum.before"), typeFloat, rowsDim, sized(cols))},
+		outputs: []*value{typed(l.name("again"), typeBool), typed(l.name("sum"), typeFloat, rowsDim, sized(cols))},
+	}
+	yes := l.opWith(&attribute{name: "value", kind: attrTensor, tensor: &tensor{elem: typeBool, raw: []byte{1}}}, "yes", "Constant")
+	all := l.opWith(&attribute{name: "body", kind: attrGraph, graph: loop}, "all", "Loop", l.op("experts", "Size", active), yes, zero)
+	l.stage("Reshape", all, l.concat("shape", 0, l.shape("idx.shape", idx, 0), l.ints("shape.cols", cols)))
+}

@@ -1,0 +1,82 @@
+package onnx
+
+import (
+	"encoding/binary"
+	"math"
+
+	"ossify/float"
+	"ossify/graph"
+)
+
+// lowPositions splits a position in two: p = lowPositions·high + low.
+const lowPositions = 256
+
+// rotation holds cosines and sines by which the angle of any position below
+// len(high)·lowPositions is found through
+//
+//	cos(h+l) = cos h·cos l − sin h·sin l
+//	sin(h+l) = sin h·cos l + cos h·sin l
+//
+// Each is computed in float64 and rounded once, and the sums round three times
+// more, so that a result is off by at most 4·2⁻²⁴·Concentration. Multiplying
+// position and frequency in float32 would be off by position·2⁻²⁴ radians. The
+// concentration is in high.
+type rotation struct {
+	highCos, highSin []float32 // [positions/lowPositions, Dim/2]
+	lowCos, lowSin   []float32 // [lowPositions, Dim/2]
+}
+
+func rotationOf(r graph.Rope, positions int) rotation {
+	freq := frequencies(r)
+	table := func(n, step int, scale float64) (cos, sin []float32) {
+		for i := range n {
+			for _, f := range freq {
+				s, c := math.Sincos(float64(i*step) * f)
+				cos, sin = append(cos, float32(scale*c)), append(sin, float32(scale*s))
+			}
+		}
+		return cos, sin
+	}
+	var t rotation
+	t.highCos, t.highSin = table((positions+lowPositions-1)/lowPositions, lowPositions, r.Concentration)
+	t.lowCos, t.lowSin = table(lowPositions, 1, 1)
+	return t
+}
+
+// frequencies returns f(i) of [graph.Rope], for each pair of columns.
+func frequencies(r graph.Rope) []float64 {
+	freq := make([]float64, r.Dim/2)
+	for i := range freq {
+		theta := math.Pow(r.Theta, 2*float64(i)/float64(r.Dim))
+		m := 1 - min(max((float64(i)-r.Low)/(r.High-r.Low), 0), 1)
+		freq[i] = (1-m)/(r.Factor*theta) + m/theta
+	}
+	return freq
+}
+
+// codePairs is [256, 2]: the two E2M1 values of a byte, low nibble first.
+func codePairs() []float32 {
+	var t []float32
+	for b := range 256 {
+		t = append(t, float.E2M1(byte(b)&15), float.E2M1(byte(b)>>4))
+	}
+	return t
+}
+
+// scaleValues is [256]: the values of E8M0.
+func scaleValues() []float32 {
+	var t []float32
+	for b := range 256 {
+		t = append(t, float.E8M0(byte(b)))
+	}
+	return t
+}
+
+// floatBytes returns the little-endian bytes of v.
+func floatBytes(v []float32) []byte {
+	var b []byte
+	for _, x := range v {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	}
+	return b
+}
