@@ -214,19 +214,25 @@ func (l *lowering) stage(op string, inputs ...string) *node {
 	return l.add(newNode(op, inputs, l.node.Name))
 }
 
+// constant is a value of the stage's own. It is given as a tensor: shape
+// inference of ONNX Runtime before 1.24 does not see other forms in functions.
+func (l *lowering) constant(local string, t *tensor) string {
+	return l.opWith(&attribute{name: "value", kind: attrTensor, tensor: t}, local, "Constant")
+}
+
 // ints is a constant list [n].
 func (l *lowering) ints(local string, v ...int) string {
-	return l.opWith(intsAttr("value_ints", v...), local, "Constant")
+	return l.constant(local, &tensor{elem: typeInt64, dims: []int64{int64(len(v))}, raw: int64Bytes(v...)})
 }
 
 // int is a constant scalar.
 func (l *lowering) int(local string, v int) string {
-	return l.opWith(intAttr("value_int", v), local, "Constant")
+	return l.constant(local, &tensor{elem: typeInt64, raw: int64Bytes(v)})
 }
 
 // float is a constant scalar.
 func (l *lowering) float(local string, v float64) string {
-	return l.opWith(&attribute{name: "value_float", kind: attrFloat, float: float32(v)}, local, "Constant")
+	return l.constant(local, &tensor{elem: typeFloat, raw: floatBytes([]float32{float32(v)})})
 }
 
 func (l *lowering) reshape(local, x string, shape ...int) string {
@@ -632,7 +638,7 @@ func (l *lowering) expertLinear(n *graph.Node) {
 		inputs:  []*value{typed(l.name("i"), typeInt64), typed(l.name("go"), typeBool), typed(l.name("sum.before"), typeFloat, rowsDim, sized(cols))},
 		outputs: []*value{typed(l.name("again"), typeBool), typed(l.name("sum"), typeFloat, rowsDim, sized(cols))},
 	}
-	yes := l.opWith(&attribute{name: "value", kind: attrTensor, tensor: &tensor{elem: typeBool, raw: []byte{1}}}, "yes", "Constant")
+	yes := l.constant("yes", &tensor{elem: typeBool, raw: []byte{1}})
 	all := l.opWith(&attribute{name: "body", kind: attrGraph, graph: loop}, "all", "Loop", l.op("experts", "Size", active), yes, zero)
 	l.stage("Reshape", all, l.concat("shape", 0, l.shape("idx.shape", idx, 0), l.ints("shape.cols", cols)))
 }

@@ -80,3 +80,12 @@ func floatBytes(v []float32) []byte {
 	}
 	return b
 }
+
+// int64Bytes returns the little-endian bytes of v.
+func int64Bytes(v ...int) []byte {
+	var b []byte
+	for _, x := range v {
+		b = binary.LittleEndian.AppendUint64(b, uint64(x))
+	}
+	return b
+}
