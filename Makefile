@@ -2,13 +2,44 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+SEED ?= 7
+TOKENS ?= 200
+
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-test: ## vet, format check, static analysis and every test
+build: ## the command, as bin/ossify
+	go build -o bin/ossify ./cmd/ossify
+
+demo: deps build ## synthesise a small model, run it, compare it with PyTorch's own values
+	bin/ossify demo
+
+deps: ## install ONNX Runtime's library into build/deps
+	@tools/deps/install.sh
+
+test: check unit race generated differential ## everything CI runs
+
+check: ## format, vet, static analysis
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt would change these files'; exit 1; }
 	go vet ./...
-	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	$(STATICCHECK) ./...
+
+unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
 	go test ./...
 
-.PHONY: help test
+race: ## the packages that compute in parallel, under the race detector
+	go test -race ./engine ./checkpoint
+
+generated: ## generated files are what their generators make
+	go generate ./...
+	git diff --exit-code -- '*.go' '*.bin' '*.s'
+
+differential: ## short live comparisons with other people's programs (npm, PyPI)
+	go run ./tools/fuzz -n 5000
+	tools/harmonydiff/run.sh
+
+reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS=200 (downloads PyTorch)
+	tools/reference/run.sh $(SEED) $(TOKENS)
+
+.PHONY: help build demo deps test check unit race generated differential reference
