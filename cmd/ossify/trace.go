@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ossify/gptoss"
+	"ossify/verify"
+)
+
+func newTrace() *cobra.Command {
+	var tokens, tokensFile, prompt, conversation, positions, output string
+	q := verify.TraceRequest{}
+	var noHash bool
+	c := &cobra.Command{
+		Use:   "trace DIR -o FILE",
+		Short: "Write what the model computes at every stage",
+		Long: `Trace runs a checkpoint on tokens and writes each stage as a tensor of a
+safetensors file, under the stage's path, as tools/reference does with PyTorch.
+bf16 and f32 run on the engine, f64 on the oracle.
+
+Without --stages it writes those that are values in the PyTorch model too; a
+pattern names any: 'block.0.mlp.swiglu.*'. Of chosen --positions, keys and values
+still hold every row, for later rows read them.`,
+		Example: `  ossify trace /tmp/tiny --tokens 1,2,3 --precision f32 -o trace.safetensors
+  ossify trace /tmp/20b --prompt 'What is jade?' --stages 'block.*.mlp.experts' -o experts.safetensors
+  ossify inspect trace.safetensors`,
+		Args: oneArgument("DIR"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if output == "" {
+				return usage("-o FILE is missing")
+			}
+			if !slices.Contains([]string{"bf16", "f32", "f64"}, q.Precision) {
+				return usage("--precision %q, want bf16, f32 or f64", q.Precision)
+			}
+			sources := 0
+			for _, name := range []string{"tokens", "tokens-file", "prompt", "conversation"} {
+				if c.Flags().Changed(name) {
+					sources++
+				}
+			}
+			if sources != 1 {
+				return usage("%d sources of tokens, want one of --tokens, --tokens-file, --prompt and --conversation", sources)
+			}
+			var err error
+			switch {
+			case c.Flags().Changed("tokens-file"):
+				var text []byte
+				if text, err = os.ReadFile(tokensFile); err == nil {
+					q.Tokens, err = parseIDs(string(text))
+				}
+			case c.Flags().Changed("tokens"):
+				q.Tokens, err = parseIDs(tokens)
+			default:
+				q.Tokens, err = promptTokens(prompt, conversation)
+			}
+			if err != nil {
+				return err
+			}
+			if positions != "" {
+				if q.Positions, err = parsePositions(positions, len(q.Tokens)); err != nil {
+					return err
+				}
+			}
+			ck, err := gptoss.OpenCheckpoint(args[0])
+			if err != nil {
+				return err
+			}
+			defer ck.Close()
+			q.Metadata = map[string]string{}
+			if info, ok := debug.ReadBuildInfo(); ok {
+				q.Metadata["version"] = info.Main.Version + " " + info.GoVersion
+			}
+			if !noHash {
+				if q.Metadata["checkpoint"], err = hashOf(c, args[0]); err != nil {
+					return err
+				}
+			}
+			return verify.WriteTrace(c.Context(), output, ck, q)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&tokens, "tokens", "", "token ids: 1,2,3")
+	f.StringVar(&tokensFile, "tokens-file", "", "file of token ids, as tokenize prints them")
+	f.StringVar(&prompt, "prompt", "", "text of a user's message")
+	f.StringVar(&conversation, "conversation", "", "JSON file of a conversation")
+	f.StringVar(&q.Precision, "precision", "bf16", "bf16 or f32 of the engine, f64 of the oracle")
+	f.StringSliceVar(&q.Stages, "stages", nil, "stages to write, patterns such as 'block.*.attn.qkv'")
+	f.StringVar(&positions, "positions", "", "rows to keep: 0,5-9")
+	f.StringVarP(&output, "output", "o", "", "file to write")
+	f.BoolVar(&noHash, "no-hash", false, "do not read the whole checkpoint to name it by its hash")
+	return c
+}
+
+// parsePositions reads positions below n: 0,5-9 has six.
+func parsePositions(text string, n int) ([]int, error) {
+	var list []int
+	for _, part := range strings.Split(text, ",") {
+		from, to, dash := strings.Cut(part, "-")
+		first, err := strconv.Atoi(strings.TrimSpace(from))
+		last := first
+		if dash && err == nil {
+			last, err = strconv.Atoi(strings.TrimSpace(to))
+		}
+		if err != nil {
+			return nil, usage("--positions: %q is no position, want a list such as 0,5-9", part)
+		}
+		if first < 0 || last < first || last >= n {
+			return nil, fmt.Errorf("trace: positions %s, want them below %d, the number of tokens", part, n)
+		}
+		for p := first; p <= last; p++ {
+			list = append(list, p)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list), nil
+}
+
+// hashOf returns the hash that names a checkpoint, with a bar on a terminal.
+func hashOf(c *cobra.Command, dir string) (string, error) {
+	progress, finish := progressOf(c.ErrOrStderr(), "hash")
+	defer finish()
+	return verify.CheckpointHash(c.Context(), dir, progress)
+}

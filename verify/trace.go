@@ -1,0 +1,118 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+
+	"ossify/engine"
+	"ossify/gptoss"
+	"ossify/graph"
+	"ossify/parity"
+)
+
+// A TraceRequest says what a trace shall hold.
+type TraceRequest struct {
+	Tokens    []uint32
+	Positions []int    // rows to keep, rising; none is all
+	Precision string   // bf16 or f32 of the engine, f64 of the oracle
+	Stages    []string // patterns as of path.Match, where * also matches dots; none is all that goldens hold
+	Metadata  map[string]string
+	Engine    engine.Options // Precision and Chunk are not looked at
+}
+
+// WriteTrace runs the model on tokens and writes what it computed at every
+// stage. If it fails, nothing is left.
+func WriteTrace(ctx context.Context, file string, c *gptoss.Checkpoint, q TraceRequest) error {
+	if len(q.Tokens) == 0 {
+		return fmt.Errorf("verify: no tokens, want one or more")
+	}
+	for i, id := range q.Tokens {
+		if int64(id) >= int64(c.Config.Vocab) {
+			return fmt.Errorf("verify: token %d of %d is id %d, want below %d", i+1, len(q.Tokens), id, c.Config.Vocab)
+		}
+	}
+	nodes, err := chosen(c.Graph, q.Stages)
+	if err != nil {
+		return err
+	}
+	if len(q.Positions) == 0 {
+		q.Positions = upTo(len(q.Tokens))
+	}
+	subject, err := subjectOf(ctx, c, q)
+	if err != nil {
+		return err
+	}
+	var stages []parity.Layout
+	wanted := map[string]bool{}
+	for _, n := range nodes {
+		stages = append(stages, parity.Layout{Name: n.Name, Row: n.Shape[1:], Indices: n.Op == graph.TopK})
+		wanted[n.Name] = true
+	}
+	meta := map[string]string{"precision": q.Precision, "reference": "ossify " + subject.Name()}
+	for k, v := range q.Metadata {
+		meta[k] = v
+	}
+	w, err := parity.CreateTrace(file, q.Tokens, q.Positions, stages, meta)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if err := subject.Free(ctx, q.Tokens, func(stage string) bool { return wanted[stage] }, w.Stage); err != nil {
+		return err
+	}
+	return w.Commit()
+}
+
+// subjectOf returns the subject that shows every stage in one go.
+func subjectOf(ctx context.Context, c *gptoss.Checkpoint, q TraceRequest) (Subject, error) {
+	if err := c.Weights.Check(ctx); err != nil {
+		return nil, err
+	}
+	o := q.Engine
+	o.Chunk = len(q.Tokens)
+	switch q.Precision {
+	case "bf16":
+		o.Precision = engine.BF16
+	case "f32":
+		o.Precision = engine.F32
+	case "f64":
+		return Oracle(c.Graph, c.Weights), nil
+	default:
+		return nil, fmt.Errorf("verify: precision %q, want bf16, f32 or f64", q.Precision)
+	}
+	m, err := engine.New(c.Graph, c.Weights.Segments(), o)
+	if err != nil {
+		return nil, err
+	}
+	return engineSubject{m: m, whole: true}, nil
+}
+
+// chosen returns the nodes that patterns match, each at least one; without
+// patterns those of a golden.
+func chosen(g *graph.Graph, patterns []string) ([]graph.Node, error) {
+	if len(patterns) == 0 {
+		return Stages(g), nil
+	}
+	matches := make([]int, len(patterns))
+	nodes := slices.DeleteFunc(slices.Clone(g.Nodes), func(n graph.Node) bool {
+		hit := false
+		for i, p := range patterns {
+			if ok, _ := path.Match(p, n.Name); ok && n.Op != graph.Tokens {
+				matches[i]++
+				hit = true
+			}
+		}
+		return !hit
+	})
+	for i, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil {
+			return nil, fmt.Errorf("verify: stages %q: no pattern: unclosed [ or \\ at its end", p)
+		}
+		if matches[i] == 0 {
+			return nil, fmt.Errorf("verify: stages %q: no stage of that name, such as block.0.attn.qkv", p)
+		}
+	}
+	return nodes, nil
+}
