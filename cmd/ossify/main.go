@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,27 +14,40 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	// The handler goes away with the first signal: a second one ends the program
+	// at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // errUsage marks an error in how the command was called; it exits with 2.
 var errUsage = errors.New("usage")
 
 // run executes one command line and returns its exit code: 0 done, 1 failed,
 // 2 called wrongly.
-func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+func run(ctx context.Context, args []string, in io.Reader, out, errors io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errors)
+	return report(errors, root.ExecuteContext(ctx))
+}
+
+// report prints err and returns the exit code it means.
+func report(w io.Writer, err error) int {
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(os.Stderr, "ossify: %v\nSee 'ossify --help'.\n", err)
+		fmt.Fprintf(w, "ossify: %v\nSee 'ossify --help'.\n", err)
 		return 2
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
 	}
-	fmt.Fprintf(os.Stderr, "ossify: %v\n", err)
+	fmt.Fprintf(w, "ossify: %v\n", err)
 	return 1
 }
 
@@ -43,6 +57,13 @@ func newRoot() *cobra.Command {
 		Short:         "Make gpt-oss models portable, and prove that nothing changed on the way",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("no command %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
