@@ -544,7 +544,7 @@ func (l *lowering) topK(n *graph.Node) {
 }
 
 func (l *lowering) pick(n *graph.Node) {
-	l.stage("GatherElements", l.in(n, 0), l.in(n, 1)).with(intAttr("axis", -1))
+	l.stage("GatherElements", l.in(n, 0), l.in(n, 1)).with(intAttr("axis", 2)) // onnx.reference does not take −1 here
 }
 
 func (l *lowering) softmax(n *graph.Node) {

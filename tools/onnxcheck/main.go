@@ -1,0 +1,131 @@
+// Command onnxcheck exports the exporter's examples into a folder, one below
+// it each, with what the oracle computes for them. check.py runs them in other
+// people's programs.
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"ossify/checkpoint"
+	"ossify/fault"
+	"ossify/gptoss"
+	"ossify/graph"
+	"ossify/onnx"
+	"ossify/onnx/examples"
+	"ossify/oracle"
+)
+
+// length of the example sequence: three windows of the tiny model.
+const length = 48
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: onnxcheck DIR")
+		os.Exit(2)
+	}
+	if err := run(ctx, os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, "onnxcheck:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	for _, layout := range []gptoss.Dialect{gptoss.Original, gptoss.HuggingFace} {
+		from := filepath.Join(dir, "checkpoint."+layout.String())
+		if err := os.MkdirAll(from, 0o777); err != nil {
+			return err
+		}
+		config, err := gptoss.Preset("tiny")
+		if err != nil {
+			return err
+		}
+		if err := gptoss.Synthesize(ctx, from, config, layout, 1, nil); err != nil {
+			return err
+		}
+		ck, err := gptoss.OpenCheckpoint(from)
+		if err != nil {
+			return err
+		}
+		defer ck.Close()
+		src := &onnx.Sources{Files: ck.Folder.Files()}
+		for p := range ck.Graph.Params {
+			var segments []onnx.Segment
+			for _, s := range ck.Weights.Sources(p) {
+				segments = append(segments, onnx.Segment{Data: s.Data, Scales: s.Scales})
+			}
+			src.Params = append(src.Params, segments)
+		}
+		if layout == gptoss.HuggingFace { // in place, its matrices in pieces
+			if err := write(ctx, ck, src, ck.Graph, onnx.Options{InPlace: true, Trace: true}, from); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, e := range examples.All() {
+			if err := write(ctx, ck, src, e.Graph(ck.Graph), e.Options, filepath.Join(dir, e.Name)); err != nil {
+				return fmt.Errorf("%s: %w", e.Name, err)
+			}
+		}
+		for _, f := range fault.Table() {
+			if f.Graph != nil { // weights are the same to the exporter
+				if err := write(ctx, ck, src, f.Graph(ck.Graph), onnx.Options{}, filepath.Join(dir, "fault "+f.Name)); err != nil {
+					return fmt.Errorf("%s: %w", f.Name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// write exports g, and beside it expected.safetensors: tokens, and for each
+// stage the oracle's values [length, ..] as F64.
+func write(ctx context.Context, ck *gptoss.Checkpoint, src *onnx.Sources, g *graph.Graph, opt onnx.Options, dir string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	if _, err := onnx.Export(ctx, g, src, opt, dir); err != nil {
+		return err
+	}
+	var tokens []uint32
+	var positions []int
+	var ids []byte
+	for i := range length {
+		id := uint32(i*i*31+i*7) % uint32(ck.Config.Vocab)
+		tokens, positions, ids = append(tokens, id), append(positions, i), binary.LittleEndian.AppendUint64(ids, uint64(id))
+	}
+	tensors := []checkpoint.Tensor{{Name: "input_ids", Type: checkpoint.I64, Shape: []int{length}, Data: ids}}
+	add := func(name string, shape graph.Shape, values []float64) {
+		t := checkpoint.Tensor{Name: name, Type: checkpoint.F64, Shape: append([]int{length}, shape[1:]...)}
+		for _, v := range values {
+			t.Data = binary.LittleEndian.AppendUint64(t.Data, math.Float64bits(v))
+		}
+		tensors = append(tensors, t)
+	}
+	stages := map[string]graph.Shape{}
+	for _, n := range g.Nodes {
+		stages[n.Name] = n.Shape
+	}
+	_, err := oracle.Run(ctx, g, ck.Weights, tokens, positions, func(stage string, _ []int, values []float64) []float64 {
+		add(stage, stages[stage], values)
+		if stage == g.Nodes[g.Output()].Name {
+			add("logits", stages[stage], values)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// In a folder of its own: model folders hold what Export wrote.
+	return checkpoint.Save(dir+".expected.safetensors", tensors, nil)
+}
