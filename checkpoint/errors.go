@@ -46,10 +46,20 @@ func unsupported(file, tensor, format string, args ...any) error {
 	return &UnsupportedError{file, tensor, fmt.Sprintf(format, args...)}
 }
 
+// most is how much of a name or value a message shows, bytes.
+const most = 200
+
+// quote returns a value found in a file as it may stand in a message.
+func quote(value string) string {
+	if len(value) > most {
+		return strconv.Quote(value[:most]) + "..."
+	}
+	return strconv.Quote(value)
+}
+
 // show returns a name found in a file as it may stand in a one-line message:
 // quoted if it holds anything unprintable, cut if it is absurdly long.
 func show(name string) string {
-	const most = 200 // bytes
 	cut := ""
 	if len(name) > most {
 		name, cut = name[:most], "..."

@@ -77,7 +77,7 @@ func (f *File) parse() error {
 	f.tensors, f.metadata, err = parseHeader(f.name, f.mapped[prefix:base], base, f.size-base)
 	for i := range f.tensors {
 		t := &f.tensors[i]
-		n, _ := Entry{t.Name, t.Type, t.Shape}.Bytes()
+		n, _ := t.Entry().Bytes()
 		t.Data = f.mapped[t.Offset : t.Offset+n : t.Offset+n]
 	}
 	return err

@@ -151,13 +151,13 @@ func parseIndex(data []byte) (map[string]string, error) {
 					return err
 				}
 				if err := checkShard(shard); err != nil {
-					return malformed(IndexFile, name, "shard %q: %v", show(shard), err)
+					return malformed(IndexFile, name, "shard %s: %v", quote(shard), err)
 				}
 				home[name] = shard
 				return nil
 			})
 		}
-		return fmt.Errorf("unknown field %q, want metadata and weight_map", show(key))
+		return fmt.Errorf("unknown field %s, want metadata and weight_map", quote(key))
 	})
 	var format *FormatError
 	switch {

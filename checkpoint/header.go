@@ -38,7 +38,7 @@ func parseHeader(file string, header []byte, base, size int64) (tensors []Tensor
 			return s.object(func(key string) error {
 				v, err := s.string()
 				if err != nil {
-					return fmt.Errorf("metadata %q: %w", show(key), err)
+					return fmt.Errorf("metadata %s: %w", quote(key), err)
 				}
 				metadata[key] = v
 				return nil
@@ -87,7 +87,7 @@ func parseEntry(s strict, file, name string, size int64) (Tensor, error) {
 		case "data_offsets":
 			span, err = s.ints()
 		default:
-			return fmt.Errorf("unknown field %q, want dtype, shape and data_offsets", show(key))
+			return fmt.Errorf("unknown field %s, want dtype, shape and data_offsets", quote(key))
 		}
 		if err != nil {
 			err = fmt.Errorf("%s: %w", key, err)
@@ -112,14 +112,15 @@ func parseEntry(s strict, file, name string, size int64) (Tensor, error) {
 	}
 	typ, ok := parseDType(dtype)
 	if !ok {
-		return Tensor{}, unsupported(file, name, "dtype %q, want one of %s", show(dtype), dtypeNames())
+		return Tensor{}, unsupported(file, name, "dtype %s, want one of %s", quote(dtype), dtypeNames())
 	}
-	n, ok := Entry{name, typ, shape}.Bytes()
+	e := Entry{name, typ, shape}
+	n, ok := e.Bytes()
 	if !ok {
-		return Tensor{}, malformed(file, name, "the size of %v %s overflows", typ, showShape(shape))
+		return Tensor{}, malformed(file, name, "the size of %v overflows", e)
 	}
 	if end-begin != n {
-		return Tensor{}, malformed(file, name, "%d bytes at %d for %v %s, want %d", end-begin, begin, typ, showShape(shape), n)
+		return Tensor{}, malformed(file, name, "%d bytes at %d for %v, want %d", end-begin, begin, e, n)
 	}
 	return Tensor{Name: name, Type: typ, Shape: shape, File: file, Offset: begin}, nil
 }
@@ -132,7 +133,7 @@ func cover(file string, tensors []Tensor, size int64) error {
 		order[i] = &tensors[i]
 	}
 	bytes := func(t *Tensor) int64 {
-		n, _ := Entry{t.Name, t.Type, t.Shape}.Bytes()
+		n, _ := t.Entry().Bytes()
 		return n
 	}
 	slices.SortFunc(order, func(a, b *Tensor) int {
@@ -161,6 +162,3 @@ func dtypeNames() string {
 	}
 	return strings.Join(names, " ")
 }
-
-// showShape formats a shape, cut if it is absurdly long.
-func showShape(shape []int) string { return show(fmt.Sprint(shape[:min(len(shape), 32)])) }

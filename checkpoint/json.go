@@ -37,7 +37,7 @@ func (s strict) wanted(want string, got json.Token) error {
 	case json.Delim:
 		return fmt.Errorf("%v, want %s", v, want)
 	case string:
-		return fmt.Errorf("%q, want %s", show(v), want)
+		return fmt.Errorf("%s, want %s", quote(v), want)
 	case json.Number:
 		return fmt.Errorf("%s, want %s", show(v.String()), want)
 	case nil:
@@ -66,7 +66,7 @@ func (s strict) object(field func(key string) error) error {
 			return err
 		}
 		if seen[key] {
-			return fmt.Errorf("key %q appears twice", show(key))
+			return fmt.Errorf("key %s appears twice", quote(key))
 		}
 		seen[key] = true
 		if err := field(key); err != nil {

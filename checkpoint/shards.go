@@ -34,7 +34,7 @@ func CreateShards(dir string, name func(i, n int) string, entries []Entry, most 
 	for _, e := range entries {
 		n, ok := e.Bytes()
 		if !ok {
-			return nil, fmt.Errorf("checkpoint: %s: %v %s has no size", show(e.Name), e.Type, showShape(e.Shape))
+			return nil, fmt.Errorf("checkpoint: %s: %v has no size", show(e.Name), e)
 		}
 		if len(s.plan) == 0 || n > most-size {
 			s.plan = append(s.plan, nil)

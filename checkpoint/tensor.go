@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"strconv"
 	"strings"
 
 	"ossify/float"
@@ -89,6 +90,9 @@ type Tensor struct {
 	Offset int64  // of Data in the file, bytes
 }
 
+// Entry returns what the header says of t.
+func (t Tensor) Entry() Entry { return Entry{t.Name, t.Type, t.Shape} }
+
 // Float32s returns the elements of a BF16 or F32 tensor.
 func (t Tensor) Float32s() ([]float32, error) {
 	switch t.Type {
@@ -146,6 +150,24 @@ type Entry struct {
 	Name  string
 	Type  DType
 	Shape []int
+}
+
+// String returns type and shape: BF16 [2, 3].
+func (e Entry) String() string {
+	const most = 32 // dimensions that are shown
+	var b strings.Builder
+	for i, d := range e.Shape {
+		switch {
+		case i == most:
+			b.WriteString(", ...")
+		case i < most && i > 0:
+			b.WriteString(", ")
+			fallthrough
+		case i < most:
+			b.WriteString(strconv.Itoa(d))
+		}
+	}
+	return e.Type.String() + " [" + b.String() + "]"
 }
 
 // Bytes returns the size of the tensor. ok is false if the type is invalid, a

@@ -79,7 +79,7 @@ func (t tensorWriter) Write(p []byte) (int, error) {
 	case int64(len(p)) > w.left:
 		e := w.entries[w.next-1]
 		n, _ := e.Bytes()
-		return 0, w.fail("%s: more bytes than the %d of %v %s", show(e.Name), n, e.Type, showShape(e.Shape))
+		return 0, w.fail("%s: more bytes than the %d of %v", show(e.Name), n, e)
 	}
 	n, err := w.buf.Write(p)
 	w.left -= int64(n)
@@ -97,9 +97,7 @@ func (w *Writer) Commit() error {
 	if err == nil {
 		err = w.publish()
 	}
-	if err != nil {
-		w.Abort()
-	}
+	w.Abort()
 	return err
 }
 
@@ -129,7 +127,7 @@ func (w *Writer) Abort() {
 func (w *Writer) short() error {
 	e := w.entries[w.next-1]
 	n, _ := e.Bytes()
-	return w.fail("%s: %d bytes written of the %d of %v %s", show(e.Name), n-w.left, n, e.Type, showShape(e.Shape))
+	return w.fail("%s: %d bytes written of the %d of %v", show(e.Name), n-w.left, n, e)
 }
 
 func (w *Writer) fail(format string, args ...any) error {
@@ -144,7 +142,7 @@ func (w *Writer) fail(format string, args ...any) error {
 func Save(path string, tensors []Tensor, metadata map[string]string) error {
 	entries := make([]Entry, len(tensors))
 	for i, t := range tensors {
-		entries[i] = Entry{t.Name, t.Type, t.Shape}
+		entries[i] = t.Entry()
 	}
 	w, err := Create(path, entries, metadata)
 	if err != nil {
@@ -172,7 +170,7 @@ func encodeHeader(file string, entries []Entry, metadata map[string]string) ([]b
 	if metadata != nil {
 		for k, v := range metadata {
 			if !utf8.ValidString(k) || !utf8.ValidString(v) {
-				return nil, fmt.Errorf("checkpoint: %s: metadata %q is not valid UTF-8", show(file), show(k))
+				return nil, fmt.Errorf("checkpoint: %s: metadata %s is not valid UTF-8", show(file), quote(k))
 			}
 		}
 		b.WriteString(`"` + metadataKey + `":`)
@@ -195,7 +193,7 @@ func encodeHeader(file string, entries []Entry, metadata map[string]string) ([]b
 		seen[e.Name] = true
 		n, ok := e.Bytes()
 		if !ok || n > math.MaxInt64-end {
-			return nil, bad(fmt.Sprintf("%v %s has no size", e.Type, showShape(e.Shape)))
+			return nil, bad(fmt.Sprintf("%v has no size", e))
 		}
 		if i > 0 || metadata != nil {
 			b.WriteByte(',')

@@ -87,9 +87,9 @@ func Bind(g *graph.Graph, f *checkpoint.Folder, c *Config, d Dialect) (*Weights,
 		t, ok := f.Tensor(want.Name)
 		switch {
 		case !ok:
-			errs = append(errs, fmt.Errorf("gptoss: %s: missing, want %v %v", want.Name, want.Type, want.Shape))
+			errs = append(errs, fmt.Errorf("gptoss: %s: missing, want %v", want.Name, want))
 		case !slices.Contains(types, t.Type) || !slices.Equal(t.Shape, want.Shape):
-			errs = append(errs, fmt.Errorf("gptoss: %s: %s: %v %v, want %v %v", t.File, t.Name, t.Type, t.Shape, want.Type, want.Shape))
+			errs = append(errs, fmt.Errorf("gptoss: %s: %s: %v, want %v", t.File, t.Name, t.Entry(), want))
 		}
 		return t
 	}
