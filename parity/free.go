@@ -87,26 +87,22 @@ func (t Tolerances) CompareFree(positions []int, routes []string, logits string,
 	width := len(ref) / rows
 	f.Logits = Measure(ref, our, x, typ)
 	f.Top = Agreement{Rows: rows, Reference: sameTop(ref, our, width), Exact: sameTop(our, x, width), Witness: sameTop(ref, x, width)}
+	bound := t.Logits * f.Logits.RMS
+	off := fmt.Sprintf("logit %d is off by %.3g, rms %.3g, want at most %.3g of it", f.Logits.Worst, f.Logits.Max, f.Logits.RMS, t.Logits)
 	switch {
 	case f.Verdict == Fail:
+	case f.Logits.NonFinite > 0:
+		f.Verdict, f.Why = Fail, fmt.Sprintf("%d logits are NaN, or infinite on one side", f.Logits.NonFinite)
 	case typ == checkpoint.BF16 && exact == nil:
 		f.Verdict, f.Why = NotJudged, "bf16 is judged by the exact values, which were not computed"
 	case typ == checkpoint.BF16:
-		if f.Verdict, f.Why = Pass, ""; f.Logits.NonFinite > 0 {
-			f.Verdict, f.Why = Fail, fmt.Sprintf("%d logits are NaN, or infinite on one side", f.Logits.NonFinite)
-		} else {
-			f.Verdict, f.Why = t.error(f.Logits)
-		}
-	case f.Logits.NonFinite == 0 && f.Logits.Max <= t.Logits*f.Logits.RMS:
-		if f.Verdict = Pass; judged < rows {
-			f.Verdict = Ambiguous
-		}
+		f.Verdict, f.Why = t.error(f.Logits)
+	case f.Logits.Max <= bound && judged == rows:
+		f.Verdict = Pass
+	case judged < rows && Measure(ref[:judged*width], our[:judged*width], nil, typ).Max <= bound:
+		f.Verdict = Ambiguous
 	default:
-		before := Measure(ref[:judged*width], our[:judged*width], nil, typ)
-		if f.Verdict = Ambiguous; judged == rows || before.NonFinite > 0 || !(before.Max <= t.Logits*f.Logits.RMS) {
-			f.Verdict = Fail
-			f.Why = fmt.Sprintf("logit %d is off by %.3g, rms %.3g, want at most %.3g of it; %d are not finite", f.Logits.Worst, f.Logits.Max, f.Logits.RMS, t.Logits, f.Logits.NonFinite)
-		}
+		f.Verdict, f.Why = Fail, off
 	}
 	return f
 }
