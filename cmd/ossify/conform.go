@@ -35,7 +35,7 @@ line is "N passed, N failed"; any failure exits with 1. FILE may be - for stdin.
 			c := conform.NewChecker(tokenizer.New())
 			var passed, failed int
 			for _, name := range args {
-				p, f, err := conformFile(cmd.Context(), c, name, cmd.OutOrStdout())
+				p, f, err := conformFile(cmd.Context(), c, name, cmd.InOrStdin(), cmd.OutOrStdout())
 				if err != nil {
 					return inFile(name, err)
 				}
@@ -50,14 +50,17 @@ line is "N passed, N failed"; any failure exits with 1. FILE may be - for stdin.
 	}
 }
 
-// conformFile runs the records of one file and prints its failures.
-func conformFile(ctx context.Context, c *conform.Checker, name string, out io.Writer) (passed, failed int, err error) {
-	in := os.Stdin
+// conformFile runs the records of one file, stdin if it is -, and prints its
+// failures.
+func conformFile(ctx context.Context, c *conform.Checker, name string, stdin io.Reader, out io.Writer) (passed, failed int, err error) {
+	in := stdin
 	if name != "-" {
-		if in, err = os.Open(name); err != nil {
+		f, err := os.Open(name)
+		if err != nil {
 			return 0, 0, err
 		}
-		defer in.Close()
+		defer f.Close()
+		in = f
 	}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 1<<30) // a record may be long

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -83,7 +82,7 @@ otherwise.`,
 				return err
 			}
 			if !text {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(slices.Concat([]uint32{}, ids))
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(append([]uint32{}, ids...))
 			}
 			s, err := t.DecodeReplacing(ids)
 			if err != nil {

@@ -14,7 +14,9 @@ import (
 func TestGoldens(t *testing.T) {
 	c := NewChecker(tokenizer.New())
 	for file, want := range map[string]int{
-		"../testdata/harmony.jsonl": 201,
+		"../testdata/harmony.jsonl":            201,
+		"../testdata/differential.jsonl":       811,
+		"../../tokenizer/testdata/o200k.jsonl": 4000,
 	} {
 		f, err := os.Open(file)
 		if err != nil {

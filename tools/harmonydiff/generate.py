@@ -309,6 +309,10 @@ def conversation_record(rng, i):
     if rng.random() < 0.25:
         for _ in range(rng.randrange(1, 3)):
             damage(rng, tree)
+    if not one and rng.random() < 0.08:
+        # What nobody reads has rules of its own.
+        extra = dump(rng, any_json(rng, 4))
+        tree.insert(rng.randrange(len(tree) + 1), ("extra", Raw(scratch(rng, extra) if rng.random() < 0.7 else extra)))
     js = dump(rng, tree)
     if rng.random() < 0.12:
         js = scratch(rng, js)

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestHarmonyCommands(t *testing.T) {
+	const user = `{"messages":[{"role":"user","content":"hi"}]}`
+	const turn = `{"messages":[{"role":"assistant","channel":"analysis","content":"a"},{"role":"assistant","channel":"final","content":"b"}]}`
+	for _, c := range []struct {
+		name, stdin string
+		args        []string
+		want        string
+	}{
+		{"render", user, []string{"render"}, "[200006,1428,200008,3686,200007,200006,173781]\n"},
+		{"render nothing", `{"messages":[]}`, []string{"render", "--next", "none"}, "[]\n"},
+		{"render text", user, []string{"render", "--text", "--next", "user"}, "<|start|>user<|message|>hi<|end|><|start|>user\n"},
+		{"render training", turn, []string{"render", "--text", "--training"}, "<|start|>assistant<|channel|>final<|message|>b<|return|>\n"},
+		{"render all", turn, []string{"render", "--text", "--next", "none", "--drop", "none"},
+			"<|start|>assistant<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|end|>\n"},
+		{"parse", "[200005,17196,200008,12194,200002]", []string{"parse"}, `[{"role":"assistant","content":"Hi","channel":"final"}]` + "\n"},
+		{"parse text", "<|start|>user<|message|>x<|end|>", []string{"parse", "--text", "--role", "none"}, `[{"role":"user","content":"x"}]` + "\n"},
+		{"parse lenient", "<|channel|>final x y<|return|>", []string{"parse", "--text", "--lenient"}, `[{"role":"assistant","content":"x y","channel":"final"}]` + "\n"},
+		{"recover", "<|channel|>final x  y", []string{"parse", "--text", "--recover"}, `[{"role":"assistant","content":" x  y","channel":"final"}]` + "\n"},
+		{"recover a tool", "<|channel|>commentary to=f<|message|>{}", []string{"parse", "--text", "--recover", "--tool", "functions.f"},
+			`[{"role":"assistant","recipient":"functions.f","content":"{}","channel":"commentary"}]` + "\n"},
+		{"recover nothing", "", []string{"parse", "--text", "--recover"}, "[]\n"},
+	} {
+		got, err := tokenCommand(c.stdin, append([]string{"harmony"}, c.args...)...)
+		if err != nil || got != c.want {
+			t.Errorf("%s: got %q (%v), want %q", c.name, got, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		name, stdin string
+		args        []string
+		usage       bool
+		want        string
+	}{
+		{"no command", "", nil, true, "render or parse"},
+		{"argument", "", []string{"render", "x"}, true, "unexpected argument x"},
+		{"role", "", []string{"render", "--next", "bogus"}, true, "want a role or none"},
+		{"drop", "", []string{"render", "--drop", "some"}, true, "auto, none or last-final"},
+		{"training and next", "", []string{"render", "--training", "--next", "user"}, true, "without --next"},
+		{"recover and role", "", []string{"parse", "--recover", "--role", "user"}, true, "without --lenient and --role"},
+		{"tool alone", "", []string{"parse", "--tool", "f"}, true, "--tool needs --recover"},
+		{"no JSON", "{", []string{"render"}, false, "EOF while parsing an object at line 1 column 1"},
+		{"unknown role in JSON", `{"messages":[{"role":"bogus","content":""}]}`, []string{"render"}, false, "unknown variant `bogus`"},
+		{"no ids", "[-1]", []string{"parse"}, false, "JSON array of ids"},
+		{"parser's error", "x", []string{"parse", "--text"}, false, "Unexpected EOS"},
+	} {
+		_, err := tokenCommand(c.stdin, append([]string{"harmony"}, c.args...)...)
+		if err == nil || errors.Is(err, errUsage) != c.usage || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q, of usage: %t", c.name, err, c.want, c.usage)
+		}
+	}
+}
+
+func TestConformCommand(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.jsonl")
+	write := func(s string) {
+		if err := os.WriteFile(file, []byte(s), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`{"t":"hello world","ids":[24912,2375]}` + "\n\n" + `{"t":"hello world","ids":[24912]}` + "\n")
+	got, err := tokenCommand("", "conform", file)
+	want := file + ":3: \"hello world\"\n- [1]: (nothing)\n+ [1]: 2375\n1 passed, 1 failed\n"
+	if got != want || err == nil || errors.Is(err, errUsage) {
+		t.Errorf("got %q (%v), want %q and an error", got, err, want)
+	}
+	write(`{"t":"hello world","ids":[24912,2375]}`)
+	if got, err := tokenCommand(`{"t":"hello world","ids":[24912,2375]}`, "conform", file, "-"); got != "2 passed, 0 failed\n" || err != nil {
+		t.Errorf("got %q (%v), want two passed", got, err)
+	}
+	write("{}")
+	if _, err := tokenCommand("", "conform", file); err == nil || !strings.Contains(err.Error(), "line 1: conform: no record") {
+		t.Errorf("no record: %v", err)
+	}
+	if _, err := tokenCommand("", "conform"); !errors.Is(err, errUsage) {
+		t.Errorf("no file: %v, want an error of usage", err)
+	}
+	if _, err := tokenCommand("", "conform", file+"x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestPromptTokens(t *testing.T) {
+	ids, err := promptTokens("What is 2 + 2?", "")
+	if err != nil || len(ids) != 64 || ids[63] != 173781 {
+		t.Errorf("prompt: ids %v and %v, want the 64 of testdata/prompts/user.json", ids, err)
+	}
+	file := filepath.Join(t.TempDir(), "c.json")
+	if err := os.WriteFile(file, []byte(`{"messages":[{"role":"user","content":"hi"}]}`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := promptTokens("", file); err != nil || !slices.Equal(got, []uint32{200006, 1428, 200008, 3686, 200007, 200006, 173781}) {
+		t.Errorf("conversation: %v and %v", got, err)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := promptTokens("", file); err == nil || !strings.Contains(err.Error(), "c.json: harmony: EOF") {
+		t.Errorf("broken conversation: %v", err)
+	}
+	for _, c := range [][2]string{{"", ""}, {"a", file}} {
+		if _, err := promptTokens(c[0], c[1]); !errors.Is(err, errUsage) {
+			t.Errorf("%v: %v, want an error of usage", c, err)
+		}
+	}
+}
