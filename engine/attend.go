@@ -93,6 +93,10 @@ func (c *past) read(halves []uint16, full []float32, pos, lo int, buf []float32)
 	return buf
 }
 
+// keyBlock is how many keys' values are summed before they are added to the
+// result.
+const keyBlock = 32
+
 // attend computes node i: queries q at pos over the session's past and the
 // new keys and values k and v. The reference rounds each product q·k, its
 // scaled value, the weight and the result.
@@ -137,6 +141,7 @@ func (p *pass) attend(i int, n *graph.Node, pos []int, out, q, k, v mat) error {
 
 	p.split(len(pos)*h.KV, 1, func(first, end int) {
 		buf := make([]float32, h.Dim)
+		block := make([]float32, group*h.Dim)
 		weights := make([][]float32, group)
 		for task := first; task < end; task++ {
 			t, kv := task/h.KV, task%h.KV
@@ -165,20 +170,31 @@ func (p *pass) attend(i int, n *graph.Node, pos []int, out, q, k, v mat) error {
 				}
 				softmaxSink(weights[g], sink)
 				p.round(weights[g])
-				clear(out.row(t)[(kv*group+g)*h.Dim:][:h.Dim])
 			}
-			j := 0
+			clear(out.row(t)[kv*group*h.Dim:][:group*h.Dim])
+			// Values are summed in blocks of keys, then the blocks: rounding errors
+			// grow with the block, not with the context.
+			result, j := out.row(t)[kv*group*h.Dim:][:group*h.Dim], 0
+			flush := func() {
+				for i, v := range block {
+					result[i] += v
+				}
+				clear(block)
+			}
 			for at := lo; at <= hi; at++ {
 				if !visible(at) {
 					continue
 				}
 				value := cache.value(at, kv*h.Dim, buf)
 				for g := range weights {
-					p.m.o.Kernels.AddScaled(out.row(t)[(kv*group+g)*h.Dim:][:h.Dim], weights[g][j], value)
+					p.m.o.Kernels.AddScaled(block[g*h.Dim:][:h.Dim], weights[g][j], value)
 				}
-				j++
+				if j++; j%keyBlock == 0 {
+					flush()
+				}
 			}
-			p.round(out.row(t)[kv*group*h.Dim:][:group*h.Dim])
+			flush()
+			p.round(result)
 		}
 	})
 	return nil
@@ -195,12 +211,12 @@ func softmaxSink(s []float32, sink float32) {
 		clear(s) // nothing in view
 		return
 	}
-	sum := exp(sink - top)
+	sum := float64(exp(sink - top))
 	for j, v := range s {
 		s[j] = exp(v - top)
-		sum += s[j]
+		sum += float64(s[j])
 	}
 	for j := range s {
-		s[j] /= sum
+		s[j] = float32(float64(s[j]) / sum)
 	}
 }

@@ -379,13 +379,13 @@ func topK(out, x []float32) {
 }
 
 func softmax(y, x []float32) {
-	top, sum := slices.Max(x), float32(0)
+	top, sum := slices.Max(x), 0.0
 	for j, v := range x {
 		y[j] = exp(v - top)
-		sum += y[j]
+		sum += float64(y[j])
 	}
 	for j := range y {
-		y[j] /= sum
+		y[j] = float32(float64(y[j]) / sum)
 	}
 }
 
