@@ -1,7 +1,6 @@
 package parity
 
 import (
-	"fmt"
 	"math"
 	"math/bits"
 
@@ -46,15 +45,6 @@ func (u *ULPs) add(d uint64) {
 		b = 1 + bits.Len64(d-1)
 	}
 	u[min(b, len(u)-1)]++
-}
-
-// Within returns the number of elements of the first buckets.
-func (u *ULPs) Within(buckets int) int {
-	n := 0
-	for _, c := range u[:buckets] {
-		n += c
-	}
-	return n
 }
 
 // IdenticalPart returns the part of the elements that have the same bits.
@@ -109,7 +99,7 @@ func Measure(reference, ours, exact []float64, t checkpoint.DType) *Errors {
 			sum.add(0)
 			errors.add(0)
 		} else {
-			d := math.Abs(o - r)
+			d := bounded(math.Abs(o - r))
 			if d > e.Max {
 				e.Max, e.Worst = d, i
 			}
@@ -124,8 +114,8 @@ func Measure(reference, ours, exact []float64, t checkpoint.DType) *Errors {
 			default:
 				our.square(o - x)
 				their.square(r - x)
-				e.OursMax = max(e.OursMax, math.Abs(o-x))
-				e.ReferenceMax = max(e.ReferenceMax, math.Abs(r-x))
+				e.OursMax = max(e.OursMax, bounded(math.Abs(o-x)))
+				e.ReferenceMax = max(e.ReferenceMax, bounded(math.Abs(r-x)))
 			}
 		}
 	}
@@ -147,11 +137,13 @@ func (s *mean) value() float64 {
 	if s.n == 0 {
 		return 0
 	}
-	return s.sum / float64(s.n)
+	return bounded(s.sum / float64(s.n))
 }
 
-// root of the mean, never infinite, so that it can be written as JSON.
-func (s *mean) root() float64 { return min(math.Sqrt(s.value()), math.MaxFloat64) }
+func (s *mean) root() float64 { return math.Sqrt(s.value()) }
+
+// bounded keeps v finite, so that it can be written as JSON.
+func bounded(v float64) float64 { return min(v, math.MaxFloat64) }
 
 // Distance returns how many values of type t (BF16, F32 or F64) lie from a to
 // b, each rounded to it; +0 and −0 are one value.
@@ -176,18 +168,4 @@ func magnitude(v float64, t checkpoint.DType) uint64 {
 		return uint64(math.Float32bits(float32(v)))
 	}
 	return math.Float64bits(v)
-}
-
-// String writes the histogram: 0: 99.1%, 1: 0.9%.
-func (u ULPs) String() string {
-	total, s := u.Within(len(u)), ""
-	for i, n := range u {
-		if n > 0 {
-			if s != "" {
-				s += ", "
-			}
-			s += fmt.Sprintf("%s: %s", ulpLabels[i], percent(part(n, total)))
-		}
-	}
-	return s
 }

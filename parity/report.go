@@ -138,15 +138,16 @@ func show(s string) string {
 
 // table writes stages, one a line, or one for each kind.
 func (p *Program) table(b *strings.Builder, t Tolerances, all bool) {
-	head := []string{"stage", "max|Δ|/rms", "mean|Δ|/rms", "identical", "≤ 2 ulps", "0 on one side", "our error", "reference's", "ratio", "verdict"}
-	if !all {
+	head := []string{"stage", "max|Δ|/rms", "mean|Δ|/rms", "identical", "our error", "reference's", "ratio", "verdict"}
+	if all {
+		head = slices.Insert(head, 4, append(ulpLabels[:], "one-sided 0")...)
+	} else {
 		head = slices.Insert(head, 1, "layers", "worst in")
 	}
 	rows := [][]string{head}
 	for _, g := range p.groups(all) {
 		w := g.stages[0] // the one with the largest difference
-		figures := make([]float64, 8)
-		figures[2], figures[3] = 1, 1
+		figures := []float64{0, 0, 1, 0, 0, 0}
 		numbers := false
 		var verdicts []Verdict
 		same, of := 0, 0
@@ -164,8 +165,8 @@ func (p *Program) table(b *strings.Builder, t Tolerances, all bool) {
 			if e.Relative(e.Max) > w.Errors.Relative(w.Errors.Max) || worst(s.Verdict) == Fail && w.Verdict != Fail {
 				w = s
 			}
-			for i, v := range []float64{e.Relative(e.Max), e.Relative(e.Mean), e.IdenticalPart(), part(e.ULPs.Within(3), e.Elements), part(e.ZeroOne, e.Elements), e.Relative(e.Ours), e.Relative(e.Reference), e.Ratio()} {
-				if i == 2 || i == 3 {
+			for i, v := range []float64{e.Relative(e.Max), e.Relative(e.Mean), e.IdenticalPart(), e.Relative(e.Ours), e.Relative(e.Reference), e.Ratio()} {
+				if i == 2 {
 					figures[i] = min(figures[i], v)
 				} else {
 					figures[i] = max(figures[i], v)
@@ -181,18 +182,29 @@ func (p *Program) table(b *strings.Builder, t Tolerances, all bool) {
 			row = append(row, fmt.Sprint(len(g.stages)), where)
 		}
 		if numbers {
-			row = append(row, small(figures[0]), small(figures[1]), percent(figures[2]), percent(figures[3]), percent(figures[4]))
+			row = append(row, small(figures[0]), small(figures[1]), percent(figures[2]))
+			if all {
+				for _, n := range w.Errors.ULPs {
+					row = append(row, percent(part(n, w.Errors.Elements)))
+				}
+				row = append(row, percent(part(w.Errors.ZeroOne, w.Errors.Elements)))
+			}
 			if w.Errors.Exact {
-				row = append(row, small(figures[5]), small(figures[6]), fmt.Sprintf("%.3f", figures[7]))
-			} else {
-				row = append(row, "", "", "")
+				row = append(row, small(figures[3]), small(figures[4]), fmt.Sprintf("%.3f", figures[5]))
 			}
 		} else {
-			row = append(row, "", "", fmt.Sprintf("%d of %d sets", same, of), "", "", "", "", "")
+			row = append(row, "", "", fmt.Sprintf("%d of %d sets", same, of))
+		}
+		for len(row) < len(head)-1 {
+			row = append(row, "")
 		}
 		rows = append(rows, append(row, string(worst(verdicts...))))
 	}
-	writeTable(b, rows, len(head)-10)
+	left := 0
+	if !all {
+		left = 2
+	}
+	writeTable(b, rows, left, true)
 }
 
 // A group is the stages of one line.
@@ -286,7 +298,7 @@ func (f *Free) text(b *strings.Builder) {
 		[]string{"logits, rms error/rms", small(e.Relative(e.Error)), exact(small(e.Relative(e.Ours))), exact(small(e.Relative(e.Reference)))},
 		append([]string{"same top token"}, count(f.Top)...),
 		append([]string{"same set of experts"}, count(f.Routed)...))
-	writeTable(b, rows, 0)
+	writeTable(b, rows, 0, false)
 	if f.Unjudged != "" {
 		fmt.Fprintf(b, "\n%s\n", f.Unjudged)
 	}
@@ -305,9 +317,9 @@ func small(v float64) string {
 	return fmt.Sprintf("%.1e", v)
 }
 
-// writeTable writes rows in columns: the first and its next left columns to the
-// left, the others to the right, the last to the left.
-func writeTable(b *strings.Builder, rows [][]string, left int) {
+// writeTable writes rows in columns: the first and the next left of them flush
+// left, so the last if it is words, the others flush right.
+func writeTable(b *strings.Builder, rows [][]string, left int, words bool) {
 	width := make([]int, len(rows[0]))
 	for _, r := range rows {
 		for i, c := range r {
@@ -321,7 +333,7 @@ func writeTable(b *strings.Builder, rows [][]string, left int) {
 			if i > 0 {
 				line += "  "
 			}
-			if i <= left || left > 0 && i == len(r)-1 {
+			if i <= left || words && i == len(r)-1 {
 				line += c + pad
 			} else {
 				line += pad + c
