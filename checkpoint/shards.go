@@ -67,6 +67,24 @@ func (s *Shards) Entries() []Entry {
 	return all
 }
 
+// Files returns the files as they will be, without the index.
+func (s *Shards) Files() ([]FileInfo, error) {
+	var list []FileInfo
+	for i, shard := range s.plan {
+		header, err := encodeHeader(s.names[i], shard, s.metadata)
+		if err != nil {
+			return nil, err
+		}
+		size := int64(len(header))
+		for _, e := range shard {
+			n, _ := e.Bytes()
+			size += n
+		}
+		list = append(list, FileInfo{s.names[i], filepath.Join(s.dir, s.names[i]), size})
+	}
+	return list, nil
+}
+
 // Tensor begins the next tensor, as Writer.Tensor does.
 func (s *Shards) Tensor(name string) (io.Writer, error) {
 	if s.done {

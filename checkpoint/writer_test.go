@@ -219,6 +219,10 @@ func writeShards(dir string, tensors []Tensor, most int64, index bool) error {
 		return err
 	}
 	defer s.Abort()
+	planned, err := s.Files()
+	if err != nil {
+		return err
+	}
 	byName := make(map[string]Tensor)
 	for _, x := range tensors {
 		byName[x.Name] = x
@@ -232,7 +236,15 @@ func writeShards(dir string, tensors []Tensor, most int64, index bool) error {
 			return err
 		}
 	}
-	return s.Commit()
+	if err := s.Commit(); err != nil {
+		return err
+	}
+	for _, f := range planned {
+		if info, err := os.Stat(f.Path); err != nil || info.Size() != f.Size {
+			return fmt.Errorf("planned %+v, wrote %v, %v", f, info, err)
+		}
+	}
+	return nil
 }
 
 func TestShards(t *testing.T) {

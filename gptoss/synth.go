@@ -34,27 +34,30 @@ import (
 //   - A few channels are massive: massiveLevel in the embedding, and
 //     massiveGain times the others in what attention and MLP add. They reach
 //     90 to 130; norm scales bring them down to about massiveNorm.
+//   - All of that is times residualLevel, so that the eps of a norm counts: it
+//     moves the rms by a few parts in 100,000.
 //   - Attention logits have a deviation of 2 to 3, sinks lie between 1 and 3
 //     in magnitude, of either sign. A query sees 3 to 12 keys (1/Σp²).
 //   - Pre-activations of experts have a deviation of 3; 2 to 5% of them are
 //     beyond the clamp at 7, the largest at 15 to 40.
 //   - The scales of an MXFP4 weight spread over six powers of two, and one
 //     block in 256 has scale byte 0, 2^-127. So has the whole row zeroRow of
-//     every second expert's first matrix, with bias 0: what it yields is tiny
-//     and not 0. Every second, because PyTorch's bfloat16 products take such
+//     every fourth expert's first matrix, with bias 0: what it yields is tiny
+//     and not 0. Every fourth, because PyTorch's bfloat16 products take such
 //     weights for 0 where the processor has instructions for them: in tiny
-//     that is 1 in 256 of a stage (docs/numerics.md).
+//     that is 1 in 512 of a stage (docs/numerics.md).
 //   - Logits have a deviation of 1.4 to 1.9.
 //
 // Sigmas of matrices are divided by the root of the columns they sum over.
 const (
-	massiveLevel = 64
-	massiveGain  = 8 // a power of two: in MXFP4 it moves the scales
-	massiveNorm  = 2
-	massivePart  = 720  // one channel in this many is massive, at least two
-	normSpread   = 0.15 // of norm scales, relative
-	attnPart     = 0.25
-	mlpPart      = 0.45
+	residualLevel = 0x1p-5
+	massiveLevel  = 64
+	massiveGain   = 8 // a power of two: in MXFP4 it moves the scales
+	massiveNorm   = 2
+	massivePart   = 720  // one channel in this many is massive, at least two
+	normSpread    = 0.15 // of norm scales, relative
+	attnPart      = 0.25
+	mlpPart       = 0.45
 
 	qkvSigma   = 1.1
 	outSigma   = 0.5
@@ -92,46 +95,20 @@ func Synthesize(ctx context.Context, dir string, c *Config, layout Dialect, seed
 	if err != nil {
 		return err
 	}
+	shards, tensors, total, err := plan(dir, g, c, layout, seed)
+	if err != nil {
+		return err
+	}
 	fresh, err := prepare(dir)
 	if err != nil {
 		return err
 	}
-	if fresh {
-		defer func() {
-			if err != nil {
-				os.Remove(dir) // refuses if it is not empty
-			}
-		}()
-	}
-	s := newSynthesizer(c, seed)
-	tensors := make(map[string]synthTensor)
-	var entries []checkpoint.Entry
-	var total int64
-	// The published files are split in this order.
-	params := slices.SortedFunc(slices.Values(g.Params), func(a, b graph.Param) int { return strings.Compare(a.Name, b.Name) })
-	for _, p := range params {
-		pieces, err := piecesOf(p, c, layout)
+	defer func() {
+		shards.Abort()
 		if err != nil {
-			return err
+			clean(dir, shards, fresh)
 		}
-		for _, e := range pieces {
-			add := func(entry checkpoint.Entry, fill func() fillFunc) {
-				n, _ := entry.Bytes()
-				entries = append(entries, entry)
-				tensors[entry.Name] = synthTensor{fill, e.first, e.rows, int(n) / e.rows}
-				total += n
-			}
-			add(e.data, func() fillFunc { return s.filler(p).data })
-			if p.Storage == graph.MXFP4 {
-				add(e.scales, func() fillFunc { return s.filler(p).scales })
-			}
-		}
-	}
-	shards, err := createShards(dir, layout, entries, total)
-	if err != nil {
-		return err
-	}
-	defer shards.Abort()
+	}()
 	done := int64(0)
 	for _, e := range shards.Entries() {
 		w, err := shards.Tensor(e.Name)
@@ -153,6 +130,37 @@ func Synthesize(ctx context.Context, dir string, c *Config, layout Dialect, seed
 	return writeConfigs(dir, g, c, layout, config)
 }
 
+// plan lays out the files of a checkpoint, its tensors by name, and their bytes
+// in all.
+func plan(dir string, g *graph.Graph, c *Config, layout Dialect, seed uint64) (*checkpoint.Shards, map[string]synthTensor, int64, error) {
+	s := newSynthesizer(c, seed)
+	tensors := make(map[string]synthTensor)
+	var entries []checkpoint.Entry
+	var total int64
+	// The published files are split in this order.
+	params := slices.SortedFunc(slices.Values(g.Params), func(a, b graph.Param) int { return strings.Compare(a.Name, b.Name) })
+	for _, p := range params {
+		pieces, err := piecesOf(p, c, layout)
+		if err != nil {
+			return nil, nil, 0, err
+		}
+		for _, e := range pieces {
+			add := func(entry checkpoint.Entry, fill func() fillFunc) {
+				n, _ := entry.Bytes()
+				entries = append(entries, entry)
+				tensors[entry.Name] = synthTensor{fill, e.first, e.rows, int(n) / e.rows}
+				total += n
+			}
+			add(e.data, func() fillFunc { return s.filler(p).data })
+			if p.Storage == graph.MXFP4 {
+				add(e.scales, func() fillFunc { return s.filler(p).scales })
+			}
+		}
+	}
+	shards, err := createShards(dir, layout, entries, total)
+	return shards, tensors, total, err
+}
+
 // prepare makes dir if need be, which fresh reports, and refuses one in use.
 func prepare(dir string) (fresh bool, err error) {
 	if err := os.Mkdir(dir, 0o777); err == nil {
@@ -170,6 +178,22 @@ func prepare(dir string) (fresh bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// clean removes what a failed attempt has left in a folder that prepare had
+// found without a checkpoint.
+func clean(dir string, shards *checkpoint.Shards, fresh bool) {
+	names := []string{checkpoint.IndexFile, "config.json", "dtypes.json", "generation_config.json"}
+	files, _ := shards.Files()
+	for _, f := range files {
+		names = append(names, f.Name)
+	}
+	for _, n := range names {
+		os.Remove(filepath.Join(dir, n))
+	}
+	if fresh {
+		os.Remove(dir) // refuses if it is not empty
+	}
 }
 
 // createShards plans the files as they were published: original/ of 20b is one
@@ -463,7 +487,7 @@ func (s *synthesizer) filler(p graph.Param) fillers {
 // whose scales are 0.
 func (s *synthesizer) zeroRow(i int) bool {
 	expert, row := i/(2*s.c.Inner), i%(2*s.c.Inner)
-	return row == zeroRow && expert%2 == 1
+	return row == zeroRow && expert%4 == 1
 }
 
 // matrix fills a BF16 matrix with normal values.
@@ -496,7 +520,7 @@ func (s *synthesizer) matrix(key stream, p graph.Param, sigma float64, massive b
 // embedding fills a matrix of deviation 1 whose massive channels hold a level
 // of one sign, with a tenth of it as deviation.
 func (s *synthesizer) embedding(key stream, p graph.Param) fillFunc {
-	fill := s.matrix(key, p, 1, false)
+	fill := s.matrix(key, p, residualLevel, false)
 	row := 2 * columnsOf(p)
 	return func(dst []byte, first, n int) {
 		fill(dst, first, n)
@@ -504,7 +528,7 @@ func (s *synthesizer) embedding(key stream, p graph.Param) fillFunc {
 			for channel, sign := range s.massive {
 				at := dst[i*row+2*channel:]
 				z := float64(float.FromBF16(binary.LittleEndian.Uint16(at)))
-				binary.LittleEndian.PutUint16(at, float.ToBF16(float32(sign*massiveLevel*(1+z/10))))
+				binary.LittleEndian.PutUint16(at, float.ToBF16(float32(sign*residualLevel*massiveLevel*(1+z/10/residualLevel))))
 			}
 		}
 	}

@@ -1,0 +1,216 @@
+package gptoss
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ossify/checkpoint"
+	"ossify/float"
+)
+
+// synth writes a checkpoint of tiny with seed 1 and returns its folder.
+func synth(t *testing.T, d Dialect) string {
+	t.Helper()
+	c, err := Preset("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "tiny")
+	if err := Synthesize(t.Context(), dir, c, d, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func openCheckpoint(t *testing.T, dir string) *Checkpoint {
+	t.Helper()
+	c, err := OpenCheckpoint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// resave replaces the tensors of a folder in the original layout.
+func resave(t *testing.T, dir string, edit func(tensors []checkpoint.Tensor) []checkpoint.Tensor) {
+	t.Helper()
+	f, err := checkpoint.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := checkpoint.Save(filepath.Join(dir, "model.safetensors"), edit(slices.Clone(f.Tensors())), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// at returns the tensor of that name, to be changed.
+func at(tensors []checkpoint.Tensor, name string) *checkpoint.Tensor {
+	return &tensors[slices.IndexFunc(tensors, func(t checkpoint.Tensor) bool { return t.Name == name })]
+}
+
+func TestBindReportsEveryMismatch(t *testing.T) {
+	type list = []checkpoint.Tensor
+	without := func(tensors list, name string) list {
+		return slices.DeleteFunc(tensors, func(t checkpoint.Tensor) bool { return t.Name == name })
+	}
+	for _, tt := range []struct {
+		name string
+		edit func(tensors list) list
+		want []string // lines, without "gptoss: "
+	}{
+		{"missing tensor", func(x list) list { return without(x, "block.3.attn.sinks") },
+			[]string{"block.3.attn.sinks: missing, want BF16 [8]"}},
+		{"missing scales", func(x list) list { return without(x, "block.0.mlp.mlp2_weight.scales") },
+			[]string{"block.0.mlp.mlp2_weight.scales: missing, want U8 [8, 64, 2]"}},
+		{"extra tensor", func(x list) list {
+			return append(x, checkpoint.Tensor{Name: "block.4.attn.sinks", Type: checkpoint.BF16, Shape: []int{1}, Data: []byte{0, 0}})
+		}, []string{`model.safetensors: "block.4.attn.sinks": not part of the model that config.json describes`}},
+		{"wrong type", func(x list) list {
+			at(x, "unembedding.weight").Type = checkpoint.F16
+			return x
+		}, []string{"model.safetensors: unembedding.weight: F16 [512, 64], want BF16 [512, 64]"}},
+		{"wrong shape of the same size", func(x list) list {
+			at(x, "block.1.attn.qkv.weight").Shape = []int{64, 192}
+			return x
+		}, []string{"model.safetensors: block.1.attn.qkv.weight: BF16 [64, 192], want BF16 [192, 64]"}},
+		{"blocks flattened", func(x list) list {
+			at(x, "block.1.mlp.mlp1_weight.blocks").Shape = []int{8, 128, 32}
+			return x
+		}, []string{"model.safetensors: block.1.mlp.mlp1_weight.blocks: U8 [8, 128, 32], want U8 [8, 128, 2, 16]"}},
+		{"F32 where only norms may be", func(x list) list {
+			s := at(x, "block.0.attn.sinks")
+			s.Type, s.Data = checkpoint.F32, make([]byte, 32)
+			return x
+		}, []string{"model.safetensors: block.0.attn.sinks: F32 [8], want BF16 [8]"}},
+		{"three at once", func(x list) list {
+			at(x, "norm.scale").Type = checkpoint.I16
+			at(x, "block.2.attn.out.bias").Name = "block.2.attn.out.bios"
+			return x
+		}, []string{
+			"block.2.attn.out.bias: missing, want BF16 [64]",
+			"model.safetensors: norm.scale: I16 [64], want BF16 [64]",
+			`model.safetensors: "block.2.attn.out.bios": not part of the model that config.json describes`,
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := synth(t, Original)
+			resave(t, dir, tt.edit)
+			c, err := OpenCheckpoint(dir)
+			if err == nil {
+				c.Close()
+				t.Fatal("accepted")
+			}
+			want := "gptoss: " + strings.Join(tt.want, "\ngptoss: ")
+			if err.Error() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+		})
+	}
+}
+
+// The config of the other dialect: nothing fits, and the message stays short.
+func TestBindShowsTheFirstOfMany(t *testing.T) {
+	dir := synth(t, Original)
+	c, err := Preset("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := c.Marshal(HuggingFace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err = OpenCheckpoint(dir)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != 21 || lines[0] != "gptoss: model.embed_tokens.weight: missing, want BF16 [512, 64]" || lines[20] != "gptoss: and 122 more" {
+		t.Errorf("%d lines: %v", len(lines), err)
+	}
+}
+
+func TestNormScalesMayBeF32(t *testing.T) {
+	dir := synth(t, Original)
+	before := openCheckpoint(t, dir)
+	p := slices.IndexFunc(before.Graph.Params, func(p param) bool { return p.Name == "block.1.mlp.norm.scale" })
+	want := rows(before.Weights, p, before.Graph.Params[p])
+	resave(t, dir, func(x []checkpoint.Tensor) []checkpoint.Tensor {
+		s := at(x, "block.1.mlp.norm.scale")
+		wide := make([]byte, 2*len(s.Data))
+		float.EncodeF32(wide, float.BF16Bytes(s.Data))
+		s.Type, s.Data = checkpoint.F32, wide
+		return x
+	})
+	after := openCheckpoint(t, dir)
+	if got := rows(after.Weights, p, after.Graph.Params[p]); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if kind := after.Weights.Sources(p)[0].Data.Type; kind != checkpoint.F32 {
+		t.Errorf("type %v, want F32", kind)
+	}
+}
+
+func TestCheckRefusesScale255(t *testing.T) {
+	dir := synth(t, Original)
+	resave(t, dir, func(x []checkpoint.Tensor) []checkpoint.Tensor {
+		s := at(x, "block.2.mlp.mlp2_weight.scales")
+		s.Data = slices.Clone(s.Data)
+		s.Data[(5*64+7)*2+1] = 255
+		return x
+	})
+	c := openCheckpoint(t, dir)
+	const want = "gptoss: model.safetensors: block.2.mlp.mlp2_weight.scales: scale 255, which is NaN, at [5 7 1], want at most 254"
+	if err := c.Weights.Check(t.Context()); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	clean := openCheckpoint(t, synth(t, HuggingFace))
+	if err := clean.Weights.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// In both dialects: every segment is where its file says, and the segments of
+// a parameter have its rows.
+func TestSources(t *testing.T) {
+	for _, d := range []Dialect{Original, HuggingFace} {
+		c := openCheckpoint(t, synth(t, d))
+		segments := 0
+		for p, param := range c.Graph.Params {
+			n := 0
+			for _, s := range c.Weights.Sources(p) {
+				n += s.Rows
+				segments++
+				for _, x := range []checkpoint.Tensor{s.Data, s.Scales} {
+					if x.Name == "" {
+						continue
+					}
+					disk, err := os.ReadFile(filepath.Join(c.Folder.Dir(), x.File))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := disk[x.Offset:][:len(x.Data)]; !slices.Equal(got, x.Data) {
+						t.Errorf("%v: %s is not at %d of %s", d, x.Name, x.Offset, x.File)
+					}
+				}
+			}
+			if n != rowsOf(param) {
+				t.Errorf("%v: %s: %d rows, want %d", d, param.Name, n, rowsOf(param))
+			}
+		}
+		want := len(c.Graph.Params)
+		if d == HuggingFace {
+			want += 4 * 2 * 2 // q, k, v for qkv, of weight and bias, in four layers
+		}
+		if segments != want {
+			t.Errorf("%v: %d segments, want %d", d, segments, want)
+		}
+	}
+}
