@@ -70,8 +70,8 @@ func (t *Golden) prove(g *graph.Graph) error {
 		if want := n.Shape[1:]; !slices.Equal(s.Shape[1:], want) {
 			return fmt.Errorf("%s: rows of shape %v, want %v", n.Name, s.Shape[1:], want)
 		}
-		if s.Indices() != (n.Op == graph.TopK) {
-			return fmt.Errorf("%s: %v values, want %v", n.Name, !s.Indices(), n.Op)
+		if want := map[bool]string{false: "numbers", true: "indices"}; s.Indices() != (n.Op == graph.TopK) {
+			return fmt.Errorf("%s: %s, want %s", n.Name, want[s.Indices()], want[!s.Indices()])
 		}
 		if n.Op == graph.TopK {
 			experts := g.Nodes[n.In[0]].Shape.Last()
