@@ -1,0 +1,372 @@
+#!/usr/bin/env python3
+"""Runs the PyPI gpt-oss reference on a checkpoint and writes a trace.
+
+The model is gpt_oss/torch/model.py as published, unmodified, on the CPU. This
+program only looks on: forward hooks where the reference has a module, wrappers
+around the names it calls where it has none. README.md describes the file.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import struct
+import sys
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+import gpt_oss.torch.model as reference
+import gpt_oss.torch.weights as reference_weights
+
+FORMAT = "ossify-trace-1"
+
+# The published files of gpt-oss 0.0.9; anything else is not the reference.
+REFERENCE = {
+    reference: "319ba3c6e4d827eb3115fe4838942af448376b513c02cea4b6b471bf6c21a346",
+    reference_weights: "960df62a4605522099848a458ef21726f20adf33587e1d97196520bb67ab0957",
+}
+
+DTYPES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.int32: "I32"}
+
+
+def fail(message):
+    sys.exit(f"trace.py: {message}")
+
+
+def sha256_file(path):
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def checkpoint_hash(folder):
+    """sha256 over one line a file, sorted by name: name NUL hex-sha256 LF."""
+    names = [p.name for p in folder.iterdir() if p.name.endswith(".safetensors")]
+    lines = "".join(
+        f"{name}\0{sha256_file(folder / name)}\n" for name in sorted(names + ["config.json"])
+    )
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def splitmix64(x):
+    """Sebastiano Vigna's splitmix64: the mix of the x-th state after 0."""
+    mask = (1 << 64) - 1
+    z = x * 0x9E3779B97F4A7C15 & mask
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+    return z ^ z >> 31
+
+
+def parse_ids(text, what):
+    """1,2,5-9 as a list; ranges include both ends."""
+    ids = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        try:
+            ids.extend(range(int(first), int(last if dash else first) + 1))
+        except ValueError:
+            fail(f"--{what} {text}: {part!r} is neither a number nor a range")
+    return ids
+
+
+def parse_tokens(text, vocab):
+    """A list as in parse_ids, or random:COUNT:SEED."""
+    if not text.startswith("random:"):
+        ids = parse_ids(text, "tokens")
+    else:
+        try:
+            count, seed = map(int, text.split(":")[1:])
+        except ValueError:
+            fail(f"--tokens {text}: want random:COUNT:SEED")
+        start = splitmix64(seed + 1)  # distant streams for neighbouring seeds
+        ids = [splitmix64(start + i) % vocab for i in range(1, count + 1)]
+    if not ids:
+        fail("--tokens: no tokens")
+    for i in ids:
+        if not 0 <= i < vocab:
+            fail(f"--tokens: id {i}, want 0 to {vocab - 1}")
+    return ids
+
+
+class Capture:
+    """Collects what passes through the reference, by stage."""
+
+    def __init__(self):
+        self.parts = {}  # stage -> list of pieces, each of some rows
+
+    def add(self, stage, value):
+        self.parts.setdefault(stage, []).append(value.detach().clone())
+
+    def stages(self):
+        return {stage: torch.cat(pieces) for stage, pieces in self.parts.items()}
+
+
+def flat(t):
+    """Rows of heads as one row: [T, ..., D] to [T, product]."""
+    return t.reshape(t.shape[0], -1)
+
+
+@contextlib.contextmanager
+def watched(model, capture):
+    """Watches model while inside: every stage goes to capture."""
+    handles = []
+    block = ""  # the path of the part that is running
+
+    def hook(module, stage):
+        handles.append(module.register_forward_hook(lambda _, __, out: capture.add(stage, out)))
+
+    def enter(path, module):
+        def set_block(_, __):
+            nonlocal block
+            block = path
+
+        handles.append(module.register_forward_pre_hook(set_block))
+
+    def rope(path):
+        def look(_, inputs, outputs):
+            for name, before, after in zip("qk", inputs, outputs):
+                capture.add(f"{path}.{name}", flat(before))
+                capture.add(f"{path}.rope.{name}", flat(after))
+
+        return look
+
+    hook(model.embedding, "embedding")
+    for n, b in enumerate(model.block):
+        attn, mlp = f"block.{n}.attn", f"block.{n}.mlp"
+        enter(attn, b.attn)
+        hook(b.attn.norm, f"{attn}.norm")
+        hook(b.attn.qkv, f"{attn}.qkv")
+        handles.append(b.attn.rope.register_forward_hook(rope(attn)))
+        hook(b.attn.out, f"{attn}.out")
+        hook(b.attn, attn)
+        enter(mlp, b.mlp)
+        hook(b.mlp.norm, f"{mlp}.norm")
+        hook(b.mlp.gate, f"{mlp}.gate")
+        hook(b.mlp, mlp)
+    hook(model.norm, "norm")
+    hook(model.unembedding, "unembedding")
+
+    # Functions without a module. Outside of sdpa and the MLP nothing calls them.
+    sdpa, swiglu, topk, softmax, einsum = (
+        reference.sdpa, reference.swiglu, torch.topk, torch.nn.functional.softmax, torch.einsum)
+
+    def watch_sdpa(q, k, v, *rest):
+        out = sdpa(q, k, v, *rest)
+        capture.add(f"{block}.v", flat(v))
+        capture.add(f"{block}.sdpa", out)
+        return out
+
+    def watch_swiglu(x, **options):
+        out = swiglu(x, **options)
+        capture.add(f"{block}.mlp1", x)
+        capture.add(f"{block}.swiglu", out)
+        return out
+
+    def watch_topk(*args, **options):
+        out = topk(*args, **options)
+        capture.add(f"{block}.experts", out.indices.to(torch.int32))
+        return out
+
+    def watch_softmax(*args, **options):
+        out = softmax(*args, **options)
+        capture.add(f"{block}.weights", out)
+        return out
+
+    def watch_einsum(equation, *operands):
+        out = einsum(equation, *operands)
+        if equation == "bec,be->bc":  # the weighted sum; its input has the bias in it
+            capture.add(f"{block}.mlp2", operands[0])
+            capture.add(f"{block}.mix", out)
+        return out
+
+    with (
+        mock.patch.object(reference, "sdpa", watch_sdpa),
+        mock.patch.object(reference, "swiglu", watch_swiglu),
+        mock.patch.object(torch, "topk", watch_topk),
+        mock.patch.object(torch.nn.functional, "softmax", watch_softmax),
+        mock.patch.object(torch, "einsum", watch_einsum),
+    ):
+        try:
+            yield
+        finally:
+            for h in handles:
+                h.remove()
+
+
+@contextlib.contextmanager
+def in_portions(rows):
+    """Feeds every MLPBlock rows tokens at a time, inside.
+
+    The reference gathers the weights of a token's experts, token by token: 199 MB
+    of bf16 a token at the published width. A row's result does not depend on
+    the others but for the kernel that torch chooses and the order in which it
+    sums, so the size is part of the trace's metadata, and portions are of even
+    size: a single row alone would go to a kernel of another kind.
+    """
+    forward = reference.MLPBlock.forward
+
+    def portioned(self, x):
+        return torch.cat([forward(self, part) for part in x.tensor_split(-(-x.shape[0] // rows))])
+
+    with mock.patch.object(reference.MLPBlock, "forward", portioned):
+        yield
+
+
+def select(stages, positions, config):
+    """Keeps the rows at positions; all of the keys' and values', which every later row reads."""
+    whole = {f"block.{n}.attn.{s}" for n in range(config.num_hidden_layers) for s in ("rope.k", "v")}
+    rows = torch.tensor(positions)
+    return {name: t if name in whole else t[rows] for name, t in stages.items()}
+
+
+def expected_stages(layers):
+    attn = ["norm", "qkv", "q", "k", "v", "rope.q", "rope.k", "sdpa", "out"]
+    mlp = ["norm", "gate", "experts", "weights", "mlp1", "swiglu", "mlp2", "mix"]
+    names = ["embedding"]
+    for n in range(layers):
+        names += [f"block.{n}.attn.{s}" for s in attn] + [f"block.{n}.attn"]
+        names += [f"block.{n}.mlp.{s}" for s in mlp] + [f"block.{n}.mlp"]
+    return names + ["norm", "unembedding"]
+
+
+def write_safetensors(path, tensors, metadata):
+    """One file, tensors in the order given, the same bytes for the same input.
+
+    The safetensors package writes metadata in random order.
+    """
+    header, offset = {"__metadata__": metadata}, 0
+    for name, t in tensors.items():
+        size = t.numel() * t.element_size()
+        header[name] = {
+            "dtype": DTYPES[t.dtype],
+            "shape": list(t.shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(struct.pack("<Q", len(text)) + text)
+            for t in tensors.values():
+                f.write(t.contiguous().view(torch.uint8).numpy().tobytes())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def cpu_name():
+    """The processor, and whether it multiplies bf16 itself: the kernels chosen depend on both."""
+    model, flags = platform.machine(), ""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                model = value.strip()
+            elif key.strip() == "flags":
+                flags = " ".join(f for f in ("avx512_bf16", "amx_bf16") if f in value.split())
+    return f"{model}; {flags}" if flags else model
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Trace the PyTorch reference on a checkpoint.")
+    parser.add_argument("checkpoint", type=Path, help="folder in the original/ layout")
+    parser.add_argument("--tokens", required=True, help="1,2,5-9 or random:COUNT:SEED")
+    parser.add_argument("--precision", choices=["bf16", "f32"], required=True)
+    parser.add_argument("--positions", help="rows to keep, 0,1,126-129; default all")
+    parser.add_argument("--mlp-rows", type=int, default=4, help="tokens the MLP gets at a time (4)")
+    parser.add_argument("--check-portions", action="store_true",
+                        help="fail unless all tokens at once give the same bits")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+
+    for module, digest in REFERENCE.items():
+        if sha256_file(module.__file__) != digest:
+            fail(f"{module.__name__} is not the file published as gpt-oss 0.0.9")
+    if not (args.checkpoint / "config.json").is_file():
+        fail(f"{args.checkpoint}: no config.json")
+    if args.output.parent.resolve() == args.checkpoint.resolve():
+        fail("the trace cannot lie in the checkpoint's folder: the reference reads every safetensors file there")
+    if args.mlp_rows < 1 or args.threads < 1:
+        fail("--mlp-rows and --threads: want 1 or more")
+
+    torch.manual_seed(0)  # nothing draws; should that change, it stays the same
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(args.threads)
+
+    config = reference.ModelConfig(**json.loads((args.checkpoint / "config.json").read_text()))
+    tokens = parse_tokens(args.tokens, config.vocab_size)
+    positions = list(range(len(tokens)))
+    if args.positions:
+        positions = sorted(set(parse_ids(args.positions, "positions")))
+        if positions[0] < 0 or positions[-1] >= len(tokens):
+            fail(f"--positions: {positions[0]} to {positions[-1]}, want 0 to {len(tokens) - 1}")
+
+    model = reference.Transformer.from_checkpoint(str(args.checkpoint), device="cpu")
+    if args.precision == "f32":
+        model.float()  # exact: every bf16 is a float32
+
+    ids = torch.tensor(tokens, dtype=torch.int32)
+    capture = Capture()
+    with torch.inference_mode(), in_portions(args.mlp_rows):
+        plain = model(ids)
+        with watched(model, capture):
+            logits = model(ids)
+    if not torch.equal(plain.view(torch.uint8), logits.view(torch.uint8)):
+        fail("the logits change when the model is watched")
+    if args.check_portions:
+        with torch.inference_mode():
+            whole = model(ids)
+        if not torch.equal(whole.view(torch.uint8), logits.view(torch.uint8)):
+            fail(f"the logits change with --mlp-rows: {(whole != logits).float().mean():.2%} of them")
+    stages = capture.stages()
+    names = expected_stages(config.num_hidden_layers)
+    if set(stages) != set(names):
+        fail(f"stages missing or unknown: {sorted(set(stages) ^ set(names))}")
+    want = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    for name, t in stages.items():
+        if t.shape[0] != len(tokens):
+            fail(f"{name}: {t.shape[0]} rows, want {len(tokens)}")
+        if t.dtype != (torch.int32 if name.endswith(".experts") else want):
+            fail(f"{name}: {t.dtype}, want {want}")
+        if not t.isfinite().all():
+            fail(f"{name}: not finite")
+
+    stages = select({name: stages[name] for name in names}, positions, config)
+    tensors = {"tokens": ids, "positions": torch.tensor(positions, dtype=torch.int32)} | stages
+    command = f"trace.py {args.checkpoint.name} --tokens {args.tokens} --precision {args.precision}"
+    if args.positions:
+        command += f" --positions {args.positions}"
+    command += f" --mlp-rows {args.mlp_rows} --threads {args.threads}"
+    metadata = {
+        "format": FORMAT,
+        "precision": args.precision,
+        "checkpoint": checkpoint_hash(args.checkpoint),
+        "command": command,
+        "reference": f"gpt-oss {importlib.metadata.version('gpt-oss')}, model.py sha256 {REFERENCE[reference]}",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu": cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": str(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled).lower(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "threads": str(args.threads),
+        "mlp_rows": str(args.mlp_rows),
+    }
+    write_safetensors(args.output, tensors, metadata)
+    print(f"{args.output}: {len(tensors)} tensors, {len(positions)} of {len(tokens)} positions, "
+          f"{args.output.stat().st_size} bytes, sha256 {sha256_file(args.output)}")
+
+
+if __name__ == "__main__":
+    main()
