@@ -456,9 +456,9 @@ func (s *synthesizer) filler(p graph.Param) fillers {
 			return math.Copysign(size, z)
 		})
 	case "attn.out.weight":
-		return matrix(outSigma/in, true)
+		return matrix(residualLevel*outSigma/in, true)
 	case "attn.out.bias":
-		return bias(smallBias)
+		return bias(residualLevel * smallBias)
 	case "mlp.gate.weight":
 		return matrix(gateSigma/in, false)
 	case "mlp.mlp1_weight":
@@ -471,14 +471,14 @@ func (s *synthesizer) filler(p graph.Param) fillers {
 			return mediumBias * z
 		})
 	case "mlp.mlp2_weight":
-		return s.mxfp4(key, p, mlp2Sigma/in, func(row int) (gain int, zero bool) {
+		return s.mxfp4(key, p, residualLevel*mlp2Sigma/in, func(row int) (gain int, zero bool) {
 			if s.massive[row%s.c.Dim] != 0 {
 				gain = int(math.Log2(massiveGain))
 			}
 			return gain, false
 		})
 	case "mlp.mlp2_bias":
-		return bias(mlp2Bias)
+		return bias(residualLevel * mlp2Bias)
 	}
 	panic("gptoss: synth has no recipe for " + p.Name) // a test writes every parameter
 }
@@ -517,8 +517,8 @@ func (s *synthesizer) matrix(key stream, p graph.Param, sigma float64, massive b
 	}
 }
 
-// embedding fills a matrix of deviation 1 whose massive channels hold a level
-// of one sign, with a tenth of it as deviation.
+// embedding fills a matrix of deviation residualLevel whose massive channels
+// hold a level of one sign, with a tenth of it as deviation.
 func (s *synthesizer) embedding(key stream, p graph.Param) fillFunc {
 	fill := s.matrix(key, p, residualLevel, false)
 	row := 2 * columnsOf(p)
