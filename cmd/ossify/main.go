@@ -70,6 +70,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		// One line a command, each in a file of its own.
 		newConform(),
+		newDemo(),
 		newDetokenize(),
 		newExport(),
 		newHarmony(),
