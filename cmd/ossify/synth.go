@@ -15,7 +15,7 @@ import (
 
 func newSynth() *cobra.Command {
 	var preset, layout string
-	var layers int
+	var layers, vocab int
 	var seed uint64
 	c := &cobra.Command{
 		Use:   "synth --preset NAME DIR",
@@ -27,6 +27,7 @@ layouts of one seed hold the same values.
 Presets: tiny, all features of the model in 0.5 MB; small, the widths of
 gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 		Example: `  ossify synth --preset tiny /tmp/tiny
+  ossify synth --preset tiny --vocab 201088 /tmp/prompts
   ossify synth --preset 20b --layout hf --seed 7 /tmp/20b`,
 		Args: oneArgument("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -41,8 +42,11 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 			if c.Flags().Changed("layers") {
 				config.Layers = layers
 			}
+			if c.Flags().Changed("vocab") {
+				config.Vocab = vocab
+			}
 			if err := config.Validate(); err != nil {
-				return usage("--layers %d: %v", layers, err)
+				return usage("--layers, --vocab: %v", err)
 			}
 			progress, finish := progressOf(c.ErrOrStderr(), "synth")
 			defer finish()
@@ -53,6 +57,7 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 	f.StringVar(&preset, "preset", "", "model to write: "+strings.Join(gptoss.Presets(), ", "))
 	f.StringVar(&layout, "layout", "original", "form of the checkpoint: original or hf")
 	f.IntVar(&layers, "layers", 0, "number of layers, instead of the preset's")
+	f.IntVar(&vocab, "vocab", 0, "number of tokens, instead of the preset's; 201088 takes what tokenize and harmony print")
 	f.Uint64Var(&seed, "seed", 1, "seed of the weights")
 	return c
 }
