@@ -311,6 +311,45 @@ func TestValue(t *testing.T) {
 	}
 }
 
+// Numbers as openai-harmony 0.0.8 prints them. Its reader rounds twice.
+func TestNumbersAreTheReferences(t *testing.T) {
+	for in, want := range map[string]string{
+		"184467440737095516190":                       "1.844674407370955e20",
+		"184467440737095516165.5":                     "1.844674407370955e20",
+		"1844674407370955161.65":                      "1.8446744073709553e18",
+		"123456789012345678901":                       "1.2345678901234567e20",
+		"1.2345678901234567e+20":                      "1.2345678901234568e20",
+		"123456789012345678901234567890.5e-5":         "1.2345678901234568e24",
+		"123456789e-320":                              "1.23456789e-312",
+		"17976931348623157000000e-330":                "1.7976931348623155e-308",
+		"99999999999999999999e-330":                   "1e-310",
+		"179769313486231570e291":                      "1.7976931348623157e308",
+		"0.1e-310":                                    "1e-311",
+		"1844674407370955161900000000000000000000000": "1.8446744073709553e42",
+		"5e-324": "5e-324",
+		"1e-400": "0.0",
+		"0e400":  "0.0",
+	} {
+		if v, err := ParseValue([]byte(in)); v.Text() != want || err != nil {
+			t.Errorf("%s: %s and error %v, want %s", in, v.Text(), err, want)
+		}
+	}
+}
+
+// Lines as openai-harmony 0.0.8 renders a namespace's description.
+func TestTextLines(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\r": "a\r", "a\r\n\r": "a\n\r", "\r": "\r", "\n": "", "a\n\nb\r\nc\r\r\n": "a\n\nb\nc\r",
+	} {
+		if got := (ToolNamespaceConfig{Name: "n", Description: Some(in)}).text(); got != "## n\n\n"+want {
+			t.Errorf("%q: %q, want %q after the name", in, got, want)
+		}
+	}
+	if got := (ToolNamespaceConfig{Name: "n", Description: Some("")}).text(); got != "## n\n" {
+		t.Errorf("empty description: %q, want only the name", got)
+	}
+}
+
 func TestDecodeErrorText(t *testing.T) {
 	for _, test := range []struct {
 		ids  []uint32
