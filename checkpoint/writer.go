@@ -274,7 +274,8 @@ func (t *target) publish() error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	t.temp = ""
-	return syncDir(filepath.Dir(t.path))
+	syncDir(filepath.Dir(t.path))
+	return nil
 }
 
 func (t *target) abort() {
@@ -305,13 +306,11 @@ func WriteFile(path string, data []byte) error {
 	return t.publish()
 }
 
-// syncDir makes renames in a folder durable, where the system can do that.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil // a folder that may be written but not read
+// syncDir makes renames in a folder durable where the system can do that; not
+// every system can, and the file itself is on disk already.
+func syncDir(dir string) {
+	if d, err := os.Open(dir); err == nil {
+		d.Sync()
+		d.Close()
 	}
-	defer d.Close()
-	d.Sync() // not every system can sync a folder; the file itself is on disk
-	return nil
 }
