@@ -24,6 +24,7 @@ func newVerify() *cobra.Command {
 	var golden, kernels string
 	var faults, asJSON, all, noHash bool
 	var most float64
+	var x verifyONNX
 	c := &cobra.Command{
 		Use:   "verify DIR --golden FILE",
 		Short: "Compare the engine with the PyTorch reference, stage by stage",
@@ -50,6 +51,9 @@ fails unless each is caught at the stage where it sits.`,
 				o.Kernels = engine.PortableKernels()
 			default:
 				return usage("--kernels %q, want best or portable", kernels)
+			}
+			if x.asked() {
+				return x.run(c, args[0], golden, o, most, asJSON, all)
 			}
 			if golden == "" {
 				return usage("--golden FILE is missing")
@@ -101,6 +105,7 @@ fails unless each is caught at the stage where it sits.`,
 			return err
 		},
 	}
+	x.flags(c)
 	f := c.Flags()
 	f.StringVar(&golden, "golden", "", "trace of the reference")
 	f.BoolVar(&faults, "faults", false, "show that known bugs are caught; the golden must be in f32")

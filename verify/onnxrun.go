@@ -1,0 +1,285 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"ossify/checkpoint"
+	"ossify/engine"
+	"ossify/graph"
+	"ossify/onnx"
+	"ossify/onnx/ort"
+	"ossify/parity"
+)
+
+// An onnxModel is a model that is open in ONNX Runtime.
+type onnxModel struct {
+	s *ort.Session
+	d *ort.Decoder
+}
+
+// open loads a model with its logits and cache, and with its stages if asked.
+func (v *onnxCheck) open(path string, sum *onnx.Summary, stages bool) (*onnxModel, error) {
+	want := map[string]bool{} // by name of a stage
+	for _, n := range v.c.Graph.Nodes {
+		want[n.Name] = false
+	}
+	for _, n := range Stages(v.c.Graph) {
+		want[n.Name] = stages && n.Name != v.logits // which are an output anyway
+	}
+	named := slices.ContainsFunc(sum.Outputs, func(p onnx.Port) bool { return p.Name == "logits" })
+	o := v.q.Load
+	o.Want = func(x ort.Info) bool {
+		if wanted, stage := want[x.Name]; stage {
+			return wanted
+		}
+		return x.Name == "logits" || strings.HasPrefix(strings.ToLower(x.Name), "present") || !named && len(x.Shape) == 3
+	}
+	s, err := v.rt.Load(path, o)
+	if err != nil {
+		return nil, err
+	}
+	d, err := ort.NewDecoder(s)
+	if err == nil {
+		err = v.fits(d)
+	}
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("%w (%s)", err, path)
+	}
+	return &onnxModel{s, d}, nil
+}
+
+// fits says whether the decoder is of a model of the checkpoint's sizes.
+func (v *onnxCheck) fits(d *ort.Decoder) error {
+	c := v.c.Config
+	if n := d.Logits.Shape[2]; n > 0 && n != c.Vocab {
+		return fmt.Errorf("verify: logits of %d tokens, the checkpoint has %d", n, c.Vocab)
+	}
+	if n := d.Layers(); n > 0 && n != c.Layers {
+		return fmt.Errorf("verify: a cache of %d layers, the checkpoint has %d", n, c.Layers)
+	}
+	for i, p := range d.Past {
+		for _, x := range []ort.Info{p.Key, p.Value} {
+			if x.Shape[1] != c.KVHeads || x.Shape[3] != c.HeadDim {
+				return fmt.Errorf("verify: layer %d: a cache of %d heads of %d, the checkpoint has %d of %d", i, x.Shape[1], x.Shape[3], c.KVHeads, c.HeadDim)
+			}
+		}
+	}
+	return nil
+}
+
+// calls splits the sequence: what is prefilled into calls of at most size
+// tokens, then the tokens that are decoded one by one.
+func (v *onnxCheck) calls(size int) []int {
+	var sizes []int
+	for left := v.r.Prefill; left > 0; left -= size {
+		sizes = append(sizes, min(size, left))
+	}
+	for range len(v.tokens) - v.r.Prefill {
+		sizes = append(sizes, 1)
+	}
+	return sizes
+}
+
+// A modelRun is what a run of a model showed.
+type modelRun struct {
+	stages parity.Run
+	at     []int // positions of the logits, of those that are compared
+	state  *ort.State
+}
+
+// run processes the sequence in calls of those sizes, and keeps the logits and
+// whatever stages the model shows.
+func (m *onnxModel) run(ctx context.Context, v *onnxCheck, sizes []int) (*modelRun, error) {
+	if m.d.Layers() == 0 {
+		sizes = []int{len(v.tokens)}
+	}
+	k, r, first := v.keeper(), &modelRun{state: m.d.NewState(1)}, 0
+	for _, n := range sizes {
+		out, err := r.state.Forward(ctx, [][]uint32{v.tokens[first : first+n]})
+		if err != nil {
+			return nil, err
+		}
+		rows := upTo(first + n)[first:]
+		for name, t := range out {
+			stage, at := name, rows
+			if name == m.d.Logits.Name {
+				stage = v.logits
+				if len(t.Shape) == 3 && t.Shape[1] == 1 { // of the last position only
+					at = rows[n-1:]
+					k.next[stage] = at[0]
+				}
+				for _, p := range at {
+					if k.keep[p] {
+						r.at = append(r.at, p)
+					}
+				}
+			}
+			if len(t.Shape) < 2 || t.Shape[1] != len(at) {
+				return nil, fmt.Errorf("verify: output %s of shape %v for %d tokens", name, t.Shape, n)
+			}
+			if err := k.see(stage, at, ort.Rows(t, 0, len(at))); err != nil {
+				return nil, err
+			}
+		}
+		first += n
+	}
+	if r.stages = k.run; len(r.at) == 0 {
+		return nil, fmt.Errorf("verify: the model gives no logits of the positions that are compared")
+	}
+	return r, nil
+}
+
+// logitsAt returns the rows of logits at wanted, of rows at positions.
+func (v *onnxCheck) logitsAt(run parity.Run, positions, wanted []int) []float64 {
+	return parity.At(run[v.logits], v.c.Config.Vocab, positions, wanted)
+}
+
+// free compares the logits: with float64 if the oracle can be waited for, and
+// with the golden. If the model shows its stages, near-ties between experts
+// are told apart from errors.
+func (v *onnxCheck) free(ctx context.Context, ours parity.Run, r *modelRun, own parity.Run) error {
+	against := func(name string, reference parity.Run) {
+		c := v.check(name, v.tol.Logits, v.logitsAt(reference, v.positions, r.at), r.stages[v.logits])
+		if c.Verdict != parity.Fail || own == nil || v.r.Twin {
+			return
+		}
+		var routes []string
+		for _, n := range v.c.Graph.Nodes {
+			if n.Op == graph.TopK {
+				routes = append(routes, n.Name)
+			}
+		}
+		if f := v.tol.CompareFree(v.positions, routes, v.logits, reference, own, nil, checkpoint.F32); f.Verdict == parity.Ambiguous {
+			c.Verdict, c.Why = f.Verdict, f.Why
+		}
+	}
+	if Cost(v.c.Graph, len(v.tokens)) <= v.q.OracleMost {
+		v.say("oracle, free-running")
+		k := v.keeper()
+		wanted := map[string]bool{v.logits: true}
+		for _, n := range v.c.Graph.Nodes {
+			if n.Op == graph.TopK {
+				wanted[n.Name], wanted[parity.Gate(n.Name)] = true, true
+			}
+		}
+		if err := Oracle(v.c.Graph, v.c.Weights).Free(ctx, v.tokens, func(stage string) bool { return wanted[stage] }, k.see); err != nil {
+			return err
+		}
+		against("logits against the oracle", k.run)
+	} else {
+		against("logits against the engine", ours)
+	}
+	if t := v.q.Golden; t != nil && t.Precision == engine.F32 {
+		reference := parity.Run{}
+		for _, n := range t.nodes {
+			reference[n.Name] = t.rows(n.Name)
+		}
+		against("logits against PyTorch", reference)
+	}
+	return nil
+}
+
+// cache compares what the model keeps for later calls with the engine's keys
+// and values, and names the first that is off.
+func (v *onnxCheck) cache(m *onnxModel, state *ort.State, ours parity.Run) {
+	all := Check{Name: "cache, keys and values", Bound: v.tol.Logits, Verdict: parity.Pass}
+	layer := 0
+	for _, n := range v.c.Graph.Nodes {
+		if n.Op != graph.Attend || m.d.Layers() == 0 {
+			continue
+		}
+		key, value := state.Cache(layer)
+		layer++
+		for i, t := range []ort.Tensor{key, value} {
+			stage := v.c.Graph.Nodes[n.In[1+i]].Name
+			c := compared(stage, v.tol.Logits, ours[stage], byPosition(t))
+			all.Max = max(all.Max, c.Max)
+			if all.Verdict == parity.Pass && c.Verdict != parity.Pass {
+				all.Verdict, all.Why = c.Verdict, c.Name+": "+c.Why
+			}
+		}
+	}
+	if layer > 0 {
+		v.r.Checks = append(v.r.Checks, all)
+	}
+}
+
+// byPosition turns a cache [1, heads, positions, dim] into rows.
+func byPosition(t ort.Tensor) []float64 {
+	heads, rows, dim := t.Shape[1], t.Shape[2], t.Shape[3]
+	from, to := t.Float64s(), make([]float64, heads*rows*dim)
+	for h := range heads {
+		for p := range rows {
+			copy(to[(p*heads+h)*dim:][:dim], from[(h*rows+p)*dim:])
+		}
+	}
+	return to
+}
+
+// splits processes the prompt in chunks of other sizes, through the cache.
+func (v *onnxCheck) splits(ctx context.Context, m *onnxModel, whole *modelRun) error {
+	if m.d.Layers() == 0 {
+		return nil
+	}
+	for _, size := range []int{64, 7, 1} {
+		v.say("chunks of %d", size)
+		r, err := m.run(ctx, v, v.calls(size))
+		if err != nil {
+			return err
+		}
+		both := slices.DeleteFunc(slices.Clone(whole.at), func(p int) bool { return !slices.Contains(r.at, p) })
+		v.check(fmt.Sprintf("prefill in chunks of %d", size), v.tol.Logits,
+			v.logitsAt(whole.stages, whole.at, both), v.logitsAt(r.stages, r.at, both))
+	}
+	return nil
+}
+
+// batch runs three sequences of different lengths at once, padded on the left,
+// and each alone.
+func (v *onnxCheck) batch(ctx context.Context, m *onnxModel) error {
+	n := v.r.Prefill
+	lengths := []int{n, 2 * n / 3, n / 4}
+	if m.d.Layers() == 0 || lengths[2] == 0 {
+		return nil
+	}
+	v.say("a batch of %d", len(lengths))
+	const steps = 4
+	var prompts [][]uint32
+	calls := make([][][]uint32, 1+steps) // by call, by sequence
+	for _, length := range lengths {
+		prompts = append(prompts, v.tokens[n-length:n]) // no two start alike
+	}
+	calls[0] = prompts
+	for i := range steps {
+		for j := range lengths {
+			at := (n + i*len(lengths) + j) % len(v.tokens)
+			calls[1+i] = append(calls[1+i], v.tokens[at:at+1])
+		}
+	}
+	together, alone := m.d.NewState(len(lengths)), make([]*ort.State, len(lengths))
+	var got, want []float64
+	for i, call := range calls {
+		all, err := together.Forward(ctx, call)
+		if err != nil {
+			return err
+		}
+		for j, tokens := range call {
+			if i == 0 {
+				alone[j] = m.d.NewState(1)
+			}
+			one, err := alone[j].Forward(ctx, [][]uint32{tokens})
+			if err != nil {
+				return err
+			}
+			rows := min(len(tokens), one[m.d.Logits.Name].Shape[1])
+			got = append(got, ort.Rows(all[m.d.Logits.Name], j, rows)...)
+			want = append(want, ort.Rows(one[m.d.Logits.Name], 0, rows)...)
+		}
+	}
+	v.check(fmt.Sprintf("batch of %d, padded on the left to %d, each as alone", len(lengths), n), v.tol.Logits, want, got)
+	return nil
+}
