@@ -49,8 +49,8 @@ func (t *Golden) prove(g *graph.Graph) error {
 		t.Precision = engine.BF16
 	case checkpoint.F32:
 		t.Precision = engine.F32
-	default:
-		return errors.New("numbers of 64 bits, want a trace of the reference, in bf16 or f32")
+	case checkpoint.F64:
+		t.Precision = engine.F32 // the oracle's own trace, for want of a reference
 	}
 	for _, n := range g.Nodes {
 		if n.Op != graph.Gather {
@@ -91,6 +91,28 @@ func (t *Golden) prove(g *graph.Graph) error {
 		}
 	}
 	return nil
+}
+
+// dtype returns the type in which a subject's numbers are compared.
+func (t *Golden) dtype() checkpoint.DType {
+	if t.Trace.Precision() == checkpoint.BF16 {
+		return checkpoint.BF16
+	}
+	return checkpoint.F32
+}
+
+// tolerances returns what the stage must keep. Against the oracle's trace, the
+// rotary embedding is given the error of the reference's own arithmetic, which
+// the engine follows and the oracle does not: an angle is position·f in
+// float32, f itself the result of six roundings, so it is off by at most
+// 7·2^-24 of the position. That times the other value of the pair, which is
+// four times the rms or less, makes 2^-19 of the position.
+func (t *Golden) tolerances(stage string, tol parity.Tolerances) parity.Tolerances {
+	i := slices.IndexFunc(t.nodes, func(n graph.Node) bool { return n.Name == stage })
+	if t.Trace.Precision() == checkpoint.F64 && t.nodes[i].Op == graph.Rotate {
+		tol.Stage += 0x1p-19 * float64(len(t.Tokens()))
+	}
+	return tol
 }
 
 // rows returns a stage's values at the golden's positions.

@@ -70,7 +70,7 @@ func Run(ctx context.Context, g *graph.Graph, t *Golden, subjects []Subject, exa
 		if err != nil {
 			return nil, err
 		}
-		f := r.Tolerances.CompareFree(t.Positions(), run.routes, run.logits, reference, ours, free, t.Trace.Precision())
+		f := r.Tolerances.CompareFree(t.Positions(), run.routes, run.logits, reference, ours, free, t.dtype())
 		f.Unjudged = unjudged
 		r.Programs[i].Free = f
 	}
@@ -96,7 +96,7 @@ func compare(ctx context.Context, t *Golden, s Subject, exact parity.Run, tol pa
 		if t.stages[stage].Indices() {
 			return add(tol.CompareChoice(stage, t.Positions(), reference, ours, t.rows(parity.Gate(stage))))
 		}
-		return add(tol.CompareStage(stage, reference, ours, exact[stage], t.Trace.Precision()))
+		return add(t.tolerances(stage, tol).CompareStage(stage, reference, ours, exact[stage], t.dtype()))
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/engine"
+	"ossify/fault"
 	"ossify/gptoss"
 	"ossify/parity"
 )
@@ -270,7 +271,6 @@ func TestOpenGoldenRefuses(t *testing.T) {
 		edit func([]checkpoint.Tensor) []checkpoint.Tensor
 		want string
 	}{
-		{"of the oracle", TraceRequest{Precision: "f64"}, nil, "verify: own.safetensors: numbers of 64 bits, want a trace of the reference, in bf16 or f32"},
 		{"some stages", TraceRequest{Precision: "f32", Stages: []string{"block.*.attn.*"}}, nil, "verify: own.safetensors: embedding: missing, want a trace with all 79 stages of the model"},
 		{"another stage", f32, func(x []checkpoint.Tensor) []checkpoint.Tensor {
 			tensor(x, "norm").Name = "nor m"
@@ -408,5 +408,44 @@ func TestCheckpointHash(t *testing.T) {
 	cancel()
 	if _, err := CheckpointHash(ctx, dir, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
+	}
+}
+
+// For want of a reference the oracle's own trace is a golden, of positions far
+// enough that float32 angles show.
+func TestOracleAsGolden(t *testing.T) {
+	c := open(t, 1)
+	file := filepath.Join(t.TempDir(), "oracle.safetensors")
+	tokens := make([]uint32, 200)
+	for i := range tokens {
+		tokens[i] = uint32(i * 31 % c.Config.Vocab)
+	}
+	if err := WriteTrace(t.Context(), file, c, TraceRequest{Tokens: tokens, Precision: "f64"}); err != nil {
+		t.Fatal(err)
+	}
+	golden, err := OpenGolden(file, c.Graph)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer golden.Close()
+	for _, f := range append([]fault.Fault{{Name: "none"}}, fault.Table()...) {
+		if !slices.Contains([]string{"none", "window +1", "eps 1e-6", "YaRN bounds rounded"}, f.Name) {
+			continue // Faults has them all
+		}
+		g := c.Graph
+		if f.Graph != nil {
+			g = f.Graph(g)
+		}
+		s, err := Engine(g, c.Weights.Segments(), engine.Options{Precision: engine.F32})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Run(t.Context(), c.Graph, golden, []Subject{s}, Oracle(c.Graph, c.Weights), Options{OracleMost: 1e10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first := r.Programs[0].First; first != f.Stage {
+			t.Errorf("%s: diverges first at %q, want %q", f.Name, first, f.Stage)
+		}
 	}
 }
