@@ -139,6 +139,7 @@ func (a *attribute) fields(w *wire) {
 const (
 	typeFloat    = 1
 	typeUint8    = 2
+	typeUint16   = 4
 	typeInt32    = 6
 	typeInt64    = 7
 	typeString   = 8

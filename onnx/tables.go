@@ -54,11 +54,13 @@ func frequencies(r graph.Rope) []float64 {
 	return freq
 }
 
-// codePairs is [256, 2]: the two E2M1 values of a byte, low nibble first.
-func codePairs() []float32 {
+// codeQuads is [65536, 4]: the four E2M1 values of two bytes.
+func codeQuads() []float32 {
 	var t []float32
-	for b := range 256 {
-		t = append(t, float.E2M1(byte(b)&15), float.E2M1(byte(b)>>4))
+	for b := range 1 << 16 {
+		for shift := 0; shift < 16; shift += 4 {
+			t = append(t, float.E2M1(byte(b>>shift)&15))
+		}
 	}
 	return t
 }

@@ -26,7 +26,7 @@ func All() []Example {
 	return []Example{
 		{"embedding", module("embedding"), onnx.Options{}, "Identity Gather Cast"},
 		{"rmsnorm", module("block.0.attn.norm"), flat, "Pow ReduceMean Add Sqrt Div Mul"},
-		{"linear", module("block.0.attn.qkv"), flat, "Cast Transpose MatMul Add"},
+		{"linear", module("block.0.attn.qkv"), flat, "Cast Gemm Reshape Add"},
 		{"rope", module("block.0.attn", "rope.q"), flat, "CumSum Sub Slice Max Div Gather Mul Sub Unsqueeze Mul Sub Concat Reshape"},
 		{"attention.window", module("block.0.attn"), trace, "Less And Where Unsqueeze Add Concat Softmax Slice MatMul Transpose Reshape"},
 		{"attention.full", module("block.1.attn"), trace, "GreaterOrEqual And Where Unsqueeze Add Concat Softmax Slice MatMul Transpose Reshape"},
@@ -44,7 +44,7 @@ func All() []Example {
 		{"model", whole, onnx.Options{Titles: map[string]string{"attn": "AttentionBlock"}}, ""},
 		{"model.flat", whole, onnx.Options{Inline: true, Trace: true}, ""},
 		{"model.trace", whole, trace, ""},
-		{"model.last", whole, onnx.Options{LastOnly: true}, "Slice MatMul Identity"},
+		{"model.last", whole, onnx.Options{LastOnly: true}, "Slice Reshape Gemm Reshape Identity"},
 		{"model.static", whole, onnx.Options{Batch: 1, Seq: 48, Total: 48}, ""},
 		{"model.static batch", whole, onnx.Options{Batch: 3}, ""},
 	}
