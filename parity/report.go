@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -116,7 +117,11 @@ func (r *Report) header(b *strings.Builder) {
 		rows = fmt.Sprintf("%d positions", r.Positions)
 	}
 	fmt.Fprintf(b, "golden      %s: %s, %d tokens, %s\n", r.Golden, r.Precision, r.Tokens, rows)
-	fmt.Fprintf(b, "reference   %s, torch %s, %s\n", show(r.Reference["reference"]), show(r.Reference["torch"]), show(r.Reference["cpu"]))
+	reference := show(r.Reference["reference"])
+	if torch := r.Reference["torch"]; torch != "" {
+		reference += ", torch " + show(torch) + ", " + show(r.Reference["cpu"])
+	}
+	fmt.Fprintf(b, "reference   %s\n", reference)
 	fmt.Fprintf(b, "checkpoint  %s\n", r.Checkpoint)
 	t := r.Tolerances
 	if r.Precision == "bf16" {
@@ -190,7 +195,11 @@ func (p *Program) table(b *strings.Builder, t Tolerances, all bool) {
 				row = append(row, percent(part(w.Errors.ZeroOne, w.Errors.Elements)))
 			}
 			if w.Errors.Exact {
-				row = append(row, small(figures[3]), small(figures[4]), fmt.Sprintf("%.3f", figures[5]))
+				ratio := "-" // the reference has no error
+				if !math.IsInf(figures[5], 1) {
+					ratio = fmt.Sprintf("%.3f", figures[5])
+				}
+				row = append(row, small(figures[3]), small(figures[4]), ratio)
 			}
 		} else {
 			row = append(row, "", "", fmt.Sprintf("%d of %d sets", same, of))

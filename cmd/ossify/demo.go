@@ -13,6 +13,7 @@ import (
 	"ossify/gptoss"
 	"ossify/parity"
 	"ossify/testdata/goldens"
+	"ossify/tokenizer"
 	"ossify/verify"
 )
 
@@ -20,15 +21,20 @@ import (
 const demoSeed = 1
 
 func newDemo() *cobra.Command {
+	var prompt, conversation string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the main job on a small model",
 		Long: `Demo writes a small random checkpoint in OpenAI's layout, runs it on the engine
 and on the oracle, and compares every stage with what PyTorch computed of the
 same checkpoint, in bf16 and in f32: the traces come with the program. Then it
-shows that known bugs are caught.`,
-		Example: `  ossify demo`,
-		Args:    noArgs,
+shows that known bugs are caught.
+
+With a prompt or a conversation the model is given the full vocabulary, and the
+engine is compared with the oracle on those tokens.`,
+		Example: `  ossify demo
+  ossify demo --prompt 'What is jade?'`,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			dir, err := os.MkdirTemp("", "ossify-demo-")
 			if err != nil {
@@ -36,6 +42,9 @@ shows that known bugs are caught.`,
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 			d := &demo{c, filepath.Join(dir, "tiny"), dir}
+			if prompt != "" || conversation != "" {
+				return d.prompt(prompt, conversation)
+			}
 			for _, step := range []func() error{d.synth, d.compare, d.faults} {
 				if err := step(); err != nil {
 					return err
@@ -44,6 +53,9 @@ shows that known bugs are caught.`,
 			return nil
 		},
 	}
+	f := c.Flags()
+	f.StringVar(&prompt, "prompt", "", "text of a user's message")
+	f.StringVar(&conversation, "conversation", "", "JSON file of a conversation")
 	return c
 }
 
@@ -56,6 +68,35 @@ type demo struct {
 
 func (d *demo) say(format string, args ...any) {
 	fmt.Fprintf(d.c.OutOrStdout(), format+"\n", args...)
+}
+
+// prompt runs a model that knows all tokens on those of a prompt.
+func (d *demo) prompt(prompt, conversation string) error {
+	tokens, err := promptTokens(prompt, conversation)
+	if err != nil {
+		return err
+	}
+	config, err := gptoss.Preset("tiny")
+	if err != nil {
+		return err
+	}
+	config.Vocab = tokenizer.VocabSize
+	d.say("# ossify synth --preset tiny --vocab %d --seed %d tiny\n", config.Vocab, demoSeed)
+	if err := gptoss.Synthesize(d.c.Context(), d.model, config, gptoss.Original, demoSeed, nil); err != nil {
+		return err
+	}
+	ck, err := gptoss.OpenCheckpoint(d.model)
+	if err != nil {
+		return err
+	}
+	defer ck.Close()
+	d.say("# ossify verify tiny, on %d tokens: %d\n", len(tokens), tokens)
+	golden, remove, err := oracleGolden(d.c, ck, tokens)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	return d.report(ck, golden, "traced just now")
 }
 
 func (d *demo) synth() error {
@@ -85,46 +126,52 @@ func (d *demo) compare() error {
 		if err != nil {
 			return err
 		}
-		r, err := d.verify(path)
-		if err != nil {
+		if err := d.verify(path); err != nil {
 			return err
-		}
-		if err := r.WriteText(d.c.OutOrStdout(), false); err != nil {
-			return err
-		}
-		d.say("")
-		if r.Verdict != parity.Pass && r.Verdict != parity.Ambiguous {
-			return fmt.Errorf("demo: %s: %s", name, r.Verdict)
 		}
 	}
 	return nil
 }
 
-func (d *demo) verify(golden string) (*parity.Report, error) {
+func (d *demo) verify(golden string) error {
 	ck, err := gptoss.OpenCheckpoint(d.model)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer ck.Close()
+	return d.report(ck, golden, "")
+}
+
+// report compares the engine with a golden and prints the table. known says
+// why the golden's checkpoint is this one; if empty, it is looked up.
+func (d *demo) report(ck *gptoss.Checkpoint, golden, known string) error {
 	t, err := verify.OpenGolden(golden, ck.Graph)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer t.Close()
-	known, err := sameCheckpoint(d.c, d.model, t)
-	if err != nil {
-		return nil, err
+	if known == "" {
+		if known, err = sameCheckpoint(d.c, d.model, t); err != nil {
+			return err
+		}
 	}
 	subject, err := verify.Engine(ck.Graph, ck.Weights.Segments(), engine.Options{Precision: t.Precision})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r, err := verify.Run(d.c.Context(), ck.Graph, t, []verify.Subject{subject}, verify.Oracle(ck.Graph, ck.Weights), verify.Options{OracleMost: oracleMost})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.Checkpoint = fmt.Sprintf("tiny, %v layout, %s", ck.Dialect, known)
-	return r, nil
+	if err := r.WriteText(d.c.OutOrStdout(), false); err != nil {
+		return err
+	}
+	d.say("")
+	if r.Verdict != parity.Pass && r.Verdict != parity.Ambiguous {
+		return fmt.Errorf("demo: %s: %s", filepath.Base(golden), r.Verdict)
+	}
+	return nil
 }
 
 // faults shows that the comparison can fail.

@@ -21,12 +21,12 @@ import (
 const oracleMost = 6e10
 
 func newVerify() *cobra.Command {
-	var golden, kernels string
+	var golden, prompt, conversation, kernels string
 	var faults, asJSON, all, noHash bool
 	var most float64
 	var x verifyONNX
 	c := &cobra.Command{
-		Use:   "verify DIR --golden FILE",
+		Use:   "verify DIR [--golden FILE | --prompt TEXT | --conversation FILE]",
 		Short: "Compare the engine with the PyTorch reference, stage by stage",
 		Long: `Verify compares a checkpoint, run on the engine, with a golden: a trace that
 tools/reference wrote of the same checkpoint with PyTorch. Each stage is
@@ -37,10 +37,14 @@ the bounds, and names the first stage that diverges.
 The verdict is pass, fail, or ambiguous: a near-tie in the choice of experts,
 which the reference's own rounding does not decide. It fails with exit code 1.
 
+With --prompt or --conversation in its place the oracle's own trace is the
+golden, in float64: then only we are compared with it, not PyTorch.
+
 With --faults it puts known bugs into the model instead, one at a time, and
 fails unless each is caught at the stage where it sits.`,
 		Example: `  ossify verify /tmp/tiny --golden testdata/goldens/tiny-bf16.safetensors
-  ossify verify /tmp/tiny --golden testdata/goldens/tiny-f32.safetensors --faults`,
+  ossify verify /tmp/tiny --golden testdata/goldens/tiny-f32.safetensors --faults
+  ossify verify /tmp/20b --prompt 'What is jade?'`,
 		Args: oneArgument("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			var o engine.Options
@@ -52,11 +56,21 @@ fails unless each is caught at the stage where it sits.`,
 			default:
 				return usage("--kernels %q, want best or portable", kernels)
 			}
-			if x.asked() {
-				return x.run(c, args[0], golden, o, most, asJSON, all)
+			var tokens []uint32
+			if prompt != "" || conversation != "" {
+				if golden != "" {
+					return usage("--golden has tokens of its own, want no --prompt and no --conversation beside it")
+				}
+				var err error
+				if tokens, err = promptTokens(prompt, conversation); err != nil {
+					return err
+				}
 			}
-			if golden == "" {
-				return usage("--golden FILE is missing")
+			if x.asked() {
+				return x.run(c, args[0], golden, tokens, o, most, asJSON, all)
+			}
+			if golden == "" && tokens == nil {
+				return usage("want one of --golden, --prompt and --conversation")
 			}
 			if faults && all {
 				return usage("--all is of the report, which --faults does not print")
@@ -66,15 +80,23 @@ fails unless each is caught at the stage where it sits.`,
 				return err
 			}
 			defer ck.Close()
+			if err := ck.Weights.Check(c.Context()); err != nil {
+				return err
+			}
+			known := "not compared with the golden's (--no-hash)"
+			if golden == "" {
+				known, noHash = "traced just now", true
+				var remove func()
+				if golden, remove, err = oracleGolden(c, ck, tokens); err != nil {
+					return err
+				}
+				defer remove()
+			}
 			t, err := verify.OpenGolden(golden, ck.Graph)
 			if err != nil {
 				return err
 			}
 			defer t.Close()
-			if err := ck.Weights.Check(c.Context()); err != nil {
-				return err
-			}
-			known := "not compared with the golden's (--no-hash)"
 			if !noHash {
 				if known, err = sameCheckpoint(c, args[0], t); err != nil {
 					return err
@@ -108,6 +130,8 @@ fails unless each is caught at the stage where it sits.`,
 	x.flags(c)
 	f := c.Flags()
 	f.StringVar(&golden, "golden", "", "trace of the reference")
+	f.StringVar(&prompt, "prompt", "", "text of a user's message, instead of a golden")
+	f.StringVar(&conversation, "conversation", "", "JSON file of a conversation, instead of a golden")
 	f.BoolVar(&faults, "faults", false, "show that known bugs are caught; the golden must be in f32")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&all, "all", false, "print a line for every stage of every layer")
@@ -115,6 +139,26 @@ fails unless each is caught at the stage where it sits.`,
 	f.StringVar(&kernels, "kernels", "best", "kernel set of the engine: best or portable")
 	f.Float64Var(&most, "oracle-most", oracleMost, "most multiplications that the free-running oracle may take")
 	return c
+}
+
+// oracleGolden writes the oracle's trace of tokens to a folder that remove
+// removes.
+func oracleGolden(c *cobra.Command, ck *gptoss.Checkpoint, tokens []uint32) (path string, remove func(), err error) {
+	dir, err := os.MkdirTemp("", "ossify-verify-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { os.RemoveAll(dir) }
+	if say := sayOn(c.ErrOrStderr()); say != nil {
+		say(fmt.Sprintf("oracle f64, trace of %d tokens", len(tokens)))
+	}
+	path = filepath.Join(dir, "oracle.safetensors")
+	q := verify.TraceRequest{Tokens: tokens, Positions: compared(len(tokens), ck.Config.Vocab), Precision: "f64"}
+	if err := verify.WriteTrace(c.Context(), path, ck, q); err != nil {
+		remove()
+		return "", nil, err
+	}
+	return path, remove, nil
 }
 
 // sameCheckpoint fails if the golden was made from another checkpoint.

@@ -57,7 +57,9 @@ func openRuntime(flag string) (*ort.Runtime, error) {
 	return ort.Open(path)
 }
 
-func (x *verifyONNX) run(c *cobra.Command, dir, golden string, o engine.Options, most float64, asJSON, all bool) error {
+// run compares an ONNX model on the golden's tokens, else on tokens, else, if
+// there are none, on random ones.
+func (x *verifyONNX) run(c *cobra.Command, dir, golden string, tokens []uint32, o engine.Options, most float64, asJSON, all bool) error {
 	if x.model != "" && x.faults {
 		return usage("want one of --onnx and --onnx-faults")
 	}
@@ -83,7 +85,10 @@ func (x *verifyONNX) run(c *cobra.Command, dir, golden string, o engine.Options,
 		}
 		defer q.Golden.Close()
 	} else {
-		q.Tokens, q.Positions = randomTokens(x.length, ck.Config.Vocab)
+		if q.Tokens = tokens; tokens == nil {
+			q.Tokens = randomTokens(x.length, ck.Config.Vocab)
+		}
+		q.Positions = compared(len(q.Tokens), ck.Config.Vocab)
 	}
 	if x.model != "" { // before the library: a bad file needs none to be refused
 		if _, err := onnx.Read(x.model); err != nil {
@@ -113,19 +118,26 @@ func (x *verifyONNX) run(c *cobra.Command, dir, golden string, o engine.Options,
 	return err
 }
 
-// randomTokens returns tokens that are the same each time, and the positions of
-// those that are compared: all unless their logits would fill the memory.
-func randomTokens(n, vocab int) (tokens []uint32, positions []int) {
+// randomTokens returns tokens that are the same each time.
+func randomTokens(n, vocab int) (tokens []uint32) {
 	r := rand.New(rand.NewPCG(20, 8)) // any
-	const most = 1 << 24              // logits
+	for range n {
+		tokens = append(tokens, uint32(r.IntN(vocab)))
+	}
+	return tokens
+}
+
+// compared returns the positions of n tokens that are compared: all unless
+// their logits would fill the memory.
+func compared(n, vocab int) (positions []int) {
+	const most = 1 << 24 // logits
 	step := max(1, (n*vocab+most-1)/most)
 	for i := range n {
-		tokens = append(tokens, uint32(r.IntN(vocab)))
 		if (n-1-i)%step == 0 {
 			positions = append(positions, i)
 		}
 	}
-	return tokens, positions
+	return positions
 }
 
 func (x *verifyONNX) runFaults(c *cobra.Command, rt *ort.Runtime, ck *gptoss.Checkpoint, q verify.ONNXRequest, asJSON bool) error {
