@@ -124,7 +124,7 @@ func TestBadInput(t *testing.T) {
 				e := entry(h, sinks)
 				return strings.Replace(h, e, strings.Replace(e, "[8]", "[4,2]", 1), 1)
 			})
-		}, want: []string{model, sinks, "BF16 [4 2]", "want BF16 [8]"}},
+		}, want: []string{model, sinks, "BF16 [4, 2]", "want BF16 [8]"}},
 		{name: "shape that overflows", spoil: func(t *testing.T, dir string) {
 			editHeader(t, filepath.Join(dir, model), func(h string) string {
 				e := entry(h, sinks)
