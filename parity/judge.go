@@ -47,17 +47,21 @@ type Tolerances struct {
 	Error  float64 `json:"bf16_error"`     // bf16: our rms error against the exact values, in units of the reference's
 }
 
+// witnessed is how many times the bound of a stage may be exceeded where the
+// reference's own error is seen to be the reason.
+const witnessed = 3
+
 // Stated returns the tolerances that ossify claims. They leave room for another
 // order of summation and for nothing else; docs/parity.md derives them.
 //
 // Stage: a sum of n products in float32 is off by about 2^-24·√n of the root of
-// its terms' squares, in either program: 4e-6 for n = 4096, of which the
-// largest of a million elements is 5 sigma away. Sums in blocks, as every fast
-// kernel has them, stay below a quarter of that. In channels of massive
-// activations, dozens of times the stage's rms, the reference itself can reach
-// the bound: where the exact values show that we keep it and it is further off
-// than we, three times the bound will do. No more, so that a mistake that we share with
-// the exact values is no excuse.
+// its terms' squares, in either program: 4e-6 for n = 4096. Sums in blocks, as
+// fast kernels have them, stay below a quarter of that. The reference does not
+// always: of long plain sums, and in channels of massive activations, dozens of
+// times the stage's rms, its largest error alone can exceed the bound. Where
+// the exact values show that its largest error is no smaller than ours, a |Δ| of
+// three times the bound passes, in units of its channel's rms. Not more, so
+// that a mistake that we share with the exact values is no excuse.
 // Zeros: what is tiny stays far below Stage's bound, so it is counted instead.
 // Logits: errors of that size through some layers, each of which may double them.
 // Same: where sums differ in the last bits of float32, one in a few hundred
@@ -82,8 +86,8 @@ func (t Tolerances) Forced(e *Errors, typ checkpoint.DType) (Verdict, string) {
 	}
 	bound := t.Stage * e.RMS
 	if !(e.Max <= bound) {
-		if e.Exact && e.OursMax <= bound && e.ReferenceMax > e.OursMax && e.Max <= 3*bound {
-			return Pass, fmt.Sprintf("off by %.3g of the rms, for the reference is off by %.3g from the exact values, we by %.3g",
+		if e.Exact && e.OursMax <= e.ReferenceMax && e.Channel > 0 && e.Channel <= witnessed*t.Stage {
+			return Pass, fmt.Sprintf("off by %.3g of the rms, where the reference is off by %.3g from the exact values and we by %.3g",
 				e.Relative(e.Max), e.Relative(e.ReferenceMax), e.Relative(e.OursMax))
 		}
 		return Fail, fmt.Sprintf("element %d is off by %.3g, rms %.3g, want at most %.3g of it", e.Worst, e.Max, e.RMS, t.Stage)

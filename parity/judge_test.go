@@ -31,6 +31,8 @@ func TestForced(t *testing.T) {
 		{"f32 beyond it", checkpoint.F32, thousand(1), thousand(1, 1+1.01e-5), nil, Fail},
 		{"f32 beyond it, reference to blame", checkpoint.F32, thousand(1, 1+1.2e-5), thousand(1, 1+0.1e-5), thousand(1), Pass},
 		{"f32 beyond it, we to blame", checkpoint.F32, thousand(1, 1+0.1e-5), thousand(1, 1+1.2e-5), thousand(1), Fail},
+		{"f32 beyond it, reference to blame as much", checkpoint.F32, thousand(1, 1+0.6e-5), thousand(1, 1-0.5e-5), thousand(1), Pass},
+		{"f32 beyond it without exact values", checkpoint.F32, thousand(1, 1+1.2e-5), thousand(1), nil, Fail},
 		{"f32 far beyond it, whoever is to blame", checkpoint.F32, thousand(1, 1+4e-5), thousand(1), thousand(1), Fail},
 		{"f32 all zero", checkpoint.F32, []float64{0, 0}, []float64{0, 0}, nil, Pass},
 		{"f32 zero wanted", checkpoint.F32, []float64{0, 0}, []float64{0, 1e-30}, nil, Fail},
@@ -48,12 +50,36 @@ func TestForced(t *testing.T) {
 		{"bf16 without exact values", checkpoint.BF16, thousand(1), thousand(1), nil, Fail},
 		{"bf16 NaN", checkpoint.BF16, thousand(1), thousand(1, nan), thousand(1), Fail},
 	} {
-		got, why := Stated().Forced(Measure(tt.reference, tt.ours, tt.exact, tt.typ), tt.typ)
+		e := Measure(tt.reference, tt.ours, tt.exact, tt.typ)
+		e.ByChannel(tt.reference, tt.ours, 1)
+		got, why := Stated().Forced(e, tt.typ)
 		if got != tt.want {
 			t.Errorf("%s: %s (%s), want %s", tt.name, got, why, tt.want)
 		}
 		if (got == Fail) != (why != "") && got != Pass {
 			t.Errorf("%s: %s for the reason %q", tt.name, got, why)
+		}
+	}
+}
+
+// Where rows have channels of different scale, an error is set against its own.
+func TestByChannel(t *testing.T) {
+	reference := []float64{1, 100, -1, 100, 1, 100}
+	for _, tt := range []struct {
+		name     string
+		ours     []float64
+		channels int
+		want     float64
+	}{
+		{"none", reference, 2, 0},
+		{"large channel", []float64{1, 100, -1, 101, 1, 100}, 2, 1. / 100},
+		{"small channel, by the stage's rms", []float64{1, 100, -1, 100, 2, 100}, 2, 1 / math.Sqrt(5000.5)},
+		{"one channel", []float64{1, 100, -1, 101, 1, 100}, 1, 1 / math.Sqrt(5000.5)},
+		{"NaN and infinity", []float64{nan, 100, inf, 101, 1, 100}, 2, math.MaxFloat64},
+	} {
+		e := Measure(reference, tt.ours, nil, checkpoint.F32)
+		if e.ByChannel(reference, tt.ours, tt.channels); !(math.Abs(e.Channel-tt.want) <= 1e-15*tt.want) {
+			t.Errorf("%s: %g, want %g", tt.name, e.Channel, tt.want)
 		}
 	}
 }

@@ -13,15 +13,16 @@ import (
 // number; of the others it counts how many there are.
 type Errors struct {
 	Elements  int     `json:"elements"`
-	RMS       float64 `json:"rms"`        // of the reference
-	Max       float64 `json:"max"`        // largest |Δ|
-	Mean      float64 `json:"mean"`       // mean |Δ|
-	Error     float64 `json:"rms_error"`  // root mean square of Δ
-	Worst     int     `json:"worst"`      // index of the element with the largest |Δ|
-	Identical int     `json:"identical"`  // elements of the same bits
-	ULPs      ULPs    `json:"ulps"`       // distances
-	ZeroOne   int     `json:"zero_one"`   // elements where exactly one side is 0
-	NonFinite int     `json:"non_finite"` // elements with a NaN, or an infinity on one side only
+	RMS       float64 `json:"rms"`                      // of the reference
+	Max       float64 `json:"max"`                      // largest |Δ|
+	Mean      float64 `json:"mean"`                     // mean |Δ|
+	Error     float64 `json:"rms_error"`                // root mean square of Δ
+	Channel   float64 `json:"max_by_channel,omitempty"` // largest |Δ| in units of its channel's rms, or the stage's if that is larger; see ByChannel
+	Worst     int     `json:"worst"`                    // index of the element with the largest |Δ|
+	Identical int     `json:"identical"`                // elements of the same bits
+	ULPs      ULPs    `json:"ulps"`                     // distances
+	ZeroOne   int     `json:"zero_one"`                 // elements where exactly one side is 0
+	NonFinite int     `json:"non_finite"`               // elements with a NaN, or an infinity on one side only
 
 	// Against the exact values, if there are any.
 	Exact        bool    `json:"exact"`
@@ -122,6 +123,22 @@ func Measure(reference, ours, exact []float64, t checkpoint.DType) *Errors {
 	e.RMS, e.Mean, e.Error = squares.root(), sum.value(), errors.root()
 	e.Ours, e.Reference = our.root(), their.root()
 	return e
+}
+
+// ByChannel measures Channel, for rows of that many channels, which is the last
+// dimension of the stage.
+func (e *Errors) ByChannel(reference, ours []float64, channels int) {
+	rms := make([]mean, channels)
+	for i, r := range reference {
+		if !math.IsInf(r, 0) && r == r {
+			rms[i%channels].square(r)
+		}
+	}
+	for i, r := range reference {
+		if d := math.Abs(ours[i] - r); d > 0 { // not NaN, which is counted elsewhere
+			e.Channel = max(e.Channel, bounded(d/max(e.RMS, rms[i%channels].root())))
+		}
+	}
 }
 
 // mean is one under way.

@@ -46,8 +46,13 @@ type StageReport struct {
 // CompareStage compares a stage that was computed from the reference's own
 // inputs. exact may be nil.
 func (t Tolerances) CompareStage(name string, reference, ours, exact []float64, typ checkpoint.DType) StageReport {
-	s := StageReport{Name: name, Errors: Measure(reference, ours, exact, typ)}
-	s.Verdict, s.Why = t.Forced(s.Errors, typ)
+	return t.JudgeStage(name, Measure(reference, ours, exact, typ), typ)
+}
+
+// JudgeStage judges a stage that was measured.
+func (t Tolerances) JudgeStage(name string, e *Errors, typ checkpoint.DType) StageReport {
+	s := StageReport{Name: name, Errors: e}
+	s.Verdict, s.Why = t.Forced(e, typ)
 	return s
 }
 

@@ -96,7 +96,10 @@ func compare(ctx context.Context, t *Golden, s Subject, exact parity.Run, tol pa
 		if t.stages[stage].Indices() {
 			return add(tol.CompareChoice(stage, t.Positions(), reference, ours, t.rows(parity.Gate(stage))))
 		}
-		return add(t.tolerances(stage, tol).CompareStage(stage, reference, ours, exact[stage], t.dtype()))
+		e := parity.Measure(reference, ours, exact[stage], t.dtype())
+		shape := t.stages[stage].Shape
+		e.ByChannel(reference, ours, shape[len(shape)-1])
+		return add(t.tolerances(stage, tol).JudgeStage(stage, e, t.dtype()))
 	})
 }
 
