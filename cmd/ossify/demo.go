@@ -6,186 +6,118 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"ossify/engine"
-	"ossify/gptoss"
-	"ossify/parity"
+	"ossify/onnx/ort"
 	"ossify/testdata/goldens"
 	"ossify/tokenizer"
-	"ossify/verify"
 )
 
 // demoSeed is that of the checkpoint from which the embedded goldens were made.
-const demoSeed = 1
+const demoSeed = "1"
 
 func newDemo() *cobra.Command {
-	var prompt, conversation string
+	var prompt, conversation, library string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the main job on a small model",
-		Long: `Demo writes a small random checkpoint in OpenAI's layout, runs it on the engine
-and on the oracle, and compares every stage with what PyTorch computed of the
-same checkpoint, in bf16 and in f32: the traces come with the program. Then it
-shows that known bugs are caught.
+		Long: `Demo runs these commands, and shows what they print: it writes a small random
+checkpoint in OpenAI's layout, runs it, and compares every stage with what
+PyTorch computed of the same checkpoint, in bf16 and in f32: the traces come
+with the program. It shows that known bugs are caught. Then it exports the model
+as ONNX and compares that too, if ONNX Runtime is there.
 
-With a prompt or a conversation the model is given the full vocabulary, and the
-engine is compared with the oracle on those tokens.`,
+With a prompt or a conversation the model is given the full vocabulary, and is
+compared with the oracle on those tokens.`,
 		Example: `  ossify demo
   ossify demo --prompt 'What is jade?'`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, args []string) (err error) {
+			if prompt != "" && conversation != "" {
+				return usage("want one of --prompt and --conversation")
+			}
 			dir, err := os.MkdirTemp("", "ossify-demo-")
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-			d := &demo{c, filepath.Join(dir, "tiny"), dir}
+			d := &demo{c: c, dir: dir}
+			tiny := d.path("tiny")
+			synth := []string{"synth", "--preset", "tiny", "--seed", demoSeed, tiny}
+			onnx := []string{"verify", tiny, "--onnx", filepath.Join(tiny, "model.onnx")}
+			if library != "" {
+				onnx = append(onnx, "--onnxruntime", library)
+			}
+			var steps [][]string
 			if prompt != "" || conversation != "" {
-				return d.prompt(prompt, conversation)
-			}
-			for _, step := range []func() error{d.synth, d.compare, d.faults} {
-				if err := step(); err != nil {
-					return err
+				tokens := []string{"--prompt", prompt}
+				if conversation != "" {
+					tokens = append(tokens[:0], "--conversation", conversation)
 				}
+				steps = [][]string{append(synth, "--vocab", strconv.Itoa(tokenizer.VocabSize)), append([]string{"verify", tiny}, tokens...)}
+				onnx = append(onnx, tokens...)
+			} else {
+				for _, name := range []string{"tiny-bf16.safetensors", "tiny-f32.safetensors"} {
+					if err := d.unpack(name); err != nil {
+						return err
+					}
+				}
+				f32 := d.path("tiny-f32.safetensors")
+				steps = [][]string{synth,
+					{"verify", tiny, "--golden", d.path("tiny-bf16.safetensors")},
+					{"verify", tiny, "--golden", f32},
+					{"verify", tiny, "--golden", f32, "--faults"}}
+				onnx = append(onnx, "--golden", f32)
 			}
-			return nil
+			if err := d.run(append(steps, []string{"export", tiny, "--in-place"})); err != nil {
+				return err
+			}
+			if _, _, err := ort.Find(library); errors.Is(err, ort.ErrNotFound) && os.Getenv(libraryVariable) == "" {
+				fmt.Fprintf(c.OutOrStdout(), "\nThe ONNX model was not run: %v\n", err)
+				return nil
+			}
+			return d.run([][]string{onnx})
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&prompt, "prompt", "", "text of a user's message")
 	f.StringVar(&conversation, "conversation", "", "JSON file of a conversation")
+	f.StringVar(&library, "onnxruntime", "", "ONNX Runtime's library, or its folder, as verify has it")
 	return c
 }
 
-// A demo is one run of the command: what each step leaves in its folder.
+// A demo is one run of the command, in a folder of its own.
 type demo struct {
-	c       *cobra.Command
-	model   string // folder of the checkpoint
-	scratch string
+	c   *cobra.Command
+	dir string
 }
 
-func (d *demo) say(format string, args ...any) {
-	fmt.Fprintf(d.c.OutOrStdout(), format+"\n", args...)
-}
+func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
 
-// prompt runs a model that knows all tokens on those of a prompt.
-func (d *demo) prompt(prompt, conversation string) error {
-	tokens, err := promptTokens(prompt, conversation)
-	if err != nil {
-		return err
-	}
-	config, err := gptoss.Preset("tiny")
-	if err != nil {
-		return err
-	}
-	config.Vocab = tokenizer.VocabSize
-	d.say("# ossify synth --preset tiny --vocab %d --seed %d tiny\n", config.Vocab, demoSeed)
-	if err := gptoss.Synthesize(d.c.Context(), d.model, config, gptoss.Original, demoSeed, nil); err != nil {
-		return err
-	}
-	ck, err := gptoss.OpenCheckpoint(d.model)
-	if err != nil {
-		return err
-	}
-	defer ck.Close()
-	d.say("# ossify verify tiny, on %d tokens: %d\n", len(tokens), tokens)
-	golden, remove, err := oracleGolden(d.c, ck, tokens)
-	if err != nil {
-		return err
-	}
-	defer remove()
-	return d.report(ck, golden, "traced just now")
-}
-
-func (d *demo) synth() error {
-	config, err := gptoss.Preset("tiny")
-	if err != nil {
-		return err
-	}
-	d.say("# ossify synth --preset tiny --seed %d tiny\n", demoSeed)
-	return gptoss.Synthesize(d.c.Context(), d.model, config, gptoss.Original, demoSeed, nil)
-}
-
-// golden unpacks an embedded golden and returns its path.
-func (d *demo) golden(name string) (string, error) {
+// unpack writes an embedded golden to the demo's folder.
+func (d *demo) unpack(name string) error {
 	data, err := fs.ReadFile(goldens.Tiny, name)
 	if err != nil {
-		return "", err
+		return err
 	}
-	path := filepath.Join(d.scratch, name)
-	return path, os.WriteFile(path, data, 0o600)
+	return os.WriteFile(d.path(name), data, 0o600)
 }
 
-// compare runs the engine beside PyTorch's goldens in both precisions.
-func (d *demo) compare() error {
-	for _, name := range []string{"tiny-bf16.safetensors", "tiny-f32.safetensors"} {
-		d.say("# ossify verify tiny --golden %s\n", name)
-		path, err := d.golden(name)
-		if err != nil {
-			return err
-		}
-		if err := d.verify(path); err != nil {
+// run runs commands, each after a line that says which.
+func (d *demo) run(steps [][]string) error {
+	out := d.c.OutOrStdout()
+	for _, args := range steps {
+		fmt.Fprintf(out, "\n$ ossify %s\n", strings.ReplaceAll(strings.Join(args, " "), d.dir+string(filepath.Separator), ""))
+		root := newRoot()
+		root.SetArgs(args)
+		root.SetOut(out)
+		root.SetErr(d.c.ErrOrStderr())
+		if err := root.ExecuteContext(d.c.Context()); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (d *demo) verify(golden string) error {
-	ck, err := gptoss.OpenCheckpoint(d.model)
-	if err != nil {
-		return err
-	}
-	defer ck.Close()
-	return d.report(ck, golden, "")
-}
-
-// report compares the engine with a golden and prints the table. known says
-// why the golden's checkpoint is this one; if empty, it is looked up.
-func (d *demo) report(ck *gptoss.Checkpoint, golden, known string) error {
-	t, err := verify.OpenGolden(golden, ck.Graph)
-	if err != nil {
-		return err
-	}
-	defer t.Close()
-	if known == "" {
-		if known, err = sameCheckpoint(d.c, d.model, t); err != nil {
-			return err
-		}
-	}
-	subject, err := verify.Engine(ck.Graph, ck.Weights.Segments(), engine.Options{Precision: t.Precision})
-	if err != nil {
-		return err
-	}
-	r, err := verify.Run(d.c.Context(), ck.Graph, t, []verify.Subject{subject}, verify.Oracle(ck.Graph, ck.Weights), verify.Options{OracleMost: oracleMost})
-	if err != nil {
-		return err
-	}
-	r.Checkpoint = fmt.Sprintf("tiny, %v layout, %s", ck.Dialect, known)
-	if err := r.WriteText(d.c.OutOrStdout(), false); err != nil {
-		return err
-	}
-	d.say("")
-	if r.Verdict != parity.Pass && r.Verdict != parity.Ambiguous {
-		return fmt.Errorf("demo: %s: %s", filepath.Base(golden), r.Verdict)
-	}
-	return nil
-}
-
-// faults shows that the comparison can fail.
-func (d *demo) faults() error {
-	d.say("# ossify verify tiny --golden tiny-f32.safetensors --faults\n")
-	ck, err := gptoss.OpenCheckpoint(d.model)
-	if err != nil {
-		return err
-	}
-	defer ck.Close()
-	t, err := verify.OpenGolden(filepath.Join(d.scratch, "tiny-f32.safetensors"), ck.Graph)
-	if err != nil {
-		return err
-	}
-	defer t.Close()
-	return verifyFaults(d.c, ck, t, engine.Options{}, false)
 }

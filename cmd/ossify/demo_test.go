@@ -1,0 +1,32 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// The demo's commands succeed, and show what the README says.
+func TestDemo(t *testing.T) {
+	tests := []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"embedded goldens", nil, []string{"verify tiny --golden tiny-bf16.safetensors", "22/22 faults caught", "first diverging stage: none", "verdict: pass"}},
+		{"prompt", []string{"--prompt", "What is jade?"}, []string{"60 tokens", "verdict: pass"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			if code := run(t.Context(), append([]string{"demo"}, tt.args...), strings.NewReader(""), &out, &errs); code != 0 || errs.Len() > 0 {
+				t.Fatalf("exit code %d, errors %s", code, errs.String())
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("no %q in\n%s", want, out.String())
+				}
+			}
+		})
+	}
+}
