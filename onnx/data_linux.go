@@ -137,13 +137,14 @@ type directReader struct {
 // fill sets buf to what the data file has from offset at on, zero between
 // pieces. It takes finished pieces off the list.
 func (r *directReader) fill(buf []byte, at int64, pieces *[]piece) (n int64, err error) {
-	clear(buf)
-	end := at + int64(len(buf))
+	end, done := at+int64(len(buf)), int64(0) // done is how much of buf is set
 	for len(*pieces) > 0 {
 		p := &(*pieces)[0]
 		from, to := max(p.to, at), min(p.to+p.length, end)
 		if from < to {
-			dst := buf[from-at : to-at]
+			clear(buf[done : from-at])
+			done = to - at
+			dst := buf[from-at : done]
 			if p.from == "" {
 				copy(dst, p.data[from-p.to:])
 			} else if err := r.read(dst, p.from, p.offset+from-p.to); err != nil {
@@ -156,6 +157,7 @@ func (r *directReader) fill(buf []byte, at int64, pieces *[]piece) (n int64, err
 		}
 		*pieces = (*pieces)[1:]
 	}
+	clear(buf[done:])
 	return n, nil
 }
 

@@ -90,9 +90,6 @@ const (
 // under their names when they are complete; if Export fails or ctx ends, dir is
 // as before.
 func Export(ctx context.Context, g *graph.Graph, src *Sources, opt Options, dir string) (*Result, error) {
-	if len(src.Params) != len(g.Params) {
-		return nil, fmt.Errorf("onnx: sources of %d parameters for %d", len(src.Params), len(g.Params))
-	}
 	l, err := lower(g, src, &opt)
 	if err != nil {
 		return nil, err

@@ -89,9 +89,12 @@ type initializer struct {
 
 // lower returns g as a list of ONNX nodes.
 func lower(g *graph.Graph, src *Sources, opt *Options) (*lowering, error) {
-	l := &lowering{g: g, src: src, opt: opt, known: map[string]bool{}, role: map[string]string{}, leafRole: map[string]string{}}
+	l := &lowering{g: g, src: src, opt: opt, known: map[string]bool{}, role: map[string]string{"input_ids": "input_ids", "attention_mask": "attention_mask"}, leafRole: map[string]string{}}
 	batch, seq, total := symbol(opt.Batch, "batch"), symbol(opt.Seq, "seq"), symbol(opt.Total, "total")
 	l.inputs = append(l.inputs, typed("input_ids", typeInt64, batch, seq), typed("attention_mask", typeInt64, batch, total))
+	if err := checkSources(g, src); err != nil {
+		return nil, err
+	}
 	cases := opt.Target.cases()
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
@@ -122,6 +125,51 @@ func lower(g *graph.Graph, src *Sources, opt *Options) (*lowering, error) {
 	l.nodes = append(slices.Clip(l.shared), append(l.nodes, newNode("Identity", []string{last.Name}, "logits"))...)
 	l.outputs = slices.Insert(l.outputs, 0, l.stageType(last, "logits"))
 	return l, nil
+}
+
+// checkSources checks that every parameter that a stage reads is there, of the
+// type and shape it asks for.
+func checkSources(g *graph.Graph, src *Sources) error {
+	if len(src.Params) != len(g.Params) {
+		return fmt.Errorf("onnx: sources of %d parameters for %d", len(src.Params), len(g.Params))
+	}
+	for _, n := range g.Nodes {
+		for _, i := range n.Params {
+			p, segments := g.Params[i], src.Params[i]
+			if len(segments) == 0 {
+				return fmt.Errorf("onnx: %s: no tensor", p.Name)
+			}
+			if p.Storage == graph.MXFP4 {
+				last := len(p.Shape) - 1
+				scales := append(slices.Clone([]int(p.Shape[:last])), p.Shape[last]/float.BlockSize)
+				blocks := append(slices.Clone(scales), float.BlockBytes)
+				for _, t := range []struct {
+					checkpoint.Tensor
+					want []int
+				}{{segments[0].Data, blocks}, {segments[0].Scales, scales}} {
+					if t.Type != checkpoint.U8 || !slices.Equal(t.Shape, t.want) || len(segments) > 1 {
+						return fmt.Errorf("onnx: %s: %d tensors, the first %v %v, want one U8 %v", p.Name, len(segments), t.Type, t.Shape, t.want)
+					}
+				}
+				continue
+			}
+			rows := 0
+			for _, s := range segments {
+				t := s.Data
+				if t.Type != checkpoint.BF16 && t.Type != checkpoint.F32 || t.Type != segments[0].Data.Type {
+					return fmt.Errorf("onnx: %s: tensor %s is %v, want BF16 or F32, all the same", p.Name, t.Name, t.Type)
+				}
+				if len(t.Shape) != len(p.Shape) || !slices.Equal(t.Shape[1:], []int(p.Shape[1:])) {
+					return fmt.Errorf("onnx: %s: tensor %s is %v, want rows of %v", p.Name, t.Name, t.Shape, p.Shape)
+				}
+				rows += t.Shape[0]
+			}
+			if rows != p.Shape[0] {
+				return fmt.Errorf("onnx: %s: %d rows, want %v", p.Name, rows, p.Shape)
+			}
+		}
+	}
+	return nil
 }
 
 // stageType describes n's value: [batch, seq, ..].
@@ -294,9 +342,6 @@ func (l *lowering) once(name string, make func()) string {
 // suffix says.
 func (l *lowering) tensorOf(path, suffix string, t *checkpoint.Tensor) string {
 	elem := map[checkpoint.DType]int64{checkpoint.BF16: typeBfloat16, checkpoint.F32: typeFloat, checkpoint.U8: typeUint8}[t.Type]
-	if elem == 0 {
-		l.err = fmt.Errorf("%s: type %v, want BF16, F32 or U8", t.Name, t.Type)
-	}
 	return l.tensorAs(path, suffix, t, elem, t.Shape)
 }
 
@@ -326,10 +371,6 @@ const maxFolded = 1 << 30
 // parts returns parameter i of n in its runs of rows.
 func (l *lowering) parts(n *graph.Node, i int) []part {
 	segments, path := l.src.Params[n.Params[i]], l.g.Params[n.Params[i]].Name
-	if len(segments) == 0 {
-		l.err = fmt.Errorf("%s: no tensor", path)
-		return []part{{}}
-	}
 	var tensors []checkpoint.Tensor
 	for _, s := range segments {
 		tensors = append(tensors, split(s.Data)...)
@@ -393,7 +434,7 @@ func (l *lowering) tokens(*graph.Node) { l.stage("Identity", "input_ids") }
 func (l *lowering) gather(n *graph.Node) {
 	segments, path := l.src.Params[n.Params[0]], l.g.Params[n.Params[0]].Name
 	if len(segments) != 1 {
-		l.err = fmt.Errorf("%s: %d tensors, want 1", path, len(segments))
+		l.err = fmt.Errorf("%s: %d tensors, want 1", path, len(segments)) // no checkpoint has it otherwise
 		return
 	}
 	p := l.tensorOf(path, "", &segments[0].Data)
@@ -660,10 +701,6 @@ func (l *lowering) mix(n *graph.Node) {
 func (l *lowering) expertLinear(n *graph.Node) {
 	w := l.src.Params[n.Params[0]]
 	path := l.g.Params[n.Params[0]].Name
-	if len(w) != 1 || len(w[0].Data.Shape) != 4 || w[0].Data.Shape[3] != float.BlockBytes || !w[0].Scales.Type.Valid() {
-		l.err = fmt.Errorf("%s: want one tensor of MXFP4 blocks and one of scales", path)
-		return
-	}
 	// The blocks' bytes are taken two at a time, as little-endian numbers, each
 	// an index of four values: looking up is what decoding spends its time on,
 	// and half as many look-ups take 0.6 of the time.

@@ -1,0 +1,485 @@
+package onnx_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ossify/checkpoint"
+	"ossify/fault"
+	"ossify/gptoss"
+	"ossify/graph"
+	"ossify/onnx"
+	"ossify/onnx/examples"
+)
+
+var update = flag.Bool("update", false, "write testdata/*.txt anew")
+
+// tiny opens a synthetic checkpoint.
+func tiny(t *testing.T, layout gptoss.Dialect) (*gptoss.Checkpoint, *onnx.Sources, string) {
+	t.Helper()
+	dir := t.TempDir()
+	c, err := gptoss.Preset("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gptoss.Synthesize(t.Context(), dir, c, layout, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	ck, err := gptoss.OpenCheckpoint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ck.Close() })
+	return ck, sources(ck, ck.Weights), dir
+}
+
+func sources(ck *gptoss.Checkpoint, w *gptoss.Weights) *onnx.Sources {
+	src := &onnx.Sources{Files: ck.Folder.Files()}
+	for p := range ck.Graph.Params {
+		var segments []onnx.Segment
+		for _, s := range w.Sources(p) {
+			segments = append(segments, onnx.Segment{Data: s.Data, Scales: s.Scales})
+		}
+		src.Params = append(src.Params, segments)
+	}
+	return src
+}
+
+func export(t *testing.T, g *graph.Graph, src *onnx.Sources, opt onnx.Options, dir string) (*onnx.Model, *onnx.Result) {
+	t.Helper()
+	r, err := onnx.Export(t.Context(), g, src, opt, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := onnx.Read(filepath.Join(dir, onnx.ModelFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, r
+}
+
+func text(t *testing.T, m *onnx.Model) string {
+	t.Helper()
+	var b strings.Builder
+	if err := m.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// The text form of each example is what it was: a change of the exporter shows
+// in review. Its chain of operators is there.
+func TestExamples(t *testing.T) {
+	ck, src, dir := tiny(t, gptoss.Original)
+	for _, e := range examples.All() {
+		t.Run(e.Name, func(t *testing.T) {
+			g := e.Graph(ck.Graph)
+			e.Options.InPlace = true
+			m, _ := export(t, g, src, e.Options, dir)
+			golden := filepath.Join("testdata", strings.ReplaceAll(e.Name, " ", "_")+".txt")
+			got := text(t, m)
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("differs from %s in %s", golden, firstDifference(got, string(want)))
+			}
+
+			flat := e.Options
+			flat.Inline = true
+			m, _ = export(t, g, src, flat, dir)
+			if chain := strings.Fields(e.Chain); !hasChain(text(t, m), chain) {
+				t.Errorf("no chain %v", chain)
+			}
+		})
+	}
+}
+
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range min(len(g), len(w)) {
+		if g[i] != w[i] {
+			return fmt.Sprintf("line %d:\n%s\nwant\n%s", i+1, g[i], w[i])
+		}
+	}
+	return fmt.Sprintf("length: %d lines, want %d", len(g), len(w))
+}
+
+// hasChain reports whether some nodes of a flat model's text, each reading the
+// one before it, are of these operators.
+func hasChain(text string, chain []string) bool {
+	type node struct {
+		op  string
+		ins []string
+	}
+	nodes := map[string]node{} // by output
+	readers := map[string][]string{}
+	for line := range strings.Lines(text) {
+		outs, rest, ok := strings.Cut(strings.TrimSpace(line), " = ")
+		op, rest, ok2 := strings.Cut(rest, "(")
+		if !ok || !ok2 {
+			continue
+		}
+		ins := strings.Split(rest[:strings.LastIndex(rest, ")")], ", ")
+		for _, out := range strings.Split(outs, ", ") {
+			nodes[out] = node{op, ins}
+			for _, in := range ins {
+				readers[in] = append(readers[in], out)
+			}
+		}
+	}
+	var follow func(out string, chain []string) bool
+	follow = func(out string, chain []string) bool {
+		if nodes[out].op != chain[0] {
+			return false
+		}
+		return len(chain) == 1 || slices.ContainsFunc(readers[out], func(r string) bool { return follow(r, chain[1:]) })
+	}
+	if len(chain) == 0 {
+		return true
+	}
+	for out := range nodes {
+		if follow(out, chain) {
+			return true
+		}
+	}
+	return false
+}
+
+// Functions change nothing: expanded they are the flat graph.
+func TestFunctionsExpandToTheFlatGraph(t *testing.T) {
+	ck, src, dir := tiny(t, gptoss.Original)
+	graphs := map[string]*graph.Graph{"clean": ck.Graph}
+	for _, f := range fault.Table() {
+		if f.Graph != nil {
+			graphs[f.Name] = f.Graph(ck.Graph)
+		}
+	}
+	for name, g := range graphs {
+		folded, _ := export(t, g, src, onnx.Options{Trace: true, InPlace: true}, dir)
+		flat, _ := export(t, g, src, onnx.Options{Trace: true, Inline: true, InPlace: true}, dir)
+		a, b := folded.Summary(), flat.Summary()
+		if fmt.Sprint(a.Operators) != fmt.Sprint(b.Operators) {
+			t.Errorf("%s: %v, want %v", name, a.Operators, b.Operators)
+		}
+		if len(b.Functions) != 0 || len(a.Functions) == 0 || a.Nodes > 20 {
+			t.Errorf("%s: %d functions and %d nodes, flat %d", name, len(a.Functions), a.Nodes, len(b.Functions))
+		}
+		for _, f := range a.Functions {
+			if f.Calls < 1 {
+				t.Errorf("%s: %s is never called", name, f.Name)
+			}
+		}
+		outputs := map[string]bool{}
+		for _, o := range a.Outputs {
+			outputs[o.Name] = true
+		}
+		for _, n := range g.Nodes {
+			if !outputs[n.Name] {
+				t.Errorf("%s: stage %s is no output", name, n.Name)
+			}
+		}
+	}
+}
+
+// Faulty models differ from the clean one in their text.
+func TestFaultsShow(t *testing.T) {
+	ck, src, dir := tiny(t, gptoss.Original)
+	clean, _ := export(t, ck.Graph, src, onnx.Options{InPlace: true}, dir)
+	seen := map[string]string{text(t, clean): "the clean model"}
+	for _, f := range fault.Table() {
+		if f.Graph == nil {
+			continue
+		}
+		m, _ := export(t, f.Graph(ck.Graph), src, onnx.Options{InPlace: true}, dir)
+		got := text(t, m)
+		if strings.Contains(f.Name, "YaRN") { // differs within tables
+			data, err := os.ReadFile(filepath.Join(dir, onnx.ModelFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += fmt.Sprintf("%x", data)
+		}
+		if other, ok := seen[got]; ok {
+			t.Errorf("%s looks like %s", f.Name, other)
+		}
+		seen[got] = f.Name
+	}
+}
+
+// Whatever way weights are exported, the bytes that initializers refer to are
+// those of the checkpoint.
+func TestBytesAreTheCheckpoints(t *testing.T) {
+	for _, layout := range []gptoss.Dialect{gptoss.Original, gptoss.HuggingFace} {
+		ck, src, from := tiny(t, layout)
+		ways := []struct {
+			name  string
+			opt   onnx.Options
+			files int // data files
+		}{
+			{"in place", onnx.Options{InPlace: true}, 0},
+			{"one file", onnx.Options{}, 1},
+			{"aligned for Windows", onnx.Options{Align: 65536}, 1},
+			{"not aligned", onnx.Options{Align: 1}, 1},
+			{"shards", onnx.Options{ShardSize: 150000}, 5},
+		}
+		for _, w := range ways {
+			t.Run(layout.String()+" "+w.name, func(t *testing.T) {
+				dir := t.TempDir()
+				if w.opt.InPlace {
+					dir = from
+				}
+				before := list(t, dir)
+				m, result := export(t, ck.Graph, src, w.opt, dir)
+				if got := list(t, dir); !slices.Equal(got, sorted(append(before, result.Files...))) {
+					t.Errorf("folder holds %v, result says %v", got, result.Files)
+				}
+				if n := len(result.Files) - 1; n < w.files || w.files == 1 && n != 1 || w.files == 0 && n != 0 {
+					t.Errorf("data files %v, want %d", result.Files[1:], w.files)
+				}
+				want := map[string][]byte{}
+				for p, param := range ck.Graph.Params {
+					for i, s := range src.Params[p] {
+						name, first := param.Name, 0
+						for _, b := range src.Params[p][:i] {
+							first += b.Data.Shape[0]
+						}
+						if len(src.Params[p]) > 1 {
+							name = fmt.Sprintf("%s[%d:%d]", name, first, first+s.Data.Shape[0])
+						}
+						if param.Storage == graph.MXFP4 {
+							want[name+".scales"] = s.Scales.Data
+							name += ".blocks"
+						}
+						want[name] = s.Data.Data
+					}
+				}
+				for _, in := range m.Summary().Initializers {
+					if in.File == "" {
+						continue
+					}
+					data, err := os.ReadFile(filepath.Join(dir, in.File))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !bytes.Equal(data[in.Offset:in.Offset+in.Bytes], want[in.Name]) {
+						t.Errorf("%s: not the checkpoint's bytes", in.Name)
+					}
+					if align := max(w.opt.Align, 1); !w.opt.InPlace && in.Offset%align != 0 {
+						t.Errorf("%s: at %d, want a multiple of %d", in.Name, in.Offset, align)
+					}
+					if w.opt.ShardSize > 0 && int64(len(data)) > w.opt.ShardSize {
+						t.Errorf("%s: %d bytes, want at most %d", in.File, len(data), w.opt.ShardSize)
+					}
+					delete(want, in.Name)
+				}
+				for name := range want {
+					t.Errorf("%s is not in the model", name)
+				}
+			})
+		}
+	}
+}
+
+func list(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func sorted(s []string) []string { slices.Sort(s); return slices.Compact(s) }
+
+// Two exports are the same bytes.
+func TestExportIsDeterministic(t *testing.T) {
+	ck, src, _ := tiny(t, gptoss.HuggingFace)
+	var first []byte
+	for i := range 3 {
+		dir := t.TempDir()
+		export(t, ck.Graph, src, onnx.Options{Trace: true, Metadata: map[string]string{"a": "1", "b": "2", "c": "3"}}, dir)
+		data, err := os.ReadFile(filepath.Join(dir, onnx.ModelFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = data
+		} else if !bytes.Equal(data, first) {
+			t.Fatal("differs from the first")
+		}
+	}
+}
+
+// Changed weights, in no file, are written from memory.
+func TestEditedWeights(t *testing.T) {
+	ck, _, from := tiny(t, gptoss.HuggingFace)
+	for _, f := range fault.Table() {
+		if f.Weight == nil {
+			continue
+		}
+		heads := ck.Graph.Nodes[slices.IndexFunc(ck.Graph.Nodes, func(n graph.Node) bool { return n.Op == graph.Attend })].Heads
+		w := ck.Weights.Edited(func(p graph.Param, data, scales []byte) bool { return f.Weight(p, heads, data, scales) })
+		src, dir := sources(ck, w), t.TempDir()
+		m, _ := export(t, ck.Graph, src, onnx.Options{}, dir)
+		changed := 0
+		for p, param := range ck.Graph.Params {
+			for _, s := range src.Params[p] {
+				if s.Data.File != "" {
+					continue
+				}
+				changed++
+				name := param.Name
+				if param.Storage == graph.MXFP4 {
+					name += ".blocks"
+				}
+				i := slices.IndexFunc(m.Summary().Initializers, func(in onnx.Initializer) bool { return in.Name == name })
+				if i < 0 {
+					t.Fatalf("%s: no initializer %s", f.Name, name)
+				}
+				in := m.Summary().Initializers[i]
+				data, err := os.ReadFile(filepath.Join(dir, in.File))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(data[in.Offset:in.Offset+in.Bytes], s.Data.Data) {
+					t.Errorf("%s: %s: not the changed bytes", f.Name, name)
+				}
+			}
+		}
+		if changed == 0 {
+			t.Errorf("%s: changed nothing", f.Name)
+		}
+		if _, err := onnx.Export(t.Context(), ck.Graph, src, onnx.Options{InPlace: true}, from); err == nil {
+			t.Errorf("%s: exported in place", f.Name)
+		}
+	}
+}
+
+// A failed export leaves the folder as it was.
+func TestNothingIsLeft(t *testing.T) {
+	tests := []struct {
+		name string
+		opt  onnx.Options
+		edit func(ctx context.Context, cancel func(), src *onnx.Sources, opt *onnx.Options)
+		want string
+	}{
+		{"cancelled before", onnx.Options{}, func(_ context.Context, cancel func(), _ *onnx.Sources, _ *onnx.Options) { cancel() }, "context canceled"},
+		{"cancelled within", onnx.Options{ShardSize: 100000}, func(_ context.Context, cancel func(), _ *onnx.Sources, opt *onnx.Options) {
+			opt.Progress = func(int64, int64) { cancel() }
+		}, "context canceled"},
+		{"a source that shrank", onnx.Options{}, func(_ context.Context, _ func(), src *onnx.Sources, _ *onnx.Options) {
+			src.Params[0][0].Data.Offset += 1 << 30
+		}, "shorter than when it was opened"},
+		{"a source that is gone", onnx.Options{}, func(_ context.Context, _ func(), src *onnx.Sources, _ *onnx.Options) {
+			src.Files[0].Path += ".gone"
+		}, "no such file"},
+		{"a shard too small", onnx.Options{ShardSize: 1000}, func(context.Context, func(), *onnx.Sources, *onnx.Options) {}, "more than the shard size of 1000"},
+		{"an odd alignment", onnx.Options{Align: 4095}, func(context.Context, func(), *onnx.Sources, *onnx.Options) {}, "want a power of two"},
+		{"an unknown file", onnx.Options{}, func(_ context.Context, _ func(), src *onnx.Sources, _ *onnx.Options) {
+			src.Files = nil
+		}, "not among the sources' files"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ck, src, _ := tiny(t, gptoss.Original)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			opt, dir := tt.opt, t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, onnx.ModelFile), []byte("old"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			tt.edit(ctx, cancel, src, &opt)
+			_, err := onnx.Export(ctx, ck.Graph, src, opt, dir)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if old, err := os.ReadFile(filepath.Join(dir, onnx.ModelFile)); len(list(t, dir)) != 1 || string(old) != "old" {
+				t.Errorf("left %v, %q, %v", list(t, dir), old, err)
+			}
+		})
+	}
+}
+
+// In place, the sources must be files of the folder.
+func TestInPlaceRefusesLinks(t *testing.T) {
+	ck, src, from := tiny(t, gptoss.Original)
+	dir := t.TempDir()
+	if _, err := onnx.Export(t.Context(), ck.Graph, src, onnx.Options{InPlace: true}, dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("into another folder: %v", err)
+	}
+	name := src.Files[0].Name
+	if err := os.Symlink(filepath.Join(from, name), filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := onnx.Export(t.Context(), ck.Graph, src, onnx.Options{InPlace: true}, dir); err == nil || !strings.Contains(err.Error(), "a link, which runtimes refuse") {
+		t.Errorf("a link: %v", err)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(dir, name)), os.WriteFile(filepath.Join(dir, name), nil, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := onnx.Export(t.Context(), ck.Graph, src, onnx.Options{InPlace: true}, dir); err == nil || !strings.Contains(err.Error(), "not the file of that name") {
+		t.Errorf("another file: %v", err)
+	}
+}
+
+// What a source has of another type or shape is refused by name.
+func TestExportRefuses(t *testing.T) {
+	ck, src, _ := tiny(t, gptoss.Original)
+	tests := []struct {
+		name string
+		edit func(g *graph.Graph, s *onnx.Sources, o *onnx.Options)
+		want string
+	}{
+		{"too few sources", func(_ *graph.Graph, s *onnx.Sources, _ *onnx.Options) { s.Params = s.Params[1:] }, "sources of"},
+		{"a parameter without tensor", func(_ *graph.Graph, s *onnx.Sources, _ *onnx.Options) { s.Params[1] = nil }, "onnx: block.0.attn.norm.scale: no tensor"},
+		{"an odd type", func(_ *graph.Graph, s *onnx.Sources, _ *onnx.Options) {
+			s.Params[1] = []onnx.Segment{{Data: checkpoint.Tensor{Name: "t", Type: checkpoint.F64}}}
+		}, "tensor t is F64, want BF16 or F32"},
+		{"too few rows", func(_ *graph.Graph, s *onnx.Sources, _ *onnx.Options) {
+			d := s.Params[1][0].Data
+			d.Shape = []int{63}
+			s.Params[1] = []onnx.Segment{{Data: d}}
+		}, "norm.scale: 63 rows, want [64]"},
+		{"scales of another shape", func(g *graph.Graph, s *onnx.Sources, _ *onnx.Options) {
+			i := slices.IndexFunc(g.Params, func(p graph.Param) bool { return p.Storage == graph.MXFP4 })
+			seg := s.Params[i][0]
+			seg.Scales.Shape = []int{8}
+			s.Params[i] = []onnx.Segment{seg}
+		}, "mlp1_weight: 1 tensors, the first U8 [8], want one U8 [8 128 2]"},
+		{"a slash in a path", func(g *graph.Graph, _ *onnx.Sources, _ *onnx.Options) { g.Nodes[2].Name = "a/b" }, "want a stage path without a slash"},
+		{"last position of attention", func(g *graph.Graph, _ *onnx.Sources, o *onnx.Options) {
+			o.LastOnly = true
+			i := slices.IndexFunc(g.Nodes, func(n graph.Node) bool { return n.Op == graph.Attend })
+			g.Nodes = g.Nodes[:i+1]
+		}, "want one that goes by rows"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g := ck.Graph.Rewrite(func(n graph.Node, emit func(graph.Node) graph.Value) graph.Value { return emit(n) })
+			s, o := &onnx.Sources{Files: src.Files, Params: slices.Clone(src.Params)}, onnx.Options{}
+			tt.edit(g, s, &o)
+			if _, err := onnx.Export(t.Context(), g, s, o, t.TempDir()); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
