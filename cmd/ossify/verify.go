@@ -153,7 +153,7 @@ func oracleGolden(c *cobra.Command, ck *gptoss.Checkpoint, tokens []uint32) (pat
 		say(fmt.Sprintf("oracle f64, trace of %d tokens", len(tokens)))
 	}
 	path = filepath.Join(dir, "oracle.safetensors")
-	q := verify.TraceRequest{Tokens: tokens, Positions: compared(len(tokens), ck.Config.Vocab), Precision: "f64"}
+	q := verify.TraceRequest{Tokens: tokens, Positions: compared(ck, len(tokens), 0), Precision: "f64"}
 	if err := verify.WriteTrace(c.Context(), path, ck, q); err != nil {
 		remove()
 		return "", nil, err

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -88,7 +89,7 @@ func (x *verifyONNX) run(c *cobra.Command, dir, golden string, tokens []uint32, 
 		if q.Tokens = tokens; tokens == nil {
 			q.Tokens = randomTokens(x.length, ck.Config.Vocab)
 		}
-		q.Positions = compared(len(q.Tokens), ck.Config.Vocab)
+		q.Positions = compared(ck, len(q.Tokens), x.decode)
 	}
 	if x.model != "" { // before the library: a bad file needs none to be refused
 		if _, err := onnx.Read(x.model); err != nil {
@@ -127,17 +128,27 @@ func randomTokens(n, vocab int) (tokens []uint32) {
 	return tokens
 }
 
-// compared returns the positions of n tokens that are compared: all unless
-// their logits would fill the memory.
-func compared(n, vocab int) (positions []int) {
-	const most = 1 << 24 // logits
-	step := max(1, (n*vocab+most-1)/most)
-	for i := range n {
-		if (n-1-i)%step == 0 {
-			positions = append(positions, i)
+// compared returns the positions of n tokens that are compared: all of a small
+// model; of a large one about as many as the oracle computes in ten seconds,
+// with those at the edges of the window, of the prompt before the last decoded
+// tokens, and of the sequence.
+func compared(ck *gptoss.Checkpoint, n, decoded int) (positions []int) {
+	rows := n
+	for rows > 1 && (verify.Cost(ck.Graph, rows) > 1e10 || rows*ck.Config.Vocab > 1<<24) {
+		rows--
+	}
+	for i := range rows {
+		positions = append(positions, (i+1)*n/rows-1)
+	}
+	for _, edge := range []int{0, ck.Config.Window, n - decoded, n} {
+		for p := edge - 1; p <= edge+1; p++ {
+			if p >= 0 && p < n {
+				positions = append(positions, p)
+			}
 		}
 	}
-	return positions
+	slices.Sort(positions)
+	return slices.Compact(positions)
 }
 
 func (x *verifyONNX) runFaults(c *cobra.Command, rt *ort.Runtime, ck *gptoss.Checkpoint, q verify.ONNXRequest, asJSON bool) error {
