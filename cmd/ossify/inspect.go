@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -14,6 +15,7 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/gptoss"
+	"ossify/onnx"
 )
 
 func newInspect() *cobra.Command {
@@ -25,15 +27,29 @@ func newInspect() *cobra.Command {
 and config.json, and that it holds exactly the tensors of that model, and
 prints the configuration, files and tensors. It does not read the weights.
 
-Of a single safetensors file it prints metadata and tensors.`,
+Of a single safetensors file it prints metadata and tensors; of a .onnx file
+inputs and outputs, functions, operators, and where its constants are.`,
 		Example: `  ossify inspect /tmp/20b
   ossify inspect --json /tmp/20b | jq '.tensors[0]'
-  ossify inspect golden.safetensors`,
+  ossify inspect golden.safetensors
+  ossify inspect /tmp/20b/model.onnx`,
 		Args: oneArgument("DIR or FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
-			r, err := inspect(args[0])
-			if err != nil {
-				return err
+			var r any
+			var print func(io.Writer) error
+			if strings.EqualFold(filepath.Ext(args[0]), ".onnx") {
+				m, err := onnx.Read(args[0])
+				if err != nil {
+					return err
+				}
+				s := m.Summary()
+				r, print = s, func(w io.Writer) error { return printModel(w, s) }
+			} else {
+				i, err := inspect(args[0])
+				if err != nil {
+					return err
+				}
+				r, print = i, i.print
 			}
 			if asJSON {
 				e := json.NewEncoder(c.OutOrStdout())
@@ -41,7 +57,7 @@ Of a single safetensors file it prints metadata and tensors.`,
 				e.SetIndent("", "  ")
 				return e.Encode(r)
 			}
-			return r.print(c.OutOrStdout())
+			return print(c.OutOrStdout())
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
