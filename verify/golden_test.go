@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"encoding/json"
+	"os"
 	"slices"
 	"testing"
 
@@ -63,6 +65,67 @@ func TestEngineAgainstPyTorch(t *testing.T) {
 				t.Errorf("%s: free-running: %s: %s", program.Name, f.Verdict, f.Why)
 			}
 		}
+	}
+}
+
+// The same at the widths of gpt-oss-20b, past its window of 128; and with its
+// vocabulary, on the ids of a fixture prompt. The free-running oracle is left
+// out of the first: it takes a minute.
+func TestEngineAgainstPyTorchElsewhere(t *testing.T) {
+	var user struct{ IDs []uint32 }
+	data, err := os.ReadFile("../testdata/prompts/user.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &user); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		preset string
+		vocab  int
+		most   float64 // of the oracle
+		check  func(t *testing.T, g *Golden)
+	}{
+		{"small", "small", 0, 0, func(t *testing.T, g *Golden) {
+			for _, p := range []int{127, 128, 129} {
+				if !slices.Contains(g.Positions(), p) {
+					t.Errorf("no row at position %d", p)
+				}
+			}
+		}},
+		{"prompt", "tiny", 201088, 1e10, func(t *testing.T, g *Golden) {
+			if !slices.Equal(g.Tokens(), user.IDs) {
+				t.Errorf("tokens %v, want those of user.json", g.Tokens())
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := gptoss.Preset(tt.preset)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.vocab > 0 {
+				c.Vocab = tt.vocab
+			}
+			ck := openConfig(t, c, goldenSeed)
+			for _, p := range []engine.Precision{engine.F32, engine.BF16} {
+				golden := openGolden(t, ck, tt.name+"-"+p.String())
+				tt.check(t, golden)
+				r, err := Run(t.Context(), ck.Graph, golden, []Subject{subject(t, ck, p, engine.BestKernels())}, Oracle(ck.Graph, ck.Weights), Options{OracleMost: tt.most})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range r.Programs[0].Stages {
+					if s.Verdict != parity.Pass {
+						t.Errorf("%v: %s: %s: %s", p, s.Name, s.Verdict, s.Why)
+					}
+				}
+				if f := r.Programs[0].Free; f.Verdict != parity.Pass && f.Unjudged == "" {
+					t.Errorf("%v: free-running: %s: %s", p, f.Verdict, f.Why)
+				}
+			}
+		})
 	}
 }
 

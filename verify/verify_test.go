@@ -25,6 +25,12 @@ func open(t *testing.T, seed uint64) *gptoss.Checkpoint {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return openConfig(t, c, seed)
+}
+
+// openConfig synthesises c and opens it.
+func openConfig(t *testing.T, c *gptoss.Config, seed uint64) *gptoss.Checkpoint {
+	t.Helper()
 	dir := t.TempDir()
 	if err := gptoss.Synthesize(t.Context(), dir, c, gptoss.Original, seed, nil); err != nil {
 		t.Fatal(err)

@@ -2,7 +2,7 @@
 # Make testdata/goldens anew: PyTorch's traces of the checkpoints that
 # `ossify synth` writes from seed 1. Takes 15 minutes and 9 GB of memory.
 #
-#   tools/reference/goldens.sh          both presets
+#   tools/reference/goldens.sh          all of them
 #   tools/reference/goldens.sh tiny     one of them, in a minute
 #
 # Same versions and same kind of processor: same bytes (SHA256SUMS says so).
@@ -17,23 +17,30 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM # through EXIT
 go build -o "$work/ossify" ./cmd/ossify
 
-[ $# -gt 0 ] || set -- tiny small
-for preset; do
-	case $preset in
+[ $# -gt 0 ] || set -- tiny small prompt
+for name; do
+	preset="--preset $name"
+	case $name in
 	tiny) options='--tokens random:420:1 --positions 0-35,200-208,390-419 --check-portions' ;;
 	small) options='--tokens random:160:1 --positions 0,1,127-129,159' ;;
+	prompt) # tiny with all tokens, on a rendered conversation
+		preset='--preset tiny --vocab 201088'
+		ids=$(python3 -c 'import json; print(*json.load(open("testdata/prompts/user.json"))["ids"], sep=",")')
+		options="--tokens $ids --positions 0,17,63"
+		;;
 	*)
-		echo "tools/reference: no goldens of preset $preset" >&2
+		echo "tools/reference: no goldens named $name" >&2
 		exit 2
 		;;
 	esac
-	"$work/ossify" synth --preset "$preset" --seed 1 "$work/$preset"
+	# shellcheck disable=SC2086 # preset and options are words
+	"$work/ossify" synth $preset --seed 1 "$work/$name"
 	for precision in bf16 f32; do
-		# shellcheck disable=SC2086 # options are words
-		build/reference-venv/bin/python tools/reference/trace.py "$work/$preset" $options \
-			--precision $precision -o "testdata/goldens/$preset-$precision.safetensors"
+		# shellcheck disable=SC2086
+		build/reference-venv/bin/python tools/reference/trace.py "$work/$name" $options \
+			--precision $precision -o "testdata/goldens/$name-$precision.safetensors"
 	done
-	rm -rf "${work:?}/$preset"
+	rm -rf "${work:?}/$name"
 done
 cd testdata/goldens
 sha256sum -- *.safetensors >SHA256SUMS
