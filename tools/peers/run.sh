@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Compares ossify with other programs that write gpt-oss as ONNX: docs/peers.md.
+#
+#   tools/peers/run.sh                        width of gpt-oss-20b, 3 rounds; about an hour
+#   tools/peers/run.sh --preset tiny          everything, in minutes
+#   tools/peers/run.sh --only mobius,genai-fp32 --rounds 1
+#
+# Needs Linux on x86-64, Go, Python 3.11 with venv, npm, GNU time, PyPI and the npm registry; 25 GB
+# of disk, 24 GB of memory. Works in build/peers; the table is build/peers/PRESET/table.md.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+here=$root/tools/peers
+work=$root/build/peers
+python=$work/venv/bin/python
+mkdir -p "$work"
+
+if ! cmp -s "$here/requirements.txt" "$work/installed.txt"; then
+	rm -rf "$work/venv"
+	python3.11 -m venv "$work/venv"
+	"$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir -r "$here/requirements.txt"
+	# Its metadata ask for Python 3.12 and for packages that only its tools use.
+	"$python" -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python gpt-oss==0.0.9
+	cp "$here/requirements.txt" "$work/installed.txt"
+fi
+if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json"; then
+	mkdir -p "$work/npm"
+	cp "$here/package.json" "$here/package-lock.json" "$work/npm"
+	npm ci --prefix "$work/npm" --ignore-scripts --silent
+fi
+"$root/tools/deps/install.sh"
+(cd "$root" && go build -o "$work/ossify" ./cmd/ossify)
+
+export HF_HUB_OFFLINE=1 JAX_PLATFORMS=cpu OSSIFY_ONNXRUNTIME=$root/build/deps/onnxruntime
+exec "$python" "$here/measure.py" --work "$work" "$@"
