@@ -42,5 +42,4 @@ for name; do
 	done
 	rm -rf "${work:?}/$name"
 done
-cd testdata/goldens
-sha256sum -- *.safetensors >SHA256SUMS
+(cd testdata/goldens && sha256sum -- *.safetensors >SHA256SUMS)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the PyTorch reference live and compare us with it: synthesise a checkpoint
 # from SEED, draw TOKENS tokens from the same seed, trace the reference in both
-# precisions, verify. Exits with 1 unless both pass.
+# precisions, verify. Exits with 1 if either fails; a stated near-tie does not.
 #
 #   tools/reference/run.sh SEED TOKENS [PRESET]
 #
@@ -22,15 +22,13 @@ trap 'exit 1' HUP INT TERM # through EXIT
 go build -o "$work/ossify" ./cmd/ossify
 "$work/ossify" synth --preset "$preset" --seed "$seed" "$work/$preset"
 
-failed=
+status=0 verdicts=
 for precision in bf16 f32; do
 	trace=$work/$preset-$precision.safetensors
 	build/reference-venv/bin/python tools/reference/trace.py "$work/$preset" \
 		--tokens "random:$tokens:$seed" --precision $precision -o "$trace"
-	"$work/ossify" verify "$work/$preset" --golden "$trace" || failed="$failed $precision"
+	"$work/ossify" verify "$work/$preset" --golden "$trace" | tee "$work/report" || status=1
+	verdicts="$verdicts $precision $(sed -n 's/^verdict: //p' "$work/report"),"
 done
-if [ -n "$failed" ]; then
-	echo "tools/reference: seed $seed, $tokens tokens: not passed:$failed" >&2
-	exit 1
-fi
-echo "seed $seed, $tokens tokens: bf16 and f32 pass against the reference run just now"
+echo "seed $seed, $tokens tokens, against the reference run just now:${verdicts%,}"
+exit $status
