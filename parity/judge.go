@@ -44,7 +44,8 @@ type Tolerances struct {
 	Zeros  float64 `json:"f32_zeros"`      // f32, teacher-forced: part of elements that are 0 on one side only
 	Logits float64 `json:"f32_logits"`     // f32, free-running: |Δ| of any logit, in units of their rms
 	Same   float64 `json:"bf16_identical"` // bf16, teacher-forced: part of a stage's elements that have the same bits
-	Error  float64 `json:"bf16_error"`     // bf16: our rms error against the exact values, in units of the reference's
+	Error  float64 `json:"bf16_error"`     // bf16, teacher-forced: our rms error against the exact values, in units of the reference's
+	Rows   float64 `json:"bf16_rows"`      // bf16, free-running: the same of a row's logits, in the median row
 }
 
 // witnessed is how many times the bound of a stage may be exceeded where the
@@ -69,8 +70,11 @@ const witnessed = 3
 // Error: bfloat16's own rounding is thousands of times larger than what the
 // order of summation changes, so the two errors are as good as equal; 5% is
 // the scatter of a stage of few elements.
+// Rows: a choice of experts that rounding turns in an early row reaches all
+// later ones through attention, a little. On ten checkpoints of tiny the median
+// was 1 nine times, and 1.045.
 func Stated() Tolerances {
-	return Tolerances{Stage: 1e-5, Zeros: 1e-4, Logits: 1e-4, Same: 0.995, Error: 1.05}
+	return Tolerances{Stage: 1e-5, Zeros: 1e-4, Logits: 1e-4, Same: 0.995, Error: 1.05, Rows: 1.25}
 }
 
 // Forced judges a stage that was computed from the reference's own inputs.

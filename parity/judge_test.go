@@ -205,13 +205,20 @@ func TestFree(t *testing.T) {
 		{"f32 other experts", checkpoint.F32, run([]float64{1, 0, 0}, zero, 1, 0, 1, 0, 1, 0), nil, Fail},
 		{"bf16 without exact values", checkpoint.BF16, run(zero, zero, 1, 0, 1, 0, 1, 0), nil, NotJudged},
 		{"bf16 as far off as the reference", checkpoint.BF16, run([]float64{1, 0, 0}, zero, 1.2, 0, 1, 0, 1, 0), run(zero, zero, 1.1, 0, 1, 0, 1, 0), Pass},
-		{"bf16 further off", checkpoint.BF16, run(zero, zero, 1.3, 0, 1, 0, 1, 0), run(zero, zero, 1.1, 0, 1, 0, 1, 0), Fail},
+		{"bf16 further off in one row", checkpoint.BF16, run(zero, zero, 9, 0, 1, 0, 1, 0), run(zero, zero, 1.1, 0, 1.1, 0, 1.1, 0), Pass},
+		{"bf16 further off in two of three", checkpoint.BF16, run(zero, zero, 1, 0, 0.9, 0, 0.9, 0), run(zero, zero, 1.1, 0, 1.1, 0, 1.1, 0), Fail},
+		{"bf16 off where the reference is not", checkpoint.BF16, run(zero, zero, 1, 0, 1.1, 0, 1.1, 0), run(zero, zero, 1, 0, 1, 0, 1, 0), Fail},
 		{"bf16 NaN", checkpoint.BF16, run(zero, zero, nan, 0, 1, 0, 1, 0), run(zero, zero, 1.1, 0, 1, 0, 1, 0), Fail},
 	} {
 		f := Stated().CompareFree(positions, routes, "logits", reference, tt.ours, tt.exact, tt.typ)
 		if f.Verdict != tt.want {
 			t.Errorf("%s: %s (%s), want %s", tt.name, f.Verdict, f.Why, tt.want)
 		}
+	}
+	first := run(zero, zero, 1, 0, 1, 0, 1, 0) // with a tie in its first row: no row is judged
+	first["a.gate"], first["b.gate"] = []float64{1, near, 1, far, 1, far}, reference["b.gate"]
+	if f := Stated().CompareFree(positions, routes, "logits", first, run([]float64{1, 0, 0}, []float64{1, 1, 1}, 9, 9, 9, 9, 9, 9), nil, checkpoint.F32); f.Verdict != Ambiguous {
+		t.Errorf("near-tie in the first row: %s (%s)", f.Verdict, f.Why)
 	}
 	f := Stated().CompareFree(positions, routes, "logits", reference, run([]float64{1, 0, 0}, zero, 0, 1, 1, 0, 1, 0), run(zero, zero, 1, 0, 1, 0, 0, 1), checkpoint.BF16)
 	if want := (Agreement{Rows: 3, Reference: 2, Exact: 1, Witness: 2}); f.Top != want {

@@ -131,7 +131,7 @@ func (r *Report) header(b *strings.Builder) {
 	t := r.Tolerances
 	if r.Precision == "bf16" {
 		fmt.Fprintf(b, "to pass     teacher-forced: %s of a stage identical, rms error against float64 at most %g × the reference's\n", percent(t.Same), t.Error)
-		fmt.Fprintf(b, "            free-running: rms error of the logits against float64 at most %g × the reference's\n", t.Error)
+		fmt.Fprintf(b, "            free-running: rms error of a row's logits against float64 at most %g × the reference's, in the median row\n", t.Rows)
 	} else {
 		fmt.Fprintf(b, "to pass     teacher-forced: max|Δ| at most %g × the stage's rms, %s of it 0 on one side only\n", t.Stage, percent(t.Zeros))
 		fmt.Fprintf(b, "            free-running: max|Δ| of the logits at most %g × their rms\n", t.Logits)
@@ -317,8 +317,11 @@ func (f *Free) text(b *strings.Builder) {
 		fmt.Fprintf(b, "\n%s\n", f.Unjudged)
 	}
 	fmt.Fprintf(b, "\n%s", f.Verdict)
-	if f.Why != "" {
+	switch {
+	case f.Why != "":
 		fmt.Fprintf(b, ": %s", f.Why)
+	case f.RowError > 0:
+		fmt.Fprintf(b, ": in the median row our rms error is %.4g times the reference's", f.RowError)
 	}
 	b.WriteByte('\n')
 }
