@@ -99,11 +99,28 @@ func ONNX(ctx context.Context, rt *ort.Runtime, c *gptoss.Checkpoint, q ONNXRequ
 		return nil, err
 	}
 	sum := m.Summary()
+	if err := sane(sum); err != nil {
+		return nil, fmt.Errorf("verify: %s: %w", filepath.Base(q.Model), err)
+	}
 	v.r.Producer = sum.Producer
 	if err := v.programs(ctx, sum); err != nil {
 		return nil, err
 	}
 	return v.r, nil
+}
+
+// sane refuses a model that ONNX Runtime would expand for ever: functions that
+// call each other twice double with each level.
+func sane(sum *onnx.Summary) error {
+	const most = 1 << 20 // ossify's 120b has some 10,000
+	total := 0
+	for _, n := range sum.Operators {
+		total += n
+	}
+	if total > most {
+		return fmt.Errorf("%d operators with functions expanded, want at most %d", total, most)
+	}
+	return nil
 }
 
 func newONNXCheck(rt *ort.Runtime, c *gptoss.Checkpoint, q ONNXRequest) (*onnxCheck, error) {

@@ -73,7 +73,11 @@ func (r *Runtime) Load(path string, o Options) (*Session, error) {
 	}
 	s, err := load(path, o)
 	if err != nil {
-		return nil, fmt.Errorf("ort: %s: %s", path, oneLine(err))
+		why := oneLine(err)
+		if _, after, ok := strings.Cut(why, "Load model from "+path+" failed:"); ok {
+			why = after
+		}
+		return nil, fmt.Errorf("ort: %s: %s", path, why)
 	}
 	return s, nil
 }
