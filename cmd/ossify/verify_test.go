@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ossify/gptoss"
+)
+
+const (
+	goldenF32  = "../../testdata/goldens/tiny-f32.safetensors"
+	goldenBF16 = "../../testdata/goldens/tiny-bf16.safetensors"
+)
+
+// call runs one command line.
+func call(t *testing.T, args ...string) (code int, out, errors string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(t.Context(), args, strings.NewReader(""), &o, &e)
+	return code, o.String(), e.String()
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSuffix(s, "\n"), "\n")
+	return lines[len(lines)-1]
+}
+
+// The verdict is the last line, and the exit code: 0 for pass, 1 for fail.
+func TestVerify(t *testing.T) {
+	dir := synthesised(t, gptoss.Original)
+	for _, tt := range []struct {
+		name string
+		args []string
+		code int
+		last string // line of the output
+		err  string // part of the message
+	}{
+		{"f32", []string{"verify", dir, "--golden", goldenF32}, 0, "verdict: pass", ""},
+		{"f32, all stages, portable kernels", []string{"verify", dir, "--golden", goldenF32, "--all", "--kernels", "portable"}, 0, "verdict: pass", ""},
+		{"bf16", []string{"verify", dir, "--golden", goldenBF16}, 0, "verdict: pass", ""},
+		{"faults", []string{"verify", dir, "--golden", goldenF32, "--faults"}, 0, "22/22 faults caught", ""},
+		{"faults in bf16", []string{"verify", dir, "--golden", goldenBF16, "--faults"}, 1, "", "want one in f32"},
+		{"no golden", []string{"verify", dir}, 2, "", "--golden"},
+		{"no such golden", []string{"verify", dir, "--golden", "none.safetensors"}, 1, "", "none.safetensors"},
+		{"golden that is none", []string{"verify", dir, "--golden", filepath.Join(dir, model)}, 1, "", `model.safetensors: format "", want "ossify-trace-1"`},
+		{"kernels", []string{"verify", dir, "--golden", goldenF32, "--kernels", "worst"}, 2, "", "best or portable"},
+	} {
+		code, out, errors := call(t, tt.args...)
+		if code != tt.code || out == "" != (tt.last == "") || tt.last != "" && lastLine(out) != tt.last || !strings.Contains(errors, tt.err) || (tt.err == "") != (errors == "") {
+			t.Errorf("%s: exit code %d, want %d; output %q; message %q", tt.name, code, tt.code, lastLine(out), errors)
+		}
+	}
+}
+
+// Of another checkpoint's golden the hash says so; compared all the same, it
+// fails, and the report says where first.
+func TestVerifyOfAnotherCheckpoint(t *testing.T) {
+	c, err := gptoss.Preset("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := gptoss.Synthesize(t.Context(), dir, c, gptoss.Original, 2, nil); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errors := call(t, "verify", dir, "--golden", goldenF32)
+	if code != 1 || out != "" || !strings.Contains(errors, "tiny-f32.safetensors: made from a checkpoint with hash") || strings.Count(errors, "\n") != 1 {
+		t.Errorf("exit code %d, output %q, message %q", code, out, errors)
+	}
+	code, out, errors = call(t, "verify", dir, "--golden", goldenF32, "--no-hash")
+	if code != 1 || lastLine(out) != "verdict: fail" || !strings.Contains(out, "first diverging stage: embedding\n") || errors != "ossify: verify: tiny-f32.safetensors: fail\n" {
+		t.Errorf("exit code %d, output %q, message %q", code, out, errors)
+	}
+	code, out, _ = call(t, "verify", dir, "--golden", goldenF32, "--no-hash", "--faults")
+	if code != 1 || lastLine(out) != "0/22 faults caught" {
+		t.Errorf("faults: exit code %d, output %q", code, lastLine(out))
+	}
+}
+
+// Both layouts of one seed are the golden's checkpoint but for the hash.
+func TestVerifyHuggingFace(t *testing.T) {
+	code, out, errors := call(t, "verify", synthesised(t, gptoss.HuggingFace), "--golden", goldenF32, "--no-hash")
+	if code != 0 || lastLine(out) != "verdict: pass" || !strings.Contains(out, "hf layout") {
+		t.Errorf("exit code %d, output %q, message %q", code, lastLine(out), errors)
+	}
+}
+
+func TestVerifyJSON(t *testing.T) {
+	dir := synthesised(t, gptoss.Original)
+	code, out, _ := call(t, "verify", dir, "--golden", goldenBF16, "--json")
+	var r struct {
+		Verdict  string
+		Programs []struct {
+			Stages []struct{ Name, Verdict string }
+			Free   struct{ Verdict string } `json:"free_running"`
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 {
+		t.Fatalf("exit code %d: %v", code, err)
+	}
+	if r.Verdict != "pass" || len(r.Programs) != 1 || len(r.Programs[0].Stages) != 79 || r.Programs[0].Free.Verdict != "pass" {
+		t.Errorf("%+v", r)
+	}
+	code, out, _ = call(t, "verify", dir, "--golden", goldenF32, "--faults", "--json")
+	var f struct {
+		Faults []struct{ Name, Want, At string }
+	}
+	if err := json.Unmarshal([]byte(out), &f); err != nil || code != 0 || len(f.Faults) != 22 || f.Faults[0].At != f.Faults[0].Want {
+		t.Errorf("exit code %d, %v, %+v", code, err, f)
+	}
+}
+
+// A trace of ours, of tokens from any source, is one that verify reads.
+func TestTrace(t *testing.T) {
+	dir, work := synthesised(t, gptoss.Original), t.TempDir()
+	ids, own := filepath.Join(work, "ids"), filepath.Join(work, "own.safetensors")
+	write(t, ids, []byte("5 6\n7"))
+	for _, tt := range []struct {
+		name string
+		args []string
+		code int
+		err  string
+	}{
+		{"ids", []string{"--tokens", "5,6,7", "--precision", "f32"}, 0, ""},
+		{"ids of a file, one position", []string{"--tokens-file", ids, "--positions", "1-2"}, 0, ""},
+		{"the oracle", []string{"--tokens", "[5, 6, 7]", "--precision", "f64"}, 0, ""},
+		{"two sources", []string{"--tokens", "5", "--tokens-file", ids}, 2, "2 sources of tokens"},
+		{"no source", nil, 2, "0 sources of tokens"},
+		{"precision", []string{"--tokens", "5", "--precision", "fp16"}, 2, "bf16, f32 or f64"},
+		{"positions", []string{"--tokens", "5", "--positions", "x"}, 2, `"x" is no position`},
+		{"position beyond", []string{"--tokens", "5", "--positions", "0-1"}, 1, "positions 0-1, want them below 1"},
+		{"not an id", []string{"--tokens", "5,x"}, 1, `"x" is no token id`},
+	} {
+		os.Remove(own)
+		code, out, errors := call(t, append([]string{"trace", dir, "-o", own}, tt.args...)...)
+		if code != tt.code || out != "" || !strings.Contains(errors, tt.err) || (tt.err == "") != (errors == "") {
+			t.Errorf("%s: exit code %d, want %d; output %q; message %q", tt.name, code, tt.code, out, errors)
+		}
+		if _, err := os.Stat(own); (err == nil) != (tt.code == 0) {
+			t.Errorf("%s: file: %v", tt.name, err)
+		} else if err == nil {
+			if code, out, errors := call(t, "verify", dir, "--golden", own); code != 0 {
+				t.Errorf("%s: verify: exit code %d, %q, message %q", tt.name, code, lastLine(out), errors)
+			}
+		}
+	}
+	if code, _, errors := call(t, "trace", dir, "--tokens", "5"); code != 2 || !strings.Contains(errors, "-o FILE is missing") {
+		t.Errorf("no output: exit code %d, message %q", code, errors)
+	}
+}
