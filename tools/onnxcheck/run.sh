@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Check exported examples in other people's programs: onnx.checker, strict shape
+# inference, ONNX Runtime's oldest and newest release, onnx.reference.
+#
+#   tools/onnxcheck/run.sh              all of these; about a minute, then less
+#   tools/onnxcheck/run.sh openvino     OpenVINO, of which a copy is installed first
+#   tools/onnxcheck/run.sh 1.24.4 ...   these releases of ONNX Runtime
+#
+# Needs Go, Python 3.9 to 3.12 with venv, and PyPI. Works in build/onnxcheck.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+here=$root/tools/onnxcheck
+work=$root/build/onnxcheck
+python=$work/venv/bin/python
+oldest=1.18.0
+newest=1.32.0
+mkdir -p "$work"
+
+install() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
+
+if ! cmp -s "$here/requirements.txt" "$work/installed.txt"; then
+	rm -rf "$work/venv"
+	python3 -m venv "$work/venv"
+	install -r "$here/requirements.txt"
+	cp "$here/requirements.txt" "$work/installed.txt"
+fi
+(cd "$root" && go run ./tools/onnxcheck "$work/cases")
+
+[ $# -gt 0 ] || set -- "$oldest" "$newest" reference
+for runtime; do
+	case $runtime in
+	reference) "$python" "$here/check.py" --runtime reference "$work/cases" ;;
+	openvino)
+		[ -d "$work/openvino" ] || install --no-deps --target "$work/openvino" openvino==2026.4.1 openvino-telemetry==2025.2.0
+		PYTHONPATH=$work/openvino "$python" "$here/check.py" --runtime openvino "$work/cases"
+		;;
+	*)
+		[ -d "$work/onnxruntime-$runtime" ] || install --no-deps --target "$work/onnxruntime-$runtime" "onnxruntime==$runtime"
+		echo "ONNX Runtime $runtime"
+		PYTHONPATH=$work/onnxruntime-$runtime "$python" "$here/check.py" --runtime ort "$work/cases"
+		;;
+	esac
+done
