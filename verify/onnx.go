@@ -84,6 +84,7 @@ type onnxCheck struct {
 	tokens    []uint32
 	positions []int
 	logits    string // the last stage
+	narrow    string // type of 16 bits that the model gives its logits or cache in; else empty
 	r         *ONNXReport
 }
 
@@ -209,10 +210,16 @@ func (v *onnxCheck) programs(ctx context.Context, sum *onnx.Summary) error {
 		}
 	}
 	v.judge()
-	if v.r.Verdict != parity.Fail {
+	if v.r.Verdict != parity.Fail && v.r.Verdict != parity.NotJudged {
 		return nil
 	}
-	return v.diagnose(ctx, own, r)
+	if err := v.diagnose(ctx, own, r); err != nil {
+		return err
+	}
+	if v.r.Likeness.Fault != "" {
+		v.r.Verdict = parity.Fail
+	}
+	return nil
 }
 
 // producer is what ossify's models say they were made by.
@@ -464,9 +471,9 @@ func (v *onnxCheck) judge() {
 		switch c.Verdict {
 		case parity.Fail:
 			fail(c.Name)
-		case parity.Ambiguous:
+		case parity.Ambiguous, parity.NotJudged:
 			if r.Verdict == parity.Pass {
-				r.Verdict = parity.Ambiguous
+				r.Verdict = c.Verdict
 			}
 		}
 	}
@@ -474,11 +481,14 @@ func (v *onnxCheck) judge() {
 
 // check adds a comparison of values.
 func (v *onnxCheck) check(name string, bound float64, reference, got []float64) *Check {
-	v.r.Checks = append(v.r.Checks, compared(name, bound, reference, got))
+	v.r.Checks = append(v.r.Checks, v.compared(name, bound, reference, got))
 	return &v.r.Checks[len(v.r.Checks)-1]
 }
 
-func compared(name string, bound float64, reference, got []float64) Check {
+// compared compares values. Those that went through 16 bits are off by more than
+// any bound that would find a fault: they are not judged, unless they look like
+// one.
+func (v *onnxCheck) compared(name string, bound float64, reference, got []float64) Check {
 	c := Check{Name: name, Bound: bound, Verdict: parity.Pass}
 	if len(reference) != len(got) || len(got) == 0 {
 		c.Verdict, c.Why = parity.Fail, fmt.Sprintf("%d values, want %d", len(got), len(reference))
@@ -491,6 +501,9 @@ func compared(name string, bound float64, reference, got []float64) Check {
 		c.Verdict, c.Why = parity.Fail, fmt.Sprintf("%d values are NaN, or infinite on one side", e.NonFinite)
 	case !(e.Max <= bound*e.RMS):
 		c.Verdict, c.Why = parity.Fail, fmt.Sprintf("value %d is off by %.3g, rms %.3g", e.Worst, e.Max, e.RMS)
+		if v.narrow != "" {
+			c.Verdict, c.Why = parity.NotJudged, fmt.Sprintf("%s, in a model of %s", c.Why, v.narrow)
+		}
 	}
 	return c
 }

@@ -49,6 +49,11 @@ func (v *onnxCheck) open(path string, sum *onnx.Summary, stages bool) (*onnxMode
 		s.Close()
 		return nil, fmt.Errorf("%w (%s)", err, path)
 	}
+	for _, x := range append(slices.Clone(s.Outputs), s.Inputs...) {
+		if x.Type == checkpoint.F16 || x.Type == checkpoint.BF16 {
+			v.narrow = x.Type.String()
+		}
+	}
 	return &onnxModel{s, d}, nil
 }
 
@@ -196,7 +201,7 @@ func (v *onnxCheck) cache(m *onnxModel, state *ort.State, ours parity.Run) {
 		layer++
 		for i, t := range []ort.Tensor{key, value} {
 			stage := v.c.Graph.Nodes[n.In[1+i]].Name
-			c := compared(stage, v.tol.Logits, ours[stage], byPosition(t))
+			c := v.compared(stage, v.tol.Logits, ours[stage], byPosition(t))
 			all.Max = max(all.Max, c.Max)
 			if all.Verdict == parity.Pass && c.Verdict != parity.Pass {
 				all.Verdict, all.Why = c.Verdict, c.Name+": "+c.Why
