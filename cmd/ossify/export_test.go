@@ -1,0 +1,65 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ossify/onnx"
+)
+
+func TestExportCommand(t *testing.T) {
+	run := func(args []string) int { return run(t.Context(), args, strings.NewReader(""), io.Discard, io.Discard) }
+	dir := t.TempDir()
+	ckpt := filepath.Join(dir, "tiny")
+	if code := run([]string{"synth", "--preset", "tiny", ckpt}); code != 0 {
+		t.Fatalf("synth: exit %d", code)
+	}
+	out := filepath.Join(dir, "out")
+	tests := []struct {
+		name string
+		args []string
+		code int
+	}{
+		{"neither way", []string{ckpt}, 2},
+		{"both ways", []string{ckpt, "--in-place", "-o", out}, 2},
+		{"unknown target", []string{ckpt, "-o", out, "--target", "cuda"}, 2},
+		{"shards in place", []string{ckpt, "--in-place", "--shard-size", "1GB"}, 2},
+		{"shard size that is no size", []string{ckpt, "-o", out, "--shard-size", "-2GB"}, 2},
+		{"odd alignment", []string{ckpt, "-o", out, "--align", "100"}, 2},
+		{"more new tokens than all", []string{ckpt, "-o", out, "--seq", "5", "--total", "4"}, 2},
+		{"no positions", []string{ckpt, "-o", out, "--positions", "0"}, 2},
+		{"no checkpoint", []string{dir, "-o", out}, 1},
+		{"folder of a folder that is not there", []string{ckpt, "-o", filepath.Join(dir, "none", "out")}, 1},
+		{"shards too small", []string{ckpt, "-o", out, "--shard-size", "1kB"}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if code := run(append([]string{"export"}, tt.args...)); code != tt.code {
+				t.Errorf("exit %d, want %d", code, tt.code)
+			}
+			if _, err := os.Stat(out); !os.IsNotExist(err) {
+				t.Errorf("left %s: %v", out, err)
+			}
+		})
+	}
+	for _, args := range [][]string{{"--in-place"}, {"-o", out, "--shard-size", "0.2MB", "--last"}} {
+		if code := run(append([]string{"export", ckpt}, args...)); code != 0 {
+			t.Fatalf("%v: exit %d", args, code)
+		}
+	}
+	for _, d := range []string{ckpt, out} {
+		m, err := onnx.Read(filepath.Join(d, onnx.ModelFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := m.Summary(); s.Metadata["ossify.source"] != "tiny" || s.Metadata["ossify.source.config"] == "" {
+			t.Errorf("%s: metadata %v", d, s.Metadata)
+		}
+		if code := run([]string{"inspect", filepath.Join(d, onnx.ModelFile)}); code != 0 {
+			t.Errorf("inspect: exit %d", code)
+		}
+	}
+}
