@@ -29,7 +29,7 @@ unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
 	go test ./...
 
 race: ## the packages that compute in parallel, under the race detector
-	go test -race ./engine ./checkpoint
+	go test -race ./engine ./checkpoint ./gptoss ./oracle
 
 generated: ## generated files are what their generators make
 	go generate ./...

@@ -8,13 +8,15 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"sort"
+	"sync"
 
 	"ossify/graph"
 )
 
-// Weights yields parameters, row by row. A parameter [.., D] is Π(..) rows of
+// Weights yields parameters, row by row, to several goroutines at once. A parameter [.., D] is Π(..) rows of
 // D values, in order; a vector [D] is D rows of one.
 type Weights interface {
 	// Row writes row i of parameter p to dst.
@@ -108,13 +110,15 @@ func (r *run) eval(n *graph.Node) ([]float64, error) {
 		if len(n.Params) > 1 {
 			bias = r.vector(n.Params[1])
 		}
-		w := make([]float64, dx)
-		for j := range d {
-			r.w.Row(n.Params[0], j, w)
-			for t := range rows {
-				out[t*d+j] = dot(x[t*dx:][:dx], w) + bias[j]
+		split(d, func(lo, hi int) {
+			w := make([]float64, dx)
+			for j := lo; j < hi; j++ {
+				r.w.Row(n.Params[0], j, w)
+				for t := range rows {
+					out[t*d+j] = dot(x[t*dx:][:dx], w) + bias[j]
+				}
 			}
-		}
+		})
 
 	case graph.ExpertLinear:
 		r.expertLinear(out, n, x, dx, y)
@@ -213,7 +217,7 @@ func (r *run) eval(n *graph.Node) ([]float64, error) {
 // out [T, K, N]. It goes by weight row, so that each is read once.
 func (r *run) expertLinear(out []float64, n *graph.Node, x []float64, dx int, experts []float64) {
 	k, cols := n.Shape[1], n.Shape.Last()
-	w, bias := make([]float64, dx), make([]float64, cols)
+	bias := make([]float64, cols)
 	for e := range r.g.Params[n.Params[0]].Shape[0] {
 		if !slices.Contains(experts, float64(e)) {
 			continue
@@ -221,19 +225,22 @@ func (r *run) expertLinear(out []float64, n *graph.Node, x []float64, dx int, ex
 		if len(n.Params) > 1 {
 			r.w.Row(n.Params[1], e, bias)
 		}
-		for j := range cols {
-			r.w.Row(n.Params[0], e*cols+j, w)
-			for i, chosen := range experts { // i = t·K + k
-				if int(chosen) != e {
-					continue
+		split(cols, func(lo, hi int) {
+			w := make([]float64, dx)
+			for j := lo; j < hi; j++ {
+				r.w.Row(n.Params[0], e*cols+j, w)
+				for i, chosen := range experts { // i = t·K + k
+					if int(chosen) != e {
+						continue
+					}
+					row := i
+					if len(x) < len(experts)*dx { // [T, D]: one row for all K
+						row = i / k
+					}
+					out[i*cols+j] = dot(x[row*dx:][:dx], w) + bias[j]
 				}
-				row := i
-				if len(x) < len(experts)*dx { // [T, D]: one row for all K
-					row = i / k
-				}
-				out[i*cols+j] = dot(x[row*dx:][:dx], w) + bias[j]
 			}
-		}
+		})
 	}
 }
 
@@ -318,6 +325,17 @@ func rotate(out, x []float64, pos float64, freq []float64, r graph.Rope) {
 		out[a] = x[a]*cos - x[b]*sin
 		out[b] = x[b]*cos + x[a]*sin
 	}
+}
+
+// split covers 0 to n with ranges, one a processor, and waits for all. The
+// columns of a result do not depend on each other, so it changes no value.
+func split(n int, f func(lo, hi int)) {
+	parts := runtime.GOMAXPROCS(0)
+	var all sync.WaitGroup
+	for i := range parts {
+		all.Go(func() { f(i*n/parts, (i+1)*n/parts) })
+	}
+	all.Wait()
 }
 
 // vector returns a parameter [D].

@@ -12,7 +12,7 @@ import (
 // Options choose how a comparison is made.
 type Options struct {
 	// OracleMost is the largest number of multiplications that the free-running
-	// oracle may take, in one thread: about a thousand million a second.
+	// oracle may take: about a thousand million a second and processor.
 	OracleMost float64
 
 	// Progress, which may be nil, is told what begins.
