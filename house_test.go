@@ -27,6 +27,8 @@ var rooms = map[string][]string{
 	"engine/internal/kernel": {"float"},
 	"engine":                 {"engine/internal/kernel", "float", "graph"},
 	"parity":                 {"checkpoint", "float"},
+	"onnx":                   {"checkpoint", "float", "graph"},
+	"onnx/ort":               {"checkpoint", "float", "graph", "onnx"},
 	"gptoss":                 {"checkpoint", "engine", "engine/internal/kernel", "float", "graph"},
 }
 
