@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -28,6 +30,10 @@ var errNoDirect = errors.New("no direct I/O")
 // that of every disk in use.
 const block = 4096
 
+// copiers is how many chunks are on their way at once: three took half the time
+// of one on a virtual disk, more nothing further.
+const copiers = 3
+
 // direct copies past the page cache: disks are read and written at their own
 // speed, and what others have cached stays cached. It returns errNoDirect if
 // the file system of either side has none.
@@ -46,60 +52,43 @@ func direct(ctx context.Context, out *os.File, pieces []piece, tell func(int64))
 		return err
 	}
 
-	// One goroutine reads into a buffer while this one writes the other.
-	type filled struct {
-		buf []byte
-		at  int64
-		n   int64 // bytes of tensors in it
-		err error
+	// Each worker reads a chunk, then writes it. Several are under way at once
+	// because one request at a time leaves the disk idle between two.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var told sync.Mutex
+	var all sync.WaitGroup
+	for range copiers {
+		all.Go(func() {
+			r := &directReader{scratch: aligned(chunk + block)}
+			defer r.close()
+			buf, rest := aligned(chunk), pieces
+			for ctx.Err() == nil {
+				at := next.Add(chunk) - chunk
+				if at >= size {
+					return
+				}
+				n, err := r.fill(buf, at, &rest)
+				if err == nil {
+					_, err = out.WriteAt(buf[:min(chunk, up(size-at))], at)
+				}
+				if errors.Is(err, syscall.EINVAL) {
+					err = errNoDirect
+				}
+				if err != nil {
+					cancel(err)
+					return
+				}
+				told.Lock()
+				tell(n)
+				told.Unlock()
+			}
+		})
 	}
-	free, full := make(chan []byte, 2), make(chan filled, 2)
-	for range 2 {
-		free <- aligned(chunk)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		defer close(full)
-		r := &directReader{scratch: aligned(chunk + block)}
-		defer r.close()
-		for at := int64(0); at < size; at += chunk {
-			var buf []byte
-			select {
-			case buf = <-free:
-			case <-ctx.Done():
-				full <- filled{err: ctx.Err()}
-				return
-			}
-			n, err := r.fill(buf, at, &pieces)
-			select {
-			case full <- filled{buf[:min(chunk, up(size-at))], at, n, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	for f := range full {
-		if f.err != nil {
-			return f.err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if _, err := out.WriteAt(f.buf, f.at); err != nil {
-			if f.at == 0 && errors.Is(err, syscall.EINVAL) {
-				return errNoDirect
-			}
-			return err
-		}
-		tell(f.n)
-		free <- f.buf[:chunk]
-	}
-	if err := ctx.Err(); err != nil {
-		return err
+	all.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return out.Truncate(size)
 }
