@@ -29,6 +29,10 @@ const (
 // DefaultPositions is how many positions the rotary embedding's tables cover.
 const DefaultPositions = 131072
 
+// DefaultStrip is how many values of an expert's matrix are decoded at a time, at
+// most: 4 MiB of float32, near the caches of today's processors.
+const DefaultStrip = 1 << 20
+
 // DefaultAlign is where tensors start in a data file, bytes: a page. Windows
 // maps files at multiples of 65536.
 const DefaultAlign = 4096
@@ -59,6 +63,14 @@ type Options struct {
 	Batch, Seq, Total int
 
 	Positions int // that the model can tell apart, default DefaultPositions
+
+	// Strip is how many values of an expert's matrix are decoded at a time, at
+	// most; default DefaultStrip.
+	Strip int
+
+	// PlainLookup decodes experts with Gather, in less than half the speed, for
+	// runtimes whose GatherElements takes small tables only: onnx.reference.
+	PlainLookup bool
 
 	// InPlace writes no data: the model refers to the sources' own files, and
 	// is written beside them.

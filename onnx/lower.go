@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -279,6 +280,11 @@ func (l *lowering) int(local string, v int) string {
 	return l.constant(local, &tensor{elem: typeInt64, raw: int64Bytes(v)})
 }
 
+// int32 is a constant scalar.
+func (l *lowering) int32(local string, v int32) string {
+	return l.constant(local, &tensor{elem: typeInt32, raw: binary.LittleEndian.AppendUint32(nil, uint32(v))})
+}
+
 // float is a constant scalar.
 func (l *lowering) float(local string, v float64) string {
 	return l.constant(local, &tensor{elem: typeFloat, raw: floatBytes([]float32{float32(v)})})
@@ -339,18 +345,16 @@ func (l *lowering) once(name string, make func()) string {
 }
 
 // tensorOf adds a tensor of the checkpoint: the part of parameter path that
-// suffix says.
-func (l *lowering) tensorOf(path, suffix string, t *checkpoint.Tensor) string {
-	elem := map[checkpoint.DType]int64{checkpoint.BF16: typeBfloat16, checkpoint.F32: typeFloat, checkpoint.U8: typeUint8}[t.Type]
-	return l.tensorAs(path, suffix, t, elem, t.Shape)
-}
-
-// tensorAs is tensorOf with another element type and shape for the same bytes.
-func (l *lowering) tensorAs(path, suffix string, t *checkpoint.Tensor, elem int64, shape []int) string {
+// suffix says, under a shape of its own or another of as many elements.
+func (l *lowering) tensorOf(path, suffix string, t *checkpoint.Tensor, shape ...int) string {
 	name := path + suffix
+	if len(shape) == 0 {
+		shape = t.Shape
+	}
 	if !l.known[name] {
 		l.known[name] = true
 		l.leafRole[name] = path[strings.LastIndexAny(path, "._")+1:] + suffix // weight, bias, scale, sinks
+		elem := map[checkpoint.DType]int64{checkpoint.BF16: typeBfloat16, checkpoint.F32: typeFloat, checkpoint.U8: typeUint8}[t.Type]
 		l.inits = append(l.inits, initializer{name: name, elem: elem, shape: shape, from: t})
 	}
 	return name
@@ -697,67 +701,138 @@ func (l *lowering) mix(n *graph.Node) {
 }
 
 // expertLinear loops over the experts that any row is routed to, in order. The
-// body decodes one expert's matrix and multiplies the rows that want it.
+// body multiplies the rows that want one expert, and within it a second loop
+// decodes the expert's matrix a strip of its rows at a time: what is decoded
+// stays in the processor's cache, and no float32 matrix is ever in memory.
+//
+// A byte holds the values of an even column and of the next. They are not put
+// side by side: even columns are multiplied by the input's even columns, odd
+// ones by its odd.
 func (l *lowering) expertLinear(n *graph.Node) {
-	w := l.src.Params[n.Params[0]]
-	path := l.g.Params[n.Params[0]].Name
-	// The blocks' bytes are taken two at a time, as little-endian numbers, each
-	// an index of four values: looking up is what decoding spends its time on,
-	// and half as many look-ups take 0.6 of the time.
-	blocks := l.tensorAs(path, ".blocks", &w[0].Data, typeUint16, append(slices.Clone(w[0].Data.Shape[:3]), float.BlockBytes/2))
-	scales := l.tensorOf(path, ".scales", &w[0].Scales)
-	codeTable := l.table("/e2m1", []int{1 << 16, 4}, codeQuads())
-	powers := l.table("/e8m0", []int{256}, scaleValues())
+	w, weight := l.src.Params[n.Params[0]], l.g.Params[n.Params[0]]
 	k, cols := n.Shape[1], n.Shape.Last()
 	in := l.g.Nodes[n.In[0]].Shape // [T, D] or [T, K, D]
-
-	idx := l.in(n, 1)
-	chosen := l.reshape("chosen", idx, -1) // [R], R = B·S·K
-	rows := l.reshape("rows", l.in(n, 0), -1, in.Last())
-	active := l.opWith(intAttr("sorted", 1), "active", "Unique", chosen)
-	zero := l.op("zero", "ConstantOfShape", l.concat("zero.shape", 0, l.shape("chosen.size", chosen, 0), l.ints("cols", cols)))
-
-	outer := l.body
-	var body []*node
-	l.body = &body
-	expert := l.op("expert", "Gather", active, l.name("i"))
-	at := l.op("at", "NonZero", l.op("is", "Equal", chosen, expert)) // [1, r]
-	from := l.reshape("from", at, -1)                                // rows of the input
-	if len(in) == 2 {
-		from = l.op("token", "Div", from, l.int("k", k))
-	}
-	// Codes to values, times their block's scale: exact, as both are powers of
-	// two times at most 12.
-	codes := l.op("codes", "Gather", codeTable, l.cast("index", l.op("blocks", "Gather", blocks, expert), typeInt32)) // [cols, D/32, 8, 4]
-	scale := l.op("scale", "Gather", powers, l.cast("exponents", l.op("scales", "Gather", scales, expert), typeInt32))
-	values := l.reshape("weight", l.op("scaled", "Mul", codes, l.unsqueeze("scale.block", scale, 2, 3)), cols, in.Last())
-	gemm := []string{l.op("picked", "Gather", rows, from), values}
+	strips := stripsOf(cols, in.Last(), cmp.Or(l.opt.Strip, DefaultStrip))
+	height, blocksOfRow := cols/strips, in.Last()/float.BlockSize
+	// The same bytes, each expert's rows as strips.
+	blocks := l.tensorOf(weight.Name, ".blocks", &w[0].Data, weight.Shape[0]*strips, height, blocksOfRow, float.BlockBytes)
+	scales := l.tensorOf(weight.Name, ".scales", &w[0].Scales, weight.Shape[0]*strips, height, blocksOfRow)
+	var bias part
 	if len(n.Params) > 1 {
 		parts := l.parts(n, 1)
-		p := parts[0]
 		if len(parts) > 1 {
 			l.err = fmt.Errorf("%s: %d tensors, want 1", l.g.Params[n.Params[1]].Name, len(parts))
 			return
 		}
-		b := l.op("b", "Gather", p.name, expert)
-		if p.bf16 {
-			b = l.cast("b.f32", b, typeFloat)
-		}
-		gemm = append(gemm, b)
+		bias = parts[0]
 	}
-	products := l.opWith(intAttr("transB", 1), "products", "Gemm", gemm...)
-	l.op("sum", "ScatterND", l.name("sum.before"), l.transpose("where", at, 1, 0), products)
-	l.op("again", "Identity", l.name("go"))
-	l.body = outer
+	even, odd := l.mxfp4()
 
-	rowsDim := &dim{symbol: "rows"}
-	loop := &subgraph{
-		nodes:   body,
-		name:    "expert",
-		inputs:  []*value{typed(l.name("i"), typeInt64), typed(l.name("go"), typeBool), typed(l.name("sum.before"), typeFloat, rowsDim, sized(cols))},
-		outputs: []*value{typed(l.name("again"), typeBool), typed(l.name("sum"), typeFloat, rowsDim, sized(cols))},
+	idx := l.in(n, 1)
+	chosen := l.reshape("chosen", idx, -1) // [R], R = B·S·K
+	pairs := l.reshape("pairs", l.in(n, 0), -1, in.Last()/2, 2)
+	rows := func(local string, of int) string {
+		return l.opWith(intAttr("axis", 2), local, "Gather", pairs, l.int(local+".column", of))
 	}
+	rowsEven, rowsOdd := rows("rows.even", 0), rows("rows.odd", 1)
+	active := l.opWith(intAttr("sorted", 1), "active", "Unique", chosen)
+	zero := l.op("zero", "ConstantOfShape", l.concat("zero.shape", 0, l.shape("chosen.size", chosen, 0), l.ints("cols", cols)))
 	yes := l.constant("yes", &tensor{elem: typeBool, raw: []byte{1}})
-	all := l.opWith(&attribute{name: "body", kind: attrGraph, graph: loop}, "all", "Loop", l.op("experts", "Size", active), yes, zero)
+
+	sum := func(local string) *value { return typed(l.name(local), typeFloat, &dim{symbol: "rows"}, sized(cols)) }
+	all := l.loop("all", []string{l.op("experts", "Size", active), yes, zero}, []*value{sum("sum.before")}, []*value{sum("sum")}, func() {
+		expert := l.op("expert", "Gather", active, l.name("all.i"))
+		at := l.op("at", "NonZero", l.op("is", "Equal", chosen, expert)) // [1, r]
+		from := l.reshape("from", at, -1)                                // rows of the input
+		if len(in) == 2 {
+			from = l.op("token", "Div", from, l.int("k", k))
+		}
+		pickedEven, pickedOdd := l.op("picked.even", "Gather", rowsEven, from), l.op("picked.odd", "Gather", rowsOdd, from)
+		first := l.op("strip.first", "Mul", expert, l.int("strips", strips))
+
+		product := typed(l.name("product"), typeFloat, &dim{symbol: "routed"}, sized(height))
+		each := l.loop("each", []string{l.int("strips.count", strips), yes}, nil, []*value{product}, func() {
+			strip := l.op("strip", "Add", first, l.name("each.i"))
+			bytes := l.cast("bytes", l.op("blocks", "Gather", blocks, strip), typeInt32)    // [height, D/32, 16]
+			scale := l.cast("exponent", l.op("scales", "Gather", scales, strip), typeInt32) // [height, D/32]
+			scale = l.unsqueeze("exponent.block", l.op("exponent.row", "Mul", scale, l.int32("exponent.step", 256)), 2)
+			code := l.op("code", "Add", bytes, scale)
+			if !l.opt.PlainLookup {
+				code = l.reshape("code.lanes", code, lanes, -1)
+			}
+			values := func(kind, table string) string {
+				var v string
+				if l.opt.PlainLookup {
+					v = l.op(kind, "Gather", table, code)
+				} else {
+					v = l.opWith(intAttr("axis", 1), kind, "GatherElements", table, code)
+				}
+				return l.reshape("weight."+kind, v, height, in.Last()/2)
+			}
+			half := l.opWith(intAttr("transB", 1), "product.even", "Gemm", pickedEven, values("even", even))
+			l.opWith(intAttr("transB", 1), "product", "Gemm", pickedOdd, values("odd", odd), half)
+		})
+		// Collected are [strips, r, height]; onnx.reference joins rows instead.
+		each = l.reshape("each.strips", each, strips, -1, height)
+		products := l.reshape("products", l.transpose("each.rows", each, 1, 0, 2), -1, cols)
+		if bias.name != "" {
+			b := l.op("b", "Gather", bias.name, expert)
+			if bias.bf16 {
+				b = l.cast("b.f32", b, typeFloat)
+			}
+			products = l.op("products.b", "Add", products, b)
+		}
+		l.op("sum", "ScatterND", l.name("sum.before"), l.transpose("where", at, 1, 0), products)
+	})
 	l.stage("Reshape", all, l.concat("shape", 0, l.shape("idx.shape", idx, 0), l.ints("shape.cols", cols)))
+}
+
+// loop adds a Loop whose body make adds. It reads its count, its condition and
+// what it starts with; in the body, local.i is the round. What it carries goes
+// from inputs to outputs; outputs beyond those are collected, and are its result
+// if it carries nothing.
+func (l *lowering) loop(local string, reads []string, inputs, outputs []*value, make func()) string {
+	outer := l.body
+	var body []*node
+	l.body = &body
+	make()
+	l.op(local+".again", "Identity", l.name(local+".go"))
+	l.body = outer
+	return l.opWith(&attribute{name: "body", kind: attrGraph, graph: &subgraph{
+		nodes:   body,
+		name:    local,
+		inputs:  append([]*value{typed(l.name(local+".i"), typeInt64), typed(l.name(local+".go"), typeBool)}, inputs...),
+		outputs: append([]*value{typed(l.name(local+".again"), typeBool)}, outputs...),
+	}}, local, "Loop", reads...)
+}
+
+// lanes is into how many parts the codes of a strip are cut: ONNX Runtime looks
+// them up in parallel. The tables are repeated as often, for GatherElements
+// wants as many rows of data as of indices.
+const lanes = 16
+
+// mxfp4 returns the tables of even and odd columns' values, [lanes, 65536], or
+// [65536] for a plain lookup.
+func (l *lowering) mxfp4() (even, odd string) {
+	table := func(name string, shift int) string {
+		values := mxfp4Values(shift)
+		if l.opt.PlainLookup {
+			return l.table(name, []int{len(values)}, values)
+		}
+		return l.once(name, func() {
+			one := l.table(name+".table", []int{1, len(values)}, values)
+			l.op(name[1:], "Expand", one, l.ints(name[1:]+".shape", lanes, len(values)))
+		})
+	}
+	return table("/mxfp4.even", 0), table("/mxfp4.odd", 4)
+}
+
+// stripsOf returns the fewest strips of equal height that an expert's matrix
+// [rows, cols] is cut into so that each has at most most values, or one row.
+func stripsOf(rows, cols, most int) int {
+	n := 1
+	for n < rows && (rows%n != 0 || rows/n*cols > most) {
+		n++
+	}
+	return n
 }

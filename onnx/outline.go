@@ -81,7 +81,7 @@ func (l *lowering) regions() *region {
 	}
 	root := &region{to: len(l.nodes)}
 	if len(l.shared) > 0 {
-		root.children = append(root.children, &region{title: "Positions", to: len(l.shared)})
+		root.children = append(root.children, &region{title: "Shared", to: len(l.shared)})
 	}
 	open := []*region{root}
 	for i := range g.Nodes {

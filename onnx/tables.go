@@ -54,22 +54,14 @@ func frequencies(r graph.Rope) []float64 {
 	return freq
 }
 
-// codeQuads is [65536, 4]: the four E2M1 values of two bytes.
-func codeQuads() []float32 {
+// mxfp4Values is [65536]: at 256·scale + byte the value, in a block of that
+// scale, of the byte's four bits from shift on.
+func mxfp4Values(shift int) []float32 {
 	var t []float32
-	for b := range 1 << 16 {
-		for shift := 0; shift < 16; shift += 4 {
-			t = append(t, float.E2M1(byte(b>>shift)&15))
+	for scale := range 256 {
+		for b := range 256 {
+			t = append(t, float.E2M1(byte(b>>shift)&15)*float.E8M0(byte(scale)))
 		}
-	}
-	return t
-}
-
-// scaleValues is [256]: the values of E8M0.
-func scaleValues() []float32 {
-	var t []float32
-	for b := range 256 {
-		t = append(t, float.E8M0(byte(b)))
 	}
 	return t
 }

@@ -37,32 +37,28 @@ func TestRotationIsExact(t *testing.T) {
 	}
 }
 
-// Looked up and multiplied, codes and scales are what the decoder makes of them,
+// Looked up, a byte and its block's scale are what the decoder makes of them,
 // bit for bit.
 func TestDecodingTables(t *testing.T) {
-	codes, scales := codeQuads(), scaleValues()
-	if len(codes) != 4<<16 || len(scales) != 256 {
-		t.Fatalf("%d codes and %d scales", len(codes), len(scales))
+	even, odd := mxfp4Values(0), mxfp4Values(4)
+	if len(even) != 1<<16 || len(odd) != 1<<16 {
+		t.Fatalf("%d even and %d odd values", len(even), len(odd))
 	}
 	block, want := make([]byte, float.BlockBytes), make([]float32, float.BlockSize)
 	for scale := range 255 { // 255 is NaN, and no checkpoint may hold it
 		for b := range 256 {
-			for i := range block {
-				block[i] = byte(b + i*37)
-			}
+			block[b%len(block)] = byte(b)
 			float.DecodeMXFP4(want, block, []byte{byte(scale)})
-			for i := 0; i < len(block); i += 2 {
-				pair := int(block[i]) | int(block[i+1])<<8
-				for j := range 4 {
-					if got := codes[4*pair+j] * scales[scale]; math.Float32bits(got) != math.Float32bits(want[2*i+j]) {
-						t.Fatalf("scale %d, bytes %#x: value %d is %g, want %g", scale, pair, j, got, want[2*i+j])
-					}
+			at := b % len(block) * 2
+			for i, got := range []float32{even[256*scale+b], odd[256*scale+b]} {
+				if math.Float32bits(got) != math.Float32bits(want[at+i]) {
+					t.Fatalf("scale %d, byte %#x: value %d is %g, want %g", scale, b, i, got, want[at+i])
 				}
 			}
 		}
 	}
-	if !math.IsNaN(float64(scales[255])) {
-		t.Errorf("scale 255 is %g, want NaN", scales[255])
+	if !math.IsNaN(float64(even[255<<8])) {
+		t.Errorf("scale 255 is %g, want NaN", even[255<<8])
 	}
 }
 

@@ -97,6 +97,10 @@ func (t *tensor) text() string {
 			for b := t.raw; len(b) > 0 && len(values) <= 8; b = b[8:] {
 				values = append(values, fmt.Sprint(int64(binary.LittleEndian.Uint64(b))))
 			}
+		case typeInt32:
+			for b := t.raw; len(b) > 0 && len(values) <= 8; b = b[4:] {
+				values = append(values, fmt.Sprint(int32(binary.LittleEndian.Uint32(b))))
+			}
 		case typeFloat:
 			for b := t.raw; len(b) > 0 && len(values) <= 8; b = b[4:] {
 				values = append(values, fmt.Sprint(math.Float32frombits(binary.LittleEndian.Uint32(b))))

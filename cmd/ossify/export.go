@@ -96,6 +96,7 @@ where the file system can, else copied past the page cache.`,
 	f.BoolVar(&opt.Inline, "inline", false, "no functions: one flat graph")
 	f.BoolVar(&opt.Trace, "trace", false, "make every stage an output")
 	f.BoolVar(&opt.LastOnly, "last", false, "logits of the last position only")
+	f.BoolVar(&opt.PlainLookup, "plain-lookup", false, "decode experts with Gather: slower, for runtimes whose GatherElements is limited, like onnx.reference")
 	f.IntVar(&opt.Batch, "batch", 0, "fix the batch; 0 leaves it open")
 	f.IntVar(&opt.Seq, "seq", 0, "fix the tokens of a call; 0 leaves them open")
 	f.IntVar(&opt.Total, "total", 0, "fix the positions, past and new; 0 leaves them open")

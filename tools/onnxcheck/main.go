@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -27,17 +28,19 @@ const length = 48
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: onnxcheck DIR")
+	plain := flag.Bool("plain", false, "export with --plain-lookup")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: onnxcheck [-plain] DIR")
 		os.Exit(2)
 	}
-	if err := run(ctx, os.Args[1]); err != nil {
+	if err := run(ctx, flag.Arg(0), *plain); err != nil {
 		fmt.Fprintln(os.Stderr, "onnxcheck:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dir string) error {
+func run(ctx context.Context, dir string, plain bool) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
@@ -67,19 +70,20 @@ func run(ctx context.Context, dir string) error {
 			src.Params = append(src.Params, segments)
 		}
 		if layout == gptoss.HuggingFace { // in place, its matrices in pieces
-			if err := write(ctx, ck, src, ck.Graph, onnx.Options{InPlace: true, Trace: true}, from); err != nil {
+			if err := write(ctx, ck, src, ck.Graph, onnx.Options{InPlace: true, Trace: true, PlainLookup: plain}, from); err != nil {
 				return err
 			}
 			continue
 		}
 		for _, e := range examples.All() {
+			e.Options.PlainLookup = e.Options.PlainLookup || plain
 			if err := write(ctx, ck, src, e.Graph(ck.Graph), e.Options, filepath.Join(dir, e.Name)); err != nil {
 				return fmt.Errorf("%s: %w", e.Name, err)
 			}
 		}
 		for _, f := range fault.Table() {
 			if f.Graph != nil { // weights are the same to the exporter
-				if err := write(ctx, ck, src, f.Graph(ck.Graph), onnx.Options{}, filepath.Join(dir, "fault "+f.Name)); err != nil {
+				if err := write(ctx, ck, src, f.Graph(ck.Graph), onnx.Options{PlainLookup: plain}, filepath.Join(dir, "fault "+f.Name)); err != nil {
 					return fmt.Errorf("%s: %w", f.Name, err)
 				}
 			}

@@ -24,12 +24,13 @@ if ! cmp -s "$here/requirements.txt" "$work/installed.txt"; then
 	install -r "$here/requirements.txt"
 	cp "$here/requirements.txt" "$work/installed.txt"
 fi
-(cd "$root" && go run ./tools/onnxcheck "$work/cases")
+(cd "$root" && go run ./tools/onnxcheck "$work/cases" && go run ./tools/onnxcheck -plain "$work/cases-plain")
 
 [ $# -gt 0 ] || set -- "$oldest" "$newest" reference
 for runtime; do
 	case $runtime in
-	reference) "$python" "$here/check.py" --runtime reference "$work/cases" ;;
+	# Its GatherElements takes no more than 32 choices.
+	reference) "$python" "$here/check.py" --runtime reference "$work/cases-plain" ;;
 	openvino)
 		[ -d "$work/openvino" ] || install --no-deps --target "$work/openvino" openvino==2026.4.1 openvino-telemetry==2025.2.0
 		PYTHONPATH=$work/openvino "$python" "$here/check.py" --runtime openvino "$work/cases"
