@@ -30,8 +30,8 @@ const (
 const DefaultPositions = 131072
 
 // DefaultStrip is how many values of an expert's matrix are decoded at a time, at
-// most: 4 MiB of float32, near the caches of today's processors.
-const DefaultStrip = 1 << 20
+// most: 2 MiB of float32, near the caches of today's processors.
+const DefaultStrip = 1 << 19
 
 // DefaultAlign is where tensors start in a data file, bytes: a page. Windows
 // maps files at multiples of 65536.

@@ -700,14 +700,15 @@ func (l *lowering) mix(n *graph.Node) {
 	l.stage("ReduceSum", weighted, l.ints("axis", 2)).with(intAttr("keepdims", 0))
 }
 
-// expertLinear loops over the experts that any row is routed to, in order. The
-// body multiplies the rows that want one expert, and within it a second loop
-// decodes the expert's matrix a strip of its rows at a time: what is decoded
-// stays in the processor's cache, and no float32 matrix is ever in memory.
+// expertLinear goes by strips of columns, and for each by the experts that any
+// row is routed to, in order: a strip of an expert's matrix is decoded and
+// multiplied with the rows that want it. What is decoded, and the sum that it
+// goes into, stay in the processor's cache, and no float32 matrix is ever in
+// memory.
 //
-// A byte holds the values of an even column and of the next. They are not put
-// side by side: even columns are multiplied by the input's even columns, odd
-// ones by its odd.
+// A byte holds the values of an even column of the matrix and of the next. They
+// are not put side by side: even columns are multiplied by the input's even
+// columns, odd ones by its odd.
 func (l *lowering) expertLinear(n *graph.Node) {
 	w, weight := l.src.Params[n.Params[0]], l.g.Params[n.Params[0]]
 	k, cols := n.Shape[1], n.Shape.Last()
@@ -715,82 +716,90 @@ func (l *lowering) expertLinear(n *graph.Node) {
 	strips := stripsOf(cols, in.Last(), cmp.Or(l.opt.Strip, DefaultStrip))
 	height, blocksOfRow := cols/strips, in.Last()/float.BlockSize
 	// The same bytes, each expert's rows as strips.
-	blocks := l.tensorOf(weight.Name, ".blocks", &w[0].Data, weight.Shape[0]*strips, height, blocksOfRow, float.BlockBytes)
-	scales := l.tensorOf(weight.Name, ".scales", &w[0].Scales, weight.Shape[0]*strips, height, blocksOfRow)
-	var bias part
-	if len(n.Params) > 1 {
-		parts := l.parts(n, 1)
-		if len(parts) > 1 {
-			l.err = fmt.Errorf("%s: %d tensors, want 1", l.g.Params[n.Params[1]].Name, len(parts))
-			return
-		}
-		bias = parts[0]
-	}
+	all := weight.Shape[0] * strips
+	blocks := l.tensorOf(weight.Name, ".blocks", &w[0].Data, all, height, blocksOfRow, float.BlockBytes)
+	scales := l.tensorOf(weight.Name, ".scales", &w[0].Scales, all, height, blocksOfRow)
 	even, odd := l.mxfp4()
 
 	idx := l.in(n, 1)
 	chosen := l.reshape("chosen", idx, -1) // [R], R = B·S·K
+	active := l.opWith(intAttr("sorted", 1), "active", "Unique", chosen)
+	experts := l.op("experts.count", "Size", active)
 	pairs := l.reshape("pairs", l.in(n, 0), -1, in.Last()/2, 2)
 	rows := func(local string, of int) string {
 		return l.opWith(intAttr("axis", 2), local, "Gather", pairs, l.int(local+".column", of))
 	}
-	rowsEven, rowsOdd := rows("rows.even", 0), rows("rows.odd", 1)
-	active := l.opWith(intAttr("sorted", 1), "active", "Unique", chosen)
-	zero := l.op("zero", "ConstantOfShape", l.concat("zero.shape", 0, l.shape("chosen.size", chosen, 0), l.ints("cols", cols)))
+	rowsEven, rowsOdd := rows("rows.even", 0), rows("rows.odd", 1) // [R/K or R, D/2]
+	zero := l.op("zero", "ConstantOfShape", l.concat("zero.shape", 0, l.shape("chosen.size", chosen, 0), l.ints("zero.columns", height)))
 	yes := l.constant("yes", &tensor{elem: typeBool, raw: []byte{1}})
+	count := l.int("strips.count", strips)
+	sum := func(local string) *value { return typed(l.name(local), typeFloat, &dim{symbol: "rows"}, sized(height)) }
 
-	sum := func(local string) *value { return typed(l.name(local), typeFloat, &dim{symbol: "rows"}, sized(cols)) }
-	all := l.loop("all", []string{l.op("experts", "Size", active), yes, zero}, []*value{sum("sum.before")}, []*value{sum("sum")}, func() {
-		expert := l.op("expert", "Gather", active, l.name("all.i"))
-		at := l.op("at", "NonZero", l.op("is", "Equal", chosen, expert)) // [1, r]
-		from := l.reshape("from", at, -1)                                // rows of the input
-		if len(in) == 2 {
-			from = l.op("token", "Div", from, l.int("k", k))
-		}
-		pickedEven, pickedOdd := l.op("picked.even", "Gather", rowsEven, from), l.op("picked.odd", "Gather", rowsOdd, from)
-		first := l.op("strip.first", "Mul", expert, l.int("strips", strips))
-
-		product := typed(l.name("product"), typeFloat, &dim{symbol: "routed"}, sized(height))
-		each := l.loop("each", []string{l.int("strips.count", strips), yes}, nil, []*value{product}, func() {
-			strip := l.op("strip", "Add", first, l.name("each.i"))
-			bytes := l.cast("bytes", l.op("blocks", "Gather", blocks, strip), typeInt32)    // [height, D/32, 16]
-			scale := l.cast("exponent", l.op("scales", "Gather", scales, strip), typeInt32) // [height, D/32]
-			scale = l.unsqueeze("exponent.block", l.op("exponent.row", "Mul", scale, l.int32("exponent.step", 256)), 2)
-			code := l.op("code", "Add", bytes, scale)
-			if !l.opt.PlainLookup {
-				code = l.reshape("code.lanes", code, lanes, -1)
+	collected := l.loop("strips", []string{count, yes}, nil, []*value{sum("columns")}, func() {
+		of := l.loop("experts", []string{experts, yes, zero}, []*value{sum("sum.before")}, []*value{sum("sum")}, func() {
+			expert := l.op("expert", "Gather", active, l.name("experts.i"))
+			at := l.op("at", "NonZero", l.op("is", "Equal", chosen, expert)) // [1, r]
+			from := l.reshape("from", at, -1)                                // rows of the input
+			if len(in) == 2 {
+				from = l.op("token", "Div", from, l.int("k", k))
 			}
-			values := func(kind, table string) string {
-				var v string
-				if l.opt.PlainLookup {
-					v = l.op(kind, "Gather", table, code)
-				} else {
-					v = l.opWith(intAttr("axis", 1), kind, "GatherElements", table, code)
-				}
-				return l.reshape("weight."+kind, v, height, in.Last()/2)
+			strip := l.op("strip", "Add", l.op("strip.first", "Mul", expert, count), l.name("strips.i"))
+			weightEven, weightOdd := l.decoded(l.op("blocks", "Gather", blocks, strip), l.op("scales", "Gather", scales, strip), even, odd, height, in.Last()/2)
+			gemm := []string{l.op("picked.even", "Gather", rowsEven, from), weightEven}
+			if len(n.Params) > 1 {
+				gemm = append(gemm, l.stripOf(n, 1, strip, all, height))
 			}
-			half := l.opWith(intAttr("transB", 1), "product.even", "Gemm", pickedEven, values("even", even))
-			l.opWith(intAttr("transB", 1), "product", "Gemm", pickedOdd, values("odd", odd), half)
+			half := l.opWith(intAttr("transB", 1), "product.even", "Gemm", gemm...)
+			product := l.opWith(intAttr("transB", 1), "product", "Gemm", l.op("picked.odd", "Gather", rowsOdd, from), weightOdd, half)
+			l.op("sum", "ScatterND", l.name("sum.before"), l.transpose("where", at, 1, 0), product)
 		})
-		// Collected are [strips, r, height]; onnx.reference joins rows instead.
-		each = l.reshape("each.strips", each, strips, -1, height)
-		products := l.reshape("products", l.transpose("each.rows", each, 1, 0, 2), -1, cols)
-		if bias.name != "" {
-			b := l.op("b", "Gather", bias.name, expert)
-			if bias.bf16 {
-				b = l.cast("b.f32", b, typeFloat)
-			}
-			products = l.op("products.b", "Add", products, b)
-		}
-		l.op("sum", "ScatterND", l.name("sum.before"), l.transpose("where", at, 1, 0), products)
+		l.op("columns", "Identity", of)
 	})
-	l.stage("Reshape", all, l.concat("shape", 0, l.shape("idx.shape", idx, 0), l.ints("shape.cols", cols)))
+	// [strips, R, height]; onnx.reference joins rows instead of stacking them.
+	collected = l.reshape("strips.columns", collected, strips, -1, height)
+	l.stage("Reshape", l.transpose("rows.columns", collected, 1, 0, 2), l.concat("shape", 0, l.shape("idx.shape", idx, 0), l.ints("columns.all", cols)))
+}
+
+// decoded returns the even and the odd columns [height, half] of blocks
+// [height, D/32, 16] and scales [height, D/32]. Byte and scale together,
+// 256·scale + byte, are the index of two values.
+func (l *lowering) decoded(blocks, scales, even, odd string, height, half int) (string, string) {
+	scale := l.op("scale.code", "Mul", l.cast("scale.int", scales, typeInt32), l.int32("scale.step", 256))
+	code := l.op("code", "Add", l.cast("block.int", blocks, typeInt32), l.unsqueeze("scale.block", scale, 2))
+	if !l.opt.PlainLookup {
+		code = l.reshape("code.lanes", code, lanes, -1)
+	}
+	columns := func(kind, table string) string {
+		var v string
+		if l.opt.PlainLookup {
+			v = l.op(kind, "Gather", table, code)
+		} else {
+			v = l.opWith(intAttr("axis", 1), kind, "GatherElements", table, code)
+		}
+		return l.reshape("weight."+kind, v, height, half)
+	}
+	return columns("even", even), columns("odd", odd)
+}
+
+// stripOf returns a strip of parameter i of n, [experts, cols] in the file, as
+// float32 [height].
+func (l *lowering) stripOf(n *graph.Node, i int, strip string, all, height int) string {
+	segments, p := l.src.Params[n.Params[i]], l.g.Params[n.Params[i]]
+	if len(segments) > 1 {
+		l.err = fmt.Errorf("%s: %d tensors, want 1", p.Name, len(segments))
+		return ""
+	}
+	v := l.op("b", "Gather", l.tensorOf(p.Name, "", &segments[0].Data, all, height), strip)
+	if segments[0].Data.Type == checkpoint.BF16 {
+		v = l.cast("b.f32", v, typeFloat)
+	}
+	return v
 }
 
 // loop adds a Loop whose body make adds. It reads its count, its condition and
-// what it starts with; in the body, local.i is the round. What it carries goes
-// from inputs to outputs; outputs beyond those are collected, and are its result
-// if it carries nothing.
+// what it starts with; in the body, local.i is the round. It carries inputs to
+// outputs and returns what the last round made of them; or, if it carries
+// nothing, collects the output of each round.
 func (l *lowering) loop(local string, reads []string, inputs, outputs []*value, make func()) string {
 	outer := l.body
 	var body []*node

@@ -41,7 +41,7 @@ func (v *onnxCheck) open(path string, sum *onnx.Summary, stages bool) (*onnxMode
 	if err != nil {
 		return nil, err
 	}
-	d, err := ort.NewDecoder(s)
+	d, err := ort.NewDecoder(s, v.c.Config.KVHeads, v.c.Config.HeadDim)
 	if err == nil {
 		err = v.fits(d)
 	}

@@ -38,7 +38,7 @@ func All() []Example {
 		{"attention.adjacent", edited(module("block.0.attn"), func(n *graph.Node) { n.Rope.Adjacent = true }), flat, "Slice Squeeze Mul Sub Unsqueeze Concat Reshape"},
 		{"attention.delay", edited(module("block.0.attn"), func(n *graph.Node) { n.Heads.Delay = 1 }), flat, "GreaterOrEqual And And Where"},
 		{"routing", module("block.0.mlp", "weights"), trace, "TopK GatherElements Softmax"},
-		{"experts", module("block.0.mlp", "mlp1"), trace, "Unique Gather Mul Add Gather Cast Add Reshape GatherElements Reshape Gemm Gemm"},
+		{"experts", module("block.0.mlp", "mlp1"), trace, "Unique Gather Mul Add Gather Cast Add Reshape GatherElements Reshape Gemm Gemm ScatterND"},
 		{"experts.strips", module("block.0.mlp", "mlp1"), onnx.Options{Trace: true, Strip: 64 * 24}, ""},
 		{"experts.plain", module("block.0.mlp", "mlp1"), onnx.Options{Trace: true, PlainLookup: true}, "Add Gather Reshape Gemm Gemm"},
 		{"mlp", module("block.0.mlp"), trace, "Slice Clip Mul Sigmoid Mul Mul"},

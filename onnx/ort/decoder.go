@@ -31,8 +31,9 @@ type Pair struct{ Key, Value Info }
 
 // NewDecoder finds the inputs and outputs of a language model by their names
 // and shapes. It knows the names of ossify, onnxruntime-genai, mobius, Optimum
-// and transformers.js.
-func NewDecoder(s *Session) (*Decoder, error) {
+// and transformers.js. Heads and dim are those of the cache, for models that
+// leave them open (onnxruntime-genai 0.18's do), or 0 if they are not known.
+func NewDecoder(s *Session, heads, dim int) (*Decoder, error) {
 	d := &Decoder{Session: s}
 	past, present := map[int]*Pair{}, map[int]*Pair{}
 	for _, x := range s.Inputs {
@@ -78,9 +79,16 @@ func NewDecoder(s *Session) (*Decoder, error) {
 		if in == nil || out == nil || in.Key.Name == "" || in.Value.Name == "" || out.Key.Name == "" || out.Value.Name == "" {
 			return nil, fmt.Errorf("ort: layer %d of %d: no key and value in both the inputs and the outputs", i, len(past))
 		}
-		for _, x := range []Info{in.Key, in.Value} {
+		for _, x := range []*Info{&in.Key, &in.Value} {
+			x.Shape = slices.Clone(x.Shape)
+			if x.Shape[1] < 1 && heads > 0 {
+				x.Shape[1] = heads
+			}
+			if x.Shape[3] < 1 && dim > 0 {
+				x.Shape[3] = dim
+			}
 			if x.Shape[1] < 1 || x.Shape[3] < 1 {
-				return nil, fmt.Errorf("ort: input %s of shape %v, want [batch, heads, positions, dim] with fixed heads and dim", x.Name, x.Shape)
+				return nil, fmt.Errorf("ort: input %s of shape %v, want [batch, heads, positions, dim] with heads and dim that the model or the caller fixes", x.Name, x.Shape)
 			}
 		}
 		if in.Key.Type != out.Key.Type || in.Value.Type != out.Value.Type {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,6 +29,7 @@ func TestDecoderNames(t *testing.T) {
 	ids, mask := ort.Info{Name: "input_ids", Type: i64, Shape: []int{-1, -1}}, ort.Info{Name: "attention_mask", Type: i64, Shape: []int{-1, -1}}
 	logits := ort.Info{Name: "logits", Type: f32, Shape: []int{-1, -1, 512}}
 	kv := func(name string) ort.Info { return ort.Info{Name: name, Type: f16, Shape: []int{-1, 2, -1, 16}} }
+	open := func(name string) ort.Info { return ort.Info{Name: name, Type: f16, Shape: []int{-1, 2, -1, -1}} }
 	tests := []struct {
 		name            string
 		inputs, outputs []ort.Info
@@ -35,6 +37,9 @@ func TestDecoderNames(t *testing.T) {
 		{"ossify, genai, Optimum",
 			[]ort.Info{ids, mask, kv("past_key_values.0.key"), kv("past_key_values.0.value"), kv("past_key_values.1.key"), kv("past_key_values.1.value")},
 			[]ort.Info{logits, kv("present.0.key"), kv("present.0.value"), kv("present.1.key"), kv("present.1.value")}},
+		{"genai 0.18, dim left open",
+			[]ort.Info{ids, mask, open("past_key_values.0.key"), open("past_key_values.0.value"), open("past_key_values.1.key"), open("past_key_values.1.value")},
+			[]ort.Info{logits, open("present.0.key"), open("present.0.value"), open("present.1.key"), open("present.1.value")}},
 		{"other order, other names",
 			[]ort.Info{kv("past.1.value"), kv("past.1.key"), kv("past.0.value"), kv("past.0.key"), mask, ids},
 			[]ort.Info{kv("present_key_values.1.key"), kv("present_key_values.1.value"), kv("present_key_values.0.value"), kv("present_key_values.0.key"), logits}},
@@ -48,12 +53,16 @@ func TestDecoderNames(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d, err := ort.NewDecoder(session(tt.inputs, tt.outputs))
+			d, err := ort.NewDecoder(session(tt.inputs, tt.outputs), 2, 16)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if d.IDs.Name != "input_ids" || d.Mask.Name != "attention_mask" || d.Layers() != 2 || d.Logits.Shape[2] != 512 {
 				t.Errorf("ids %q, mask %q, %d layers, logits %q", d.IDs.Name, d.Mask.Name, d.Layers(), d.Logits.Name)
+			}
+			key, _ := d.NewState(3).Cache(0)
+			if want := []int{3, 2, 0, 16}; !slices.Equal(key.Shape, want) {
+				t.Errorf("an empty cache of shape %v, want %v", key.Shape, want)
 			}
 			for i := range d.Past {
 				layer := []string{"0", "1"}[i]
@@ -90,11 +99,11 @@ func TestDecoderRefusals(t *testing.T) {
 		{"a layer without values", []ort.Info{ids, kv("past.0.key", 2)}, []ort.Info{logits, kv("present.0.key", 2)}, "ort: layer 0 of 1: no key and value in both the inputs and the outputs"},
 		{"a layer left out", []ort.Info{ids, kv("past.1.key", 2), kv("past.1.value", 2)}, []ort.Info{logits, kv("present.1.key", 2), kv("present.1.value", 2)}, "ort: layer 0 of 1: no key and value in both the inputs and the outputs"},
 		{"a cache that does not come out", []ort.Info{ids, kv("past.0.key", 2), kv("past.0.value", 2)}, []ort.Info{logits}, "ort: a cache of 1 layers as input and 0 as output"},
-		{"heads that vary", []ort.Info{ids, kv("past.0.key", -1), kv("past.0.value", 2)}, []ort.Info{logits, kv("present.0.key", 2), kv("present.0.value", 2)}, "ort: input past.0.key of shape [-1 -1 -1 16], want [batch, heads, positions, dim] with fixed heads and dim"},
+		{"heads that vary", []ort.Info{ids, kv("past.0.key", -1), kv("past.0.value", 2)}, []ort.Info{logits, kv("present.0.key", 2), kv("present.0.value", 2)}, "ort: input past.0.key of shape [-1 -1 -1 16], want [batch, heads, positions, dim] with heads and dim that the model or the caller fixes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ort.NewDecoder(session(tt.inputs, tt.outputs))
+			_, err := ort.NewDecoder(session(tt.inputs, tt.outputs), 0, 0)
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got %v\nwant %s", err, tt.want)
 			}

@@ -117,7 +117,7 @@ func TestFloat64s(t *testing.T) {
 // A batch of three lengths goes through a cache of float16, scalars and
 // positions included.
 func TestDecoder(t *testing.T) {
-	d, err := ort.NewDecoder(load(t, open(t), "decoder.onnx", ort.Options{Want: func(x ort.Info) bool { return x.Name != "seen" }}))
+	d, err := ort.NewDecoder(load(t, open(t), "decoder.onnx", ort.Options{Want: func(x ort.Info) bool { return x.Name != "seen" }}), 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestErrors(t *testing.T) {
 	_, err = r.Load(filepath.Join(dir, "none.onnx"), ort.Options{})
 	checkError(t, err, "no such file")
 
-	d, err := ort.NewDecoder(load(t, r, "decoder.onnx", ort.Options{Want: func(x ort.Info) bool { return x.Name != "seen" }}))
+	d, err := ort.NewDecoder(load(t, r, "decoder.onnx", ort.Options{Want: func(x ort.Info) bool { return x.Name != "seen" }}), 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
