@@ -75,3 +75,27 @@ func TestEveryOperationHasACase(t *testing.T) {
 		}
 	}
 }
+
+func TestStrips(t *testing.T) {
+	tests := []struct {
+		name             string
+		rows, cols, most int
+		want             int
+	}{
+		{"all at once", 128, 64, 1 << 19, 1},
+		{"just all at once", 128, 64, 128 * 64, 1},
+		{"one value too many", 128, 64, 128*64 - 1, 2},
+		{"mlp1 of gpt-oss", 5760, 2880, DefaultStrip, 32},
+		{"mlp2 of gpt-oss", 2880, 2880, DefaultStrip, 16},
+		{"rows that only 3 divides", 27, 10, 100, 3},
+		{"a prime number of rows", 7, 10, 60, 7},
+		{"rows beyond the bound", 4, 100, 50, 4},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := stripsOf(tt.rows, tt.cols, tt.most); got != tt.want {
+				t.Errorf("%d strips, want %d", got, tt.want)
+			}
+		})
+	}
+}

@@ -31,6 +31,11 @@ func (v *onnxCheck) open(path string, sum *onnx.Summary, stages bool) (*onnxMode
 	}
 	named := slices.ContainsFunc(sum.Outputs, func(p onnx.Port) bool { return p.Name == "logits" })
 	o := v.q.Load
+	if !strings.HasPrefix(sum.Producer, producer) {
+		// As its users run it: with kernels that want packed weights it rounds in
+		// other places, MatMulNBits to int8.
+		o.Fold, o.Prepack = true, true
+	}
 	o.Want = func(x ort.Info) bool {
 		if wanted, stage := want[x.Name]; stage {
 			return wanted

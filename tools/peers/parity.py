@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 from safetensors.numpy import load_file
 
-STEPS = 16  # tokens decoded one by one
+STEPS = 50  # tokens decoded one by one
 
 
 class Model:
