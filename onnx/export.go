@@ -68,8 +68,9 @@ type Options struct {
 	// most; default DefaultStrip.
 	Strip int
 
-	// PlainLookup decodes experts with Gather, in less than half the speed, for
-	// runtimes whose GatherElements takes small tables only: onnx.reference.
+	// PlainLookup decodes experts with Gather, which in ONNX Runtime takes five
+	// times as long, for runtimes whose GatherElements takes small tables only:
+	// onnx.reference.
 	PlainLookup bool
 
 	// InPlace writes no data: the model refers to the sources' own files, and

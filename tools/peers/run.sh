@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compares ossify with other programs that write gpt-oss as ONNX: docs/peers.md.
 #
-#   tools/peers/run.sh                        width of gpt-oss-20b, 3 rounds; about an hour
+#   tools/peers/run.sh                        width of gpt-oss-20b, 3 rounds; half an hour
 #   tools/peers/run.sh --preset tiny          everything, in minutes
 #   tools/peers/run.sh --only mobius,genai-fp32 --rounds 1
 #
