@@ -87,6 +87,24 @@ func (s *Shards) Files() ([]FileInfo, error) {
 
 // Tensor begins the next tensor, as Writer.Tensor does.
 func (s *Shards) Tensor(name string) (io.Writer, error) {
+	w, err := s.at()
+	if err != nil {
+		return nil, err
+	}
+	return w.Tensor(name)
+}
+
+// Zeros writes the next tensor, as Writer.Zeros does.
+func (s *Shards) Zeros(name string) error {
+	w, err := s.at()
+	if err != nil {
+		return err
+	}
+	return w.Zeros(name)
+}
+
+// at returns the writer of the next tensor.
+func (s *Shards) at() (*Writer, error) {
 	if s.done {
 		return nil, fmt.Errorf("checkpoint: %s: writer is closed", s.dir)
 	}
@@ -104,7 +122,7 @@ func (s *Shards) Tensor(name string) (io.Writer, error) {
 		s.writers = append(s.writers, w)
 		i++
 	}
-	return s.writers[i-1].Tensor(name)
+	return s.writers[i-1], nil
 }
 
 // Commit completes the last shard, writes the index and gives all files their

@@ -63,6 +63,20 @@ func (w *Writer) Tensor(name string) (io.Writer, error) {
 	return tensorWriter{w, w.next}, nil
 }
 
+// Zeros writes the next tensor, which must be name, as zeros: a hole, where the
+// file system has them.
+func (w *Writer) Zeros(name string) error {
+	if _, err := w.Tensor(name); err != nil {
+		return err
+	}
+	if err := w.target.skip(w.left); err != nil {
+		w.err = err
+		return err
+	}
+	w.left = 0
+	return nil
+}
+
 // tensorWriter writes the bytes of one tensor, as long as it is the current.
 type tensorWriter struct {
 	w    *Writer
@@ -252,6 +266,22 @@ func (t *target) create(path string) error {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
 	}
+}
+
+// skip makes the file n zero bytes longer.
+func (t *target) skip(n int64) error {
+	err := t.buf.Flush()
+	var end int64
+	if err == nil {
+		end, err = t.file.Seek(n, io.SeekCurrent)
+	}
+	if err == nil {
+		err = t.file.Truncate(end)
+	}
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
 }
 
 // finish puts the bytes on disk and closes the file.

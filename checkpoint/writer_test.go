@@ -362,3 +362,60 @@ func TestShardsErrors(t *testing.T) {
 		t.Error("no error for a tensor without a type")
 	}
 }
+
+// Zeros are the bytes that writing zeros gives, between other tensors and at
+// the end of the file.
+func TestWriterZeros(t *testing.T) {
+	dir := t.TempDir()
+	entries := []Entry{
+		{Name: "first", Type: U8, Shape: []int{3}},
+		{Name: "middle", Type: U8, Shape: []int{2, 5000}},
+		{Name: "none", Type: U8, Shape: []int{0}},
+		{Name: "after", Type: U8, Shape: []int{4}},
+		{Name: "last", Type: F32, Shape: []int{7}},
+	}
+	values := map[string][]byte{"first": {1, 2, 3}, "after": {4, 5, 6, 7}}
+	var files [2][]byte
+	for i := range files {
+		path := filepath.Join(dir, fmt.Sprint(i, ".safetensors"))
+		w, err := Create(path, entries, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Abort()
+		for _, e := range entries {
+			if i == 1 && values[e.Name] == nil {
+				if err := w.Zeros(e.Name); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			b, err := w.Tensor(e.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, _ := e.Bytes()
+			if _, err := b.Write(append(values[e.Name], make([]byte, n)...)[:n]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if files[i], err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(files[0], files[1]) {
+		t.Errorf("%d bytes with holes differ from %d bytes written", len(files[1]), len(files[0]))
+	}
+
+	w, err := Create(filepath.Join(dir, "wrong.safetensors"), entries, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	if err := w.Zeros("after"); err == nil || !strings.Contains(err.Error(), "after: written where first was declared") {
+		t.Errorf("zeros of the wrong tensor: %v", err)
+	}
+}

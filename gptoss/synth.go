@@ -86,7 +86,43 @@ const (
 // same values, and a change to one parameter changes no other. progress may be
 // nil; it is told the bytes written and their total. On error, and when ctx is
 // done, nothing is left. A folder that holds a checkpoint is refused.
-func Synthesize(ctx context.Context, dir string, c *Config, layout Dialect, seed uint64, progress func(done, total int64)) (err error) {
+func Synthesize(ctx context.Context, dir string, c *Config, layout Dialect, seed uint64, progress func(done, total int64)) error {
+	return synthesize(dir, c, layout, seed, func(shards *checkpoint.Shards, tensors map[string]synthTensor, total int64) error {
+		done := int64(0)
+		for _, e := range shards.Entries() {
+			w, err := shards.Tensor(e.Name)
+			if err != nil {
+				return err
+			}
+			err = tensors[e.Name].write(ctx, w, func(n int) {
+				if done += int64(n); progress != nil {
+					progress(done, total)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// SynthesizeZeros is Synthesize with zeros for values: holes, where the file
+// system has them, so that a checkpoint of any size takes a few kilobytes. It
+// shows how programs cope with sizes and headers.
+func SynthesizeZeros(dir string, c *Config, layout Dialect) error {
+	return synthesize(dir, c, layout, 0, func(shards *checkpoint.Shards, _ map[string]synthTensor, _ int64) error {
+		for _, e := range shards.Entries() {
+			if err := shards.Zeros(e.Name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// synthesize writes a checkpoint whose tensors write fills.
+func synthesize(dir string, c *Config, layout Dialect, seed uint64, write func(shards *checkpoint.Shards, tensors map[string]synthTensor, total int64) error) (err error) {
 	g, err := Build(c)
 	if err != nil {
 		return err
@@ -109,20 +145,8 @@ func Synthesize(ctx context.Context, dir string, c *Config, layout Dialect, seed
 			clean(dir, shards, fresh)
 		}
 	}()
-	done := int64(0)
-	for _, e := range shards.Entries() {
-		w, err := shards.Tensor(e.Name)
-		if err != nil {
-			return err
-		}
-		err = tensors[e.Name].write(ctx, w, func(n int) {
-			if done += int64(n); progress != nil {
-				progress(done, total)
-			}
-		})
-		if err != nil {
-			return err
-		}
+	if err := write(shards, tensors, total); err != nil {
+		return err
 	}
 	if err := shards.Commit(); err != nil {
 		return err

@@ -63,3 +63,45 @@ func TestExportCommand(t *testing.T) {
 		}
 	}
 }
+
+// The 120b of either layout, its values holes, is exported in place: no byte of
+// a weight is written, and its initializers are the whole checkpoint.
+func TestExport120b(t *testing.T) {
+	run := func(args ...string) int { return run(t.Context(), args, strings.NewReader(""), io.Discard, io.Discard) }
+	for _, layout := range []string{"original", "hf"} {
+		t.Run(layout, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "120b")
+			if code := run("synth", "--preset", "120b", "--zeros", "--layout", layout, dir); code != 0 {
+				t.Fatalf("synth: exit %d", code)
+			}
+			before, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if code := run("export", dir, "--in-place"); code != 0 {
+				t.Fatalf("export: exit %d", code)
+			}
+			after, err := os.ReadDir(dir)
+			if err != nil || len(after) != len(before)+1 {
+				t.Errorf("%d files became %d, %v, want one more", len(before), len(after), err)
+			}
+			path := filepath.Join(dir, onnx.ModelFile)
+			if info, err := os.Stat(path); err != nil || info.Size() > 4<<20 {
+				t.Errorf("the model is of %v bytes, %v", info.Size(), err)
+			}
+			m, err := onnx.Read(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var bytes int64
+			for _, x := range m.Summary().Initializers {
+				if x.File != "" {
+					bytes += x.Bytes
+				}
+			}
+			if want := int64(65248815744); bytes != want { // total_size of the published index
+				t.Errorf("%d bytes in the checkpoint's files, want %d", bytes, want)
+			}
+		})
+	}
+}

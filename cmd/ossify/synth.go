@@ -17,6 +17,7 @@ func newSynth() *cobra.Command {
 	var preset, layout string
 	var layers, vocab int
 	var seed uint64
+	var zeros bool
 	c := &cobra.Command{
 		Use:   "synth --preset NAME DIR",
 		Short: "Write a random checkpoint in the official form",
@@ -28,7 +29,8 @@ Presets: tiny, all features of the model in 0.5 MB; small, the widths of
 gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 		Example: `  ossify synth --preset tiny /tmp/tiny
   ossify synth --preset tiny --vocab 201088 /tmp/prompts
-  ossify synth --preset 20b --layout hf --seed 7 /tmp/20b`,
+  ossify synth --preset 20b --layout hf --seed 7 /tmp/20b
+  ossify synth --preset 120b --zeros /tmp/120b`,
 		Args: oneArgument("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			d, err := gptoss.ParseDialect(layout)
@@ -48,6 +50,12 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 			if err := config.Validate(); err != nil {
 				return usage("--layers, --vocab: %v", err)
 			}
+			if zeros {
+				if c.Flags().Changed("seed") {
+					return usage("want one of --zeros and --seed")
+				}
+				return gptoss.SynthesizeZeros(args[0], config, d)
+			}
 			progress, finish := progressOf(c.ErrOrStderr(), "synth")
 			defer finish()
 			return gptoss.Synthesize(c.Context(), args[0], config, d, seed, progress)
@@ -59,6 +67,7 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 	f.IntVar(&layers, "layers", 0, "number of layers, instead of the preset's")
 	f.IntVar(&vocab, "vocab", 0, "number of tokens, instead of the preset's; 201088 takes what tokenize and harmony print")
 	f.Uint64Var(&seed, "seed", 1, "seed of the weights")
+	f.BoolVar(&zeros, "zeros", false, "zeros for weights, as holes: headers and sizes of any model in a few kB of disk")
 	return c
 }
 
