@@ -6,8 +6,8 @@
 // modules into functions (outline.go), and writes model.onnx. Weights are
 // external data: in place, in the checkpoint's own files, or in a data file
 // beside the model (data.go). No byte of a weight is changed: bfloat16
-// matrices are converted in the graph, and MXFP4 experts are decoded there, one
-// at a time, when a token is routed to them.
+// matrices are converted in the graph, and MXFP4 experts are decoded there, a
+// strip of one at a time, when a token is routed to them.
 //
 // The model's interface is the one that onnxruntime-genai, optimum and
 // transformers.js share:
