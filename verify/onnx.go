@@ -204,7 +204,7 @@ func (v *onnxCheck) programs(ctx context.Context, sum *onnx.Summary) error {
 	if err := v.splits(ctx, lean, r); err != nil {
 		return err
 	}
-	if strings.HasPrefix(sum.Producer, producer) { // attention kernels of others take no padding
+	if ours(sum) { // attention kernels of others take no padding
 		if err := v.batch(ctx, lean); err != nil {
 			return err
 		}
@@ -222,8 +222,18 @@ func (v *onnxCheck) programs(ctx context.Context, sum *onnx.Summary) error {
 	return nil
 }
 
-// producer is what ossify's models say they were made by.
-const producer = "ossify"
+// ours reports whether ossify made a model, by what the model says.
+func ours(sum *onnx.Summary) bool { return strings.HasPrefix(sum.Producer, "ossify") }
+
+// options says how a model is loaded. Others' are loaded as their users do:
+// with packed weights kernels round in other places, MatMulNBits to int8.
+func (v *onnxCheck) options(sum *onnx.Summary) ort.Options {
+	o := v.q.Load
+	if !ours(sum) {
+		o.Fold, o.Prepack = true, true
+	}
+	return o
+}
 
 // engine runs g on the engine in f32 and keeps the wanted stages, or all.
 func (v *onnxCheck) engine(ctx context.Context, g *graph.Graph, w *gptoss.Weights, wanted func(string) bool) (parity.Run, error) {
@@ -393,7 +403,7 @@ func anchored(ctx context.Context, g *graph.Graph, w oracle.Weights, tokens []ui
 func (v *onnxCheck) traced(ctx context.Context, sum *onnx.Summary) (parity.Run, error) {
 	path := v.q.Model
 	if !v.shows(sum) {
-		if !strings.HasPrefix(sum.Producer, producer) || v.q.Sources == nil {
+		if !ours(sum) || v.q.Sources == nil {
 			return nil, nil
 		}
 		v.r.Twin = true

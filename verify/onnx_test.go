@@ -223,3 +223,14 @@ func TestONNXRefusals(t *testing.T) {
 		t.Error("a million operators are let through")
 	}
 }
+
+// Only ossify's own models are loaded with their weights mapped; others' as ONNX
+// Runtime does by itself.
+func TestLoadOptions(t *testing.T) {
+	for producer, others := range map[string]bool{"ossify": false, "ossify (devel)": false, "onnxruntime-genai": true, "": true} {
+		o := (&onnxCheck{}).options(&onnx.Summary{Producer: producer})
+		if o.Fold != others || o.Prepack != others {
+			t.Errorf("producer %q: fold %v, prepack %v, want %v", producer, o.Fold, o.Prepack, others)
+		}
+	}
+}

@@ -30,12 +30,7 @@ func (v *onnxCheck) open(path string, sum *onnx.Summary, stages bool) (*onnxMode
 		want[n.Name] = stages && n.Name != v.logits // which are an output anyway
 	}
 	named := slices.ContainsFunc(sum.Outputs, func(p onnx.Port) bool { return p.Name == "logits" })
-	o := v.q.Load
-	if !strings.HasPrefix(sum.Producer, producer) {
-		// As its users run it: with kernels that want packed weights it rounds in
-		// other places, MatMulNBits to int8.
-		o.Fold, o.Prepack = true, true
-	}
+	o := v.options(sum)
 	o.Want = func(x ort.Info) bool {
 		if wanted, stage := want[x.Name]; stage {
 			return wanted
