@@ -745,12 +745,15 @@ func (l *lowering) expertLinear(n *graph.Node) {
 			}
 			strip := l.op("strip", "Add", l.op("strip.first", "Mul", expert, count), l.name("strips.i"))
 			weightEven, weightOdd := l.decoded(l.op("blocks", "Gather", blocks, strip), l.op("scales", "Gather", scales, strip), even, odd, height, in.Last()/2)
-			gemm := []string{l.op("picked.even", "Gather", rowsEven, from), weightEven}
-			if len(n.Params) > 1 {
-				gemm = append(gemm, l.stripOf(n, 1, strip, all, height))
+			half := func(kind, rows, weight string) string {
+				return l.opWith(intAttr("transB", 1), "product."+kind, "Gemm", l.op("picked."+kind, "Gather", rows, from), weight)
 			}
-			half := l.opWith(intAttr("transB", 1), "product.even", "Gemm", gemm...)
-			product := l.opWith(intAttr("transB", 1), "product", "Gemm", l.op("picked.odd", "Gather", rowsOdd, from), weightOdd, half)
+			// As a Gemm's C, the other half and the bias would round with each part
+			// of the sum.
+			product := l.op("product", "Add", half("even", rowsEven, weightEven), half("odd", rowsOdd, weightOdd))
+			if len(n.Params) > 1 {
+				product = l.op("product.b", "Add", product, l.stripOf(n, 1, strip, all, height))
+			}
 			l.op("sum", "ScatterND", l.name("sum.before"), l.transpose("where", at, 1, 0), product)
 		})
 		l.op("columns", "Identity", of)
