@@ -29,6 +29,7 @@ var rooms = map[string][]string{
 	"parity":                 {"checkpoint", "float"},
 	"onnx":                   {"checkpoint", "float", "graph"},
 	"onnx/ort":               {"checkpoint", "float", "graph", "onnx"},
+	"generate":               {},
 	"gptoss":                 {"checkpoint", "engine", "engine/internal/kernel", "float", "graph"},
 }
 

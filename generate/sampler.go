@@ -1,0 +1,230 @@
+package generate
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// Sampling says how tokens are drawn. The zero value is greedy: the token of
+// the largest logit, the lowest id of equal ones.
+//
+// Of the steps, each works on what the ones before left, in this order:
+// penalties and bias are added to the logits; Temperature divides them; TopK,
+// TopP and MinP leave tokens out; one of the rest is drawn, with the
+// probabilities that remain, scaled to sum 1.
+type Sampling struct {
+	Temperature float64 // 0 is greedy
+	TopK        int     // the K most probable; 0 is no limit
+	TopP        float64 // the fewest most probable tokens that have P of the probability; 0 and 1 are no limit
+	MinP        float64 // tokens at least P times as probable as the most probable one; 0 is no limit
+	Seed        uint64
+
+	Bias      map[uint32]float64 // added to logits; −Inf bans a token
+	Presence  float64            // taken from the logit of each token that was generated before
+	Frequency float64            // the same, for each time it was
+}
+
+// Check reports the first field that no sampler can have. The words name the
+// fields as the command's flags do.
+func (s Sampling) Check() error {
+	switch {
+	case !(s.Temperature >= 0) || math.IsInf(s.Temperature, 0):
+		return fmt.Errorf("generate: temperature %g, want 0 (greedy) or more", s.Temperature)
+	case s.TopK < 0:
+		return fmt.Errorf("generate: top-k %d, want 0 (no limit) or more", s.TopK)
+	case !(s.TopP >= 0 && s.TopP <= 1):
+		return fmt.Errorf("generate: top-p %g, want 0 to 1", s.TopP)
+	case !(s.MinP >= 0 && s.MinP <= 1):
+		return fmt.Errorf("generate: min-p %g, want 0 to 1", s.MinP)
+	case !finite(s.Presence) || !finite(s.Frequency):
+		return fmt.Errorf("generate: penalties %g and %g, want finite numbers", s.Presence, s.Frequency)
+	}
+	for id, b := range s.Bias {
+		if math.IsNaN(b) || math.IsInf(b, 1) {
+			return fmt.Errorf("generate: bias %g of token %d, want a number", b, id)
+		}
+	}
+	return nil
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// Plain reports whether the token of the largest logit, as the model gives it,
+// is what is picked: nothing is drawn and nothing changes the logits.
+func (s Sampling) Plain() bool {
+	return s.Temperature == 0 && len(s.Bias) == 0 && s.Presence == 0 && s.Frequency == 0
+}
+
+// A Sampler draws tokens. It is for one goroutine at a time.
+type Sampler struct {
+	s     Sampling
+	score []float64   // reused
+	list  []candidate // reused
+}
+
+// A candidate is a token that may be drawn.
+type candidate struct {
+	id uint32
+	p  float64 // probability, in units of the largest
+}
+
+// NewSampler returns a sampler, or Check's error.
+func NewSampler(s Sampling) (*Sampler, error) {
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	return &Sampler{s: s}, nil
+}
+
+// Pick returns the token to stand at a position, counted from 0 over prompt and
+// answer, given its logits [Vocab] and how often each token was generated
+// before. It is an error if no token is left to pick, or a logit is NaN.
+func (p *Sampler) Pick(logits []float32, position int, seen map[uint32]int) (uint32, error) {
+	best, err := p.scores(logits, seen)
+	if err != nil {
+		return 0, err
+	}
+	if p.s.Temperature == 0 || math.IsInf(p.score[best], 1) {
+		return uint32(best), nil
+	}
+	list := p.candidates(p.score[best])
+	if p.cuts() {
+		list = p.cut(list)
+	}
+	total := 0.0
+	for _, c := range list {
+		total += c.p
+	}
+	// A generator of its own for each position: a token drawn does not depend on
+	// how many were drawn before.
+	at := rand.New(rand.NewPCG(p.s.Seed, uint64(position))).Float64() * total
+	for _, c := range list {
+		if at -= c.p; at < 0 {
+			return c.id, nil
+		}
+	}
+	return list[len(list)-1].id, nil // rounding left a rest
+}
+
+// scores sets p.score to the logits after penalties and bias, and returns the
+// token of the largest.
+func (p *Sampler) scores(logits []float32, seen map[uint32]int) (best int, err error) {
+	p.score = slices.Grow(p.score[:0], len(logits))[:len(logits)]
+	for id, l := range logits {
+		p.score[id] = float64(l)
+	}
+	for id, n := range seen {
+		if int64(id) < int64(len(logits)) && n > 0 {
+			p.score[id] -= p.s.Presence + p.s.Frequency*float64(n)
+		}
+	}
+	for id, b := range p.s.Bias {
+		if int64(id) < int64(len(logits)) {
+			p.score[id] += b
+		}
+	}
+	top := math.Inf(-1)
+	best = -1
+	for id, v := range p.score {
+		if v > top {
+			best, top = id, v
+		}
+		if v != v {
+			return 0, fmt.Errorf("generate: the logit of token %d is NaN", id)
+		}
+	}
+	if best < 0 {
+		return 0, fmt.Errorf("generate: no token is left to pick: all %d logits are -Inf or banned", len(logits))
+	}
+	return best, nil
+}
+
+// unlikely is the logarithm below which a probability, in units of the largest,
+// counts as nothing: all of 2^18 such tokens together are below 2^-68.
+const unlikely = -60
+
+// candidates returns the tokens that can be drawn, in order of id.
+func (p *Sampler) candidates(top float64) []candidate {
+	p.list = p.list[:0]
+	for id, v := range p.score {
+		if d := (v - top) / p.s.Temperature; d >= unlikely {
+			p.list = append(p.list, candidate{uint32(id), math.Exp(d)})
+		}
+	}
+	return p.list
+}
+
+// cuts reports whether tokens are left out.
+func (p *Sampler) cuts() bool {
+	return p.s.TopK > 0 || p.s.TopP > 0 && p.s.TopP < 1 || p.s.MinP > 0
+}
+
+// cut leaves out the tokens that TopK, TopP and MinP leave out; at least one
+// stays. Of equally probable ones the lower id goes first.
+func (p *Sampler) cut(list []candidate) []candidate {
+	slices.SortFunc(list, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.p, a.p), cmp.Compare(a.id, b.id))
+	})
+	if p.s.TopK > 0 {
+		list = list[:min(p.s.TopK, len(list))]
+	}
+	if p.s.TopP > 0 && p.s.TopP < 1 {
+		total := 0.0
+		for _, c := range list {
+			total += c.p
+		}
+		sum := 0.0
+		for i, c := range list {
+			if sum += c.p; sum >= p.s.TopP*total {
+				list = list[:i+1]
+				break
+			}
+		}
+	}
+	if p.s.MinP > 0 {
+		n := slices.IndexFunc(list, func(c candidate) bool { return !(c.p >= p.s.MinP) }) // the largest is 1
+		if n > 0 {
+			list = list[:n]
+		}
+	}
+	return list
+}
+
+// LogProbs returns the logarithm of the probability that the model itself gives
+// to id, before temperature and everything else, and the n most probable tokens
+// with theirs, most probable first.
+func LogProbs(logits []float32, id uint32, n int) (float64, []LogProb) {
+	top := math.Inf(-1)
+	for _, l := range logits {
+		top = max(top, float64(l))
+	}
+	sum := 0.0
+	for _, l := range logits {
+		sum += math.Exp(float64(l) - top)
+	}
+	norm := top + math.Log(sum)
+	var best []LogProb // sorted
+	for i, l := range logits {
+		c := LogProb{uint32(i), float64(l) - norm}
+		if len(best) == n && (n == 0 || c.LogProb <= best[n-1].LogProb) {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(best, c, func(a, b LogProb) int {
+			return cmp.Or(cmp.Compare(b.LogProb, a.LogProb), cmp.Compare(a.ID, b.ID))
+		})
+		if len(best) == n {
+			best = best[:n-1]
+		}
+		best = slices.Insert(best, at, c)
+	}
+	return float64(logits[id]) - norm, best
+}
+
+// A LogProb is a token and the natural logarithm of its probability.
+type LogProb struct {
+	ID      uint32
+	LogProb float64
+}
