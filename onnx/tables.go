@@ -27,7 +27,7 @@ type rotation struct {
 }
 
 func rotationOf(r graph.Rope, positions int) rotation {
-	freq := frequencies(r)
+	freq := r.Frequencies()
 	table := func(n, step int, scale float64) (cos, sin []float32) {
 		for i := range n {
 			for _, f := range freq {
@@ -41,17 +41,6 @@ func rotationOf(r graph.Rope, positions int) rotation {
 	t.highCos, t.highSin = table((positions+lowPositions-1)/lowPositions, lowPositions, r.Concentration)
 	t.lowCos, t.lowSin = table(lowPositions, 1, 1)
 	return t
-}
-
-// frequencies returns f(i) of [graph.Rope], for each pair of columns.
-func frequencies(r graph.Rope) []float64 {
-	freq := make([]float64, r.Dim/2)
-	for i := range freq {
-		theta := math.Pow(r.Theta, 2*float64(i)/float64(r.Dim))
-		m := 1 - min(max((float64(i)-r.Low)/(r.High-r.Low), 0), 1)
-		freq[i] = (1-m)/(r.Factor*theta) + m/theta
-	}
-	return freq
 }
 
 // mxfp4Values is [65536]: at 256·scale + byte the value, in a block of that

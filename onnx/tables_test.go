@@ -20,7 +20,7 @@ func TestRotationIsExact(t *testing.T) {
 			table, half := rotationOf(r, DefaultPositions), r.Dim/2
 			bound := 4 * math.Ldexp(1, -24) * r.Concentration
 			for _, p := range []int{0, 1, 127, 128, 255, 256, 257, 4095, 4096, 50021, 99999, 131071} {
-				for i, f := range frequencies(r) {
+				for i, f := range r.Frequencies() {
 					high, low := p/lowPositions*half+i, p%lowPositions*half+i
 					hc, hs, lc, ls := table.highCos[high], table.highSin[high], table.lowCos[low], table.lowSin[low]
 					cos, sin := float32(hc*lc)-float32(hs*ls), float32(hs*lc)+float32(hc*ls)

@@ -134,7 +134,7 @@ func (r *run) eval(n *graph.Node) ([]float64, error) {
 		}
 
 	case graph.Rotate:
-		freq := Frequencies(n.Rope)
+		freq := n.Rope.Frequencies()
 		for t, pos := range r.pos {
 			for h := 0; h < d; h += n.Rope.Dim {
 				rotate(out[t*d+h:][:n.Rope.Dim], x[t*d+h:][:n.Rope.Dim], float64(pos), freq, n.Rope)
@@ -300,18 +300,6 @@ func (r *run) attend(out []float64, n *graph.Node, q, k, v []float64) error {
 		}
 	}
 	return nil
-}
-
-// Frequencies returns the angle per position of each column pair: f(i) of
-// [graph.Rope].
-func Frequencies(r graph.Rope) []float64 {
-	f := make([]float64, r.Dim/2)
-	for i := range f {
-		theta := math.Pow(r.Theta, 2*float64(i)/float64(r.Dim))
-		m := 1 - min(max((float64(i)-r.Low)/(r.High-r.Low), 0), 1)
-		f[i] = (1-m)/(r.Factor*theta) + m/theta
-	}
-	return f
 }
 
 func rotate(out, x []float64, pos float64, freq []float64, r graph.Rope) {

@@ -205,35 +205,6 @@ func TestAttendHeads(t *testing.T) {
 	check(t, g, w, []uint32{0}, []int{0}, want)
 }
 
-// The frequencies of gpt-oss (theta 150000, factor 32, 4,096 positions) are
-// those that the PyTorch reference computes in float32, and the ramp's bounds
-// those it computes in float64.
-func TestFrequencies(t *testing.T) {
-	// inv_freq of gpt_oss.torch.model.RotaryEmbedding, torch 2.15.0, as
-	// docs/numerics.md records them.
-	want := map[int][]float64{
-		16: {0x1p+0, 0x1.cda7f4p-3, 0x1.a04328p-5, 0x1.bd508p-8, 0x1.dea878p-12, 0x1.312650p-16, 0x1.132518p-18, 0x1.f02e5p-21},
-		64: {0x1p+0, 0x1.60ca6ap-1, 0x1.e62d44p-2, 0x1.4eff54p-2, 0x1.cda7f4p-3, 0x1.3e19fap-3, 0x1.b65f3ep-4, 0x1.2e0ec8p-4, 0x1.a04328p-5, 0x1.03bbaap-5,
-			0x1.3cc8dep-6, 0x1.7bd928p-7, 0x1.bd508p-8, 0x1.f9fc28p-9, 0x1.127006p-9, 0x1.13eefp-10, 0x1.dea878p-12, 0x1.0f3372p-13, 0x1.415b8cp-15, 0x1.badbf8p-16,
-			0x1.31265p-16, 0x1.a485f4p-17, 0x1.21c258p-17, 0x1.8f5056p-18, 0x1.132518p-18, 0x1.7b2c8ep-19, 0x1.05448ap-19, 0x1.680cd0p-20, 0x1.f02e5p-21, 0x1.55e4p-21, 0x1.d727d6p-22, 0x1.44a5a6p-22},
-	}
-	for dim, freq := range want {
-		column := func(turns float64) float64 {
-			return float64(dim) / 2 * math.Log(4096/(turns*2*math.Pi)) / math.Log(150000)
-		}
-		r := graph.Rope{Dim: dim, Theta: 150000, Factor: 32, Low: column(32), High: column(1)}
-		if dim == 64 && (math.Abs(r.Low-8.092779115512402) > 1e-13 || math.Abs(r.High-17.39802450158856) > 1e-13) {
-			t.Errorf("ramp from %.17g to %.17g", r.Low, r.High)
-		}
-		for i, got := range Frequencies(r) {
-			// The reference takes about ten float32 roundings.
-			if !(math.Abs(got-freq[i]) <= 10*0x1p-24*freq[i]) {
-				t.Errorf("dim %d: f(%d) = %g, want %g", dim, i, got, freq[i])
-			}
-		}
-	}
-}
-
 // A turn is a rotation of column pairs by position·f, times the concentration.
 func TestRotate(t *testing.T) {
 	for _, adjacent := range []bool{false, true} {
