@@ -21,6 +21,7 @@ var rooms = map[string][]string{
 	"graph":                  {},
 	"tokenizer":              {},
 	"harmony":                {"tokenizer"},
+	"internal/fileset":       {},
 	"fault":                  {"graph"},
 	"oracle":                 {"graph"},
 	"checkpoint":             {"float"},
