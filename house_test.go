@@ -25,13 +25,14 @@ var rooms = map[string][]string{
 	"fault":                  {"graph"},
 	"oracle":                 {"graph"},
 	"checkpoint":             {"float"},
+	"kernel":                 {"float"},
 	"engine/internal/kernel": {"float"},
-	"engine":                 {"engine/internal/kernel", "float", "graph"},
+	"engine":                 {"engine/internal/kernel", "float", "graph", "kernel"},
 	"parity":                 {"checkpoint", "float"},
 	"onnx":                   {"checkpoint", "float", "graph"},
 	"onnx/ort":               {"checkpoint", "float", "graph", "onnx"},
 	"generate":               {},
-	"gptoss":                 {"checkpoint", "engine", "engine/internal/kernel", "float", "graph"},
+	"gptoss":                 {"checkpoint", "engine", "engine/internal/kernel", "float", "graph", "kernel"},
 }
 
 func TestImportsRunOneWay(t *testing.T) {
@@ -93,7 +94,7 @@ func TestConstantsHaveOneHome(t *testing.T) {
 	places := map[string]int{}
 	walk(t, func(path string, f *ast.File) {
 		dir := filepath.ToSlash(filepath.Dir(path))
-		if strings.HasSuffix(path, "_test.go") || !slices.Contains([]string{"gptoss", "engine", "graph", "oracle", "onnx", "checkpoint", "float", "verify"}, dir) {
+		if strings.HasSuffix(path, "_test.go") || !slices.Contains([]string{"gptoss", "engine", "graph", "oracle", "onnx", "checkpoint", "float", "kernel", "verify"}, dir) {
 			return
 		}
 		ast.Inspect(f, func(n ast.Node) bool {

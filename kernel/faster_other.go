@@ -1,0 +1,3 @@
+package kernel
+
+func faster() []Set { return nil }

@@ -1,0 +1,32 @@
+// Package kernel holds the inner loops of the engine. A [Set] is one
+// implementation of all of them, made for one kind of processor. The portable
+// set is plain Go, is always compiled, and defines what every other set must
+// compute: all sets give the same bits for everything, whatever rows are
+// computed together and by however many workers.
+//
+// That is possible because the order of every sum is stated, and because an
+// IEEE multiply-add in float32 is the same everywhere. matrix.go states the
+// order of the matrix products.
+package kernel
+
+// A Set is a table of inner loops, filled once and never changed. A faster
+// level copies the set below it and replaces what it does better.
+type Set struct {
+	Name string
+
+	matrixSet
+}
+
+// Portable returns the defining set.
+func Portable() Set {
+	return Set{Name: "portable", matrixSet: portableMatrix()}
+}
+
+// All returns the sets this machine can run, slowest first.
+func All() []Set { return append([]Set{Portable()}, faster()...) }
+
+// Best returns the set that is fastest on this machine.
+func Best() Set {
+	all := All()
+	return all[len(all)-1]
+}

@@ -1,0 +1,486 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+
+	"ossify/float"
+)
+
+// fmaExactly is a·b + c by math/big, rounded once.
+func fmaExactly(a, b, c float32) float32 {
+	p := float64(a) * float64(b)
+	if s := p + float64(c); math.IsNaN(s) || math.IsInf(s, 0) || s == 0 {
+		return float32(s) // zero: exact, and the sign is IEEE's
+	}
+	exact := func(v float64) *big.Float { return new(big.Float).SetPrec(1000).SetFloat64(v) }
+	f, _ := new(big.Float).SetPrec(1000).Add(exact(p), exact(float64(c))).Float32()
+	return f
+}
+
+func same(a, b float32) bool {
+	return math.Float32bits(a) == math.Float32bits(b) || a != a && b != b
+}
+
+func TestFMA32(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	check := func(kind string, a, b, c float32) {
+		t.Helper()
+		if got, want := fma32(a, b, c), fmaExactly(a, b, c); !same(got, want) {
+			t.Fatalf("%s: fma(%x, %x, %x) = %x, want %x", kind, a, b, c, got, want)
+		}
+	}
+	n := 300_000
+	if testing.Short() {
+		n = 30_000
+	}
+	for range n {
+		check("bits", math.Float32frombits(r.Uint32()), math.Float32frombits(r.Uint32()), math.Float32frombits(r.Uint32()))
+
+		a, b := float32(r.NormFloat64()), float32(r.NormFloat64())
+		check("sum", a, b, float32(math.Ldexp(r.NormFloat64(), r.IntN(60)-30)))
+
+		// A product just beside the middle of two values of c: what float64 rounds
+		// to the middle.
+		c := math.Float32frombits(r.Uint32()&0x807fffff | uint32(60+r.IntN(130))<<23)
+		_, e := math.Frexp(float64(c))
+		p := float32(math.Ldexp(1, e-25)) // half a unit in the last place of c
+		tiny := 1 + float32(r.IntN(3)-1)*0x1p-23
+		sign := float32(1 - 2*r.IntN(2))
+		check("midway", sign*p, tiny, c)
+		check("midway", sign*p*tiny, tiny, c)
+
+		// The same where results are subnormal.
+		a = math.Float32frombits(r.Uint32()&0x80ffffff | uint32(r.IntN(30)+40)<<24)
+		b = float32(math.Ldexp(1+float64(r.IntN(1<<12))/(1<<12), -126-int(math.Ilogb(float64(a)))-r.IntN(30)))
+		check("subnormal", a, b, math.Float32frombits(r.Uint32()&0x807fffff))
+		check("underflow", a, b, 0)
+	}
+	inf, nan, max := float32(math.Inf(1)), float32(math.NaN()), float32(math.MaxFloat32)
+	zero := float32(math.Copysign(0, -1))
+	special := []float32{0, zero, 1, -1, inf, -inf, nan, max, -max, math.SmallestNonzeroFloat32, 0x1p-126, 0x1p-149, 1 + 0x1p-23, 0x1p103, 0x1p64}
+	for _, a := range special {
+		for _, b := range special {
+			for _, c := range special {
+				check("special", a, b, c)
+			}
+		}
+	}
+}
+
+// The next lines say the order of a product in the words of matrix.go, without
+// the layouts that the package uses.
+
+// product sums one row of decoded weights with one row of activations.
+func product(kind Kind, w, x []float32, fma func(a, b, c float32) float32) float32 {
+	at := func(v []float32, c int) float32 {
+		if c < len(v) {
+			return v[c]
+		}
+		return 0
+	}
+	var acc [4][16]float32
+	for first := 0; first < len(w); first += 128 {
+		for g := range 4 {
+			for i := range 16 {
+				for _, word := range []int{2*i + 1, 2 * i} {
+					c := first + 32*g + word
+					if kind == MXFP4 {
+						c = first + 4*word + g
+					}
+					acc[g][i] = fma(at(w, c), at(x, c), acc[g][i])
+				}
+			}
+		}
+	}
+	var lane [16]float32
+	for i := range lane {
+		lane[i] = ((acc[0][i] + acc[1][i]) + acc[2][i]) + acc[3][i]
+	}
+	var l8 [8]float32
+	for i := range l8 {
+		l8[i] = lane[i] + lane[i+8]
+	}
+	var l4 [4]float32
+	for i := range l4 {
+		l4[i] = l8[i] + l8[i+4]
+	}
+	return (l4[0] + l4[2]) + (l4[1] + l4[3])
+}
+
+// canary stands around every result: a product must write nothing else.
+const canary = -12345
+
+// A fill makes weights and activations. Weights are values that a matrix of
+// the kind can hold.
+type filling struct {
+	name  string
+	x     func(r *rand.Rand) float32
+	bf16  func(r *rand.Rand) float32
+	scale func(r *rand.Rand) byte
+}
+
+func normal(r *rand.Rand) float32 { return float32(r.NormFloat64()) }
+
+func scaled(lo, hi int) func(r *rand.Rand) float32 {
+	return func(r *rand.Rand) float32 { return float32(math.Ldexp(r.NormFloat64(), lo+r.IntN(hi-lo+1))) }
+}
+
+func scales(lo, hi int) func(r *rand.Rand) byte {
+	return func(r *rand.Rand) byte { return byte(lo + r.IntN(hi-lo+1)) }
+}
+
+func oneOf(v ...float32) func(r *rand.Rand) float32 {
+	return func(r *rand.Rand) float32 { return v[r.IntN(len(v))] }
+}
+
+// rarely mixes one odd value into about 200.
+func rarely(f, odd func(r *rand.Rand) float32) func(r *rand.Rand) float32 {
+	return func(r *rand.Rand) float32 {
+		if r.IntN(200) == 0 {
+			return odd(r)
+		}
+		return f(r)
+	}
+}
+
+var fillings = []filling{
+	{"usual", normal, scaled(-6, -6), scales(116, 125)},
+	{"wide", scaled(-20, 20), scaled(-20, 20), scales(90, 160)},
+	{"zeros", oneOf(0, float32(math.Copysign(0, -1)), 1), oneOf(0, float32(math.Copysign(0, -1)), -1), scales(0, 3)},
+	{"subnormal weights", normal, rarely(normal, scaled(-134, -126)), scales(0, 5)},
+	{"subnormal activations", rarely(normal, scaled(-140, -127)), scaled(-6, -6), scales(100, 140)},
+	{"subnormal sums", scaled(-70, -60), scaled(-70, -60), scales(50, 70)},
+	{"edge of subnormal sums", scaled(-58, -52), scaled(-58, -52), scales(60, 72)},
+	{"nothing but underflow", scaled(-126, -120), scaled(-40, -30), scales(60, 90)},
+	{"huge", scaled(100, 126), scaled(-5, 100), scales(240, 254)},
+	{"huge weights", scaled(-20, 0), scaled(100, 126), scales(250, 254)},
+	{"all scales", scaled(-3, 3), normal, scales(0, 254)},
+	{"infinite and NaN", rarely(normal, oneOf(float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()))), rarely(normal, oneOf(float32(math.Inf(1)), float32(math.NaN()))), scales(110, 130)},
+	{"infinite weights", normal, rarely(normal, oneOf(float32(math.Inf(1)))), scales(252, 254)},
+}
+
+// A problem is a product to be computed, and its operands in float32.
+type problem struct {
+	w    Matrix
+	half bool
+	vals []float32 // [Rows, Cols]
+	x    []float32 // [n, stride]
+	n    int
+	xs   int // stride of x
+}
+
+// newProblem fills a problem; its weights are not aligned.
+func newProblem(r *rand.Rand, kind Kind, half bool, rows, cols, n int, f filling) *problem {
+	p := &problem{w: Matrix{Kind: kind, Rows: rows, Cols: cols}, half: half, n: n, xs: cols + 3}
+	p.vals = make([]float32, rows*cols)
+	shift := 1 + r.IntN(63)
+	if kind == BF16 {
+		p.w.Data = make([]byte, shift+2*rows*cols)[shift:]
+		for i := range p.vals {
+			b := float.ToBF16(f.bf16(r))
+			p.vals[i] = float.FromBF16(b)
+			binary.LittleEndian.PutUint16(p.w.Data[2*i:], b)
+		}
+	} else {
+		p.w.Data = make([]byte, shift+rows*cols/2)[shift:]
+		p.w.Scales = make([]byte, shift+rows*cols/32)[shift:]
+		for i := range p.w.Data {
+			p.w.Data[i] = byte(r.Uint32())
+		}
+		for i := range p.w.Scales {
+			p.w.Scales[i] = f.scale(r)
+		}
+		float.DecodeMXFP4(p.vals, p.w.Data, p.w.Scales)
+		for i, v := range p.vals {
+			p.vals[i] = v + 0 // -0 is +0
+		}
+	}
+	p.x = make([]float32, n*p.xs)
+	for i := range p.x {
+		p.x[i] = f.x(r)
+	}
+	return p
+}
+
+// want returns the product of a row of x and a row of weights.
+func (p *problem) want(t, row int, fma func(a, b, c float32) float32) float32 {
+	x := p.x[t*p.xs:][:p.w.Cols]
+	if p.half {
+		x = append([]float32(nil), x...)
+		for i, v := range x {
+			x[i] = float.RoundBF16(v)
+		}
+	}
+	return product(p.w.Kind, p.vals[row*p.w.Cols:][:p.w.Cols], x, fma)
+}
+
+// checkJob runs a part of a problem and compares each result with want, which
+// is [n, Rows]. Nothing else may be written.
+func checkJob(t *testing.T, set Set, p *problem, s *Scratch, lo, hi int, xrows, yrows []int32, want []float32) {
+	t.Helper()
+	var x Activations
+	set.Pack(&x, p.w.Kind, p.half, p.x, p.n, p.w.Cols, p.xs)
+	rows := p.n
+	for _, y := range yrows {
+		rows = max(rows, int(y)+1)
+	}
+	stride := p.w.Rows + 5
+	backing := make([]float32, rows*stride+32)
+	for i := range backing {
+		backing[i] = canary
+	}
+	j := &Job{W: p.w, Lo: lo, Hi: hi, X: &x, XRows: xrows, Y: backing[16 : 16+rows*stride], YRows: yrows, Stride: stride}
+	set.Multiply(j, s)
+	for i := range j.n() {
+		for r := lo; r < hi; r++ {
+			got := &j.Y[j.y(i)+r]
+			if w := want[j.x(i)*p.w.Rows+r]; !same(*got, w) {
+				t.Fatalf("%s: row %d of x, row %d of w: got %x, want %x", set.Name, j.x(i), r, *got, w)
+			}
+			*got = canary
+		}
+	}
+	for i, v := range backing {
+		if v != canary {
+			t.Fatalf("%s: wrote %g at %d, outside of its results", set.Name, v, i-16)
+		}
+	}
+}
+
+// cases are the four entries.
+var entries = []struct {
+	kind Kind
+	half bool
+}{{BF16, true}, {BF16, false}, {MXFP4, true}, {MXFP4, false}}
+
+func entryName(kind Kind, half bool) string {
+	if half {
+		return kind.String() + "×BF16"
+	}
+	return kind.String() + "×F32"
+}
+
+// Every set gives the bits of the stated order: for odd and true shapes, rows
+// alone and among others, in lists, in parts, and for whatever values.
+func TestProducts(t *testing.T) {
+	sets := All()
+	for _, e := range entries {
+		cols := []int{32, 64, 96, 128, 160, 2880, 4096, 5760}
+		if e.kind == BF16 {
+			cols = append(cols, 1, 2, 31, 33, 63, 65, 90, 100)
+		}
+		for _, c := range cols {
+			t.Run(fmt.Sprintf("%s/cols=%d", entryName(e.kind, e.half), c), func(t *testing.T) {
+				r := rand.New(rand.NewPCG(uint64(c), uint64(e.kind)))
+				var s Scratch
+				for _, f := range fillings {
+					if testing.Short() && c > 2880 {
+						continue
+					}
+					shapes := [][2]int{{9, 130}, {64, 17}} // rows, rows of x
+					if c > 200 {
+						shapes = [][2]int{{9, 17}}
+						if f.name == "usual" {
+							shapes = [][2]int{{9, 64}, {64, 9}}
+						}
+					}
+					for _, shape := range shapes {
+						p := newProblem(r, e.kind, e.half, shape[0], c, shape[1], f)
+						want := make([]float32, p.n*p.w.Rows)
+						for i := range want {
+							want[i] = p.want(i/p.w.Rows, i%p.w.Rows, fma32)
+						}
+						for _, set := range sets {
+							t.Run(f.name+"/"+set.Name, func(t *testing.T) {
+								checkJob(t, set, p, &s, 0, p.w.Rows, nil, nil, want)
+								checkParts(t, set, r, p, &s, want)
+							})
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// checkParts takes rows of weights and of x in all small numbers, listed out of
+// order and twice.
+func checkParts(t *testing.T, set Set, r *rand.Rand, p *problem, s *Scratch, want []float32) {
+	t.Helper()
+	for rows := range 10 {
+		n := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 16}[rows]
+		if n > p.n || rows > p.w.Rows {
+			continue
+		}
+		if set.Name == "portable" && p.w.Cols > 200 {
+			n, rows = min(n, 2), min(rows, 3)
+		}
+		lo := r.IntN(p.w.Rows - rows + 1)
+		xrows, yrows := make([]int32, n), make([]int32, n)
+		for i, y := range r.Perm(n + 2)[:n] {
+			xrows[i], yrows[i] = int32(r.IntN(p.n)), int32(y)
+		}
+		checkJob(t, set, p, s, lo, lo+rows, xrows, yrows, want)
+	}
+	checkJob(t, set, p, s, 0, p.w.Rows, []int32{}, []int32{}, want)
+}
+
+// The order is that of exact multiply-adds, each rounded once.
+func TestProductsExactly(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	var s Scratch
+	for _, e := range entries {
+		for _, f := range fillings {
+			for _, c := range []int{32, 96, 160} {
+				p := newProblem(r, e.kind, e.half, 3, c, 3, f)
+				want := make([]float32, p.n*p.w.Rows)
+				for i := range want {
+					want[i] = p.want(i/p.w.Rows, i%p.w.Rows, fmaExactly)
+				}
+				for _, set := range All() {
+					t.Run(fmt.Sprintf("%s/%s/cols=%d/%s", entryName(e.kind, e.half), f.name, c, set.Name), func(t *testing.T) {
+						checkJob(t, set, p, &s, 0, p.w.Rows, nil, nil, want)
+					})
+				}
+			}
+		}
+	}
+}
+
+// All codes with all scales, alone: exact, for a product has no sum.
+func TestEveryCodeAndScale(t *testing.T) {
+	var s Scratch
+	for _, set := range All() {
+		for _, half := range []bool{true, false} {
+			for scale := range 255 {
+				w := Matrix{Kind: MXFP4, Rows: 16, Cols: 64, Data: make([]byte, 16*32), Scales: make([]byte, 32)}
+				for code := range 16 {
+					at := (code*5 + scale) % 32
+					w.Data[32*code+at/2] = byte(code << (4 * (at % 2)))
+					w.Scales[2*code], w.Scales[2*code+1] = byte(scale), 127
+				}
+				one := make([]float32, 64)
+				for i := range one {
+					one[i] = 1
+				}
+				var x Activations
+				set.Pack(&x, MXFP4, half, one, 1, 64, 64)
+				y := make([]float32, 16)
+				set.Multiply(&Job{W: w, Hi: 16, X: &x, Y: y, Stride: 16}, &s)
+				for code, got := range y {
+					if want := float.E2M1(byte(code))*float.E8M0(byte(scale)) + 0; !same(got, want) {
+						t.Fatalf("%s, half %v: code %d, scale %d: got %g, want %g", set.Name, half, code, scale, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Against float64: the error is that of float32 sums of a few hundred terms.
+func TestProductsAgainstFloat64(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	var s Scratch
+	for _, e := range entries {
+		for _, c := range []int{2880, 4096} {
+			p := newProblem(r, e.kind, e.half, 40, c, 4, fillings[0])
+			var x Activations
+			set := Best()
+			set.Pack(&x, e.kind, e.half, p.x, p.n, c, p.xs)
+			y := make([]float32, p.n*p.w.Rows)
+			set.Multiply(&Job{W: p.w, Hi: p.w.Rows, X: &x, Y: y, Stride: p.w.Rows}, &s)
+			var errs, sums float64
+			for i, got := range y {
+				sum := 0.0
+				for k, w := range p.vals[i%p.w.Rows*c:][:c] {
+					v := p.x[i/p.w.Rows*p.xs+k]
+					if e.half {
+						v = float.RoundBF16(v)
+					}
+					sum += float64(w) * float64(v)
+				}
+				errs += (float64(got) - sum) * (float64(got) - sum)
+				sums += sum * sum
+			}
+			if rel := math.Sqrt(errs / sums); !(rel <= 2e-7) {
+				t.Errorf("%s, %d columns: rms error %.2g of rms, want at most 2e-7", entryName(e.kind, e.half), c, rel)
+			} else {
+				t.Logf("%s, %d columns: rms error %.2g of rms", entryName(e.kind, e.half), c, rel)
+			}
+		}
+	}
+}
+
+// A job that does not fit must stop before anything is read or written.
+func TestJobsThatDoNotFit(t *testing.T) {
+	set := Portable()
+	var x, other Activations
+	set.Pack(&x, MXFP4, true, make([]float32, 2*64), 2, 64, 64)
+	set.Pack(&other, BF16, true, make([]float32, 2*64), 2, 64, 64)
+	good := func() *Job {
+		return &Job{
+			W:  Matrix{Kind: MXFP4, Rows: 4, Cols: 64, Data: make([]byte, 4*32), Scales: make([]byte, 4*2)},
+			Hi: 4, X: &x, Y: make([]float32, 8), Stride: 4,
+		}
+	}
+	var s Scratch
+	set.Multiply(good(), &s)
+	for name, spoil := range map[string]func(j *Job){
+		"packed for another kind": func(j *Job) { j.X = &other },
+		"other columns":           func(j *Job) { j.W.Cols = 32 },
+		"rows beyond":             func(j *Job) { j.Hi = 5 },
+		"rows before":             func(j *Job) { j.Lo = -1 },
+		"short data":              func(j *Job) { j.W.Data = j.W.Data[1:] },
+		"short scales":            func(j *Job) { j.W.Scales = j.W.Scales[1:] },
+		"short result":            func(j *Job) { j.Y = j.Y[1:] },
+		"row of x":                func(j *Job) { j.XRows = []int32{0, 2} },
+		"negative row of x":       func(j *Job) { j.XRows = []int32{-1} },
+		"result rows":             func(j *Job) { j.YRows = []int32{0} },
+		"negative result row":     func(j *Job) { j.YRows = []int32{0, -1} },
+		"stride":                  func(j *Job) { j.Stride = 3 },
+	} {
+		j := good()
+		spoil(j)
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			set.Multiply(j, &s)
+		}()
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("rows that are not there: no panic")
+			}
+		}()
+		set.Pack(&x, BF16, true, make([]float32, 127), 2, 64, 64)
+	}()
+}
+
+// Packed rows are aligned, and packing again takes no memory.
+func TestPackReuses(t *testing.T) {
+	for _, set := range All() {
+		var a Activations
+		x := make([]float32, 3*2880)
+		set.Pack(&a, MXFP4, true, x, 3, 2880, 2880)
+		if n := testing.AllocsPerRun(10, func() { set.Pack(&a, MXFP4, true, x, 3, 2880, 2880) }); n != 0 {
+			t.Errorf("%s: %g allocations", set.Name, n)
+		}
+		at := uintptr(unsafe.Pointer(unsafe.SliceData(a.values)))
+		if a.layout == pairs {
+			at = uintptr(unsafe.Pointer(unsafe.SliceData(a.words)))
+		}
+		if at%64 != 0 {
+			t.Errorf("%s: rows at %#x", set.Name, at)
+		}
+	}
+}
