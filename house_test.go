@@ -26,13 +26,14 @@ var rooms = map[string][]string{
 	"oracle":                 {"graph"},
 	"checkpoint":             {"float"},
 	"kernel":                 {"float"},
+	"weight":                 {"checkpoint", "float", "graph"},
 	"engine/internal/kernel": {"float"},
-	"engine":                 {"engine/internal/kernel", "float", "graph", "kernel"},
+	"engine":                 {"checkpoint", "engine/internal/kernel", "float", "graph", "kernel", "weight"},
 	"parity":                 {"checkpoint", "float"},
-	"onnx":                   {"checkpoint", "float", "graph"},
-	"onnx/ort":               {"checkpoint", "float", "graph", "onnx"},
+	"onnx":                   {"checkpoint", "float", "graph", "weight"},
+	"onnx/ort":               {"checkpoint", "float", "graph", "onnx", "weight"},
 	"generate":               {},
-	"gptoss":                 {"checkpoint", "engine", "engine/internal/kernel", "float", "graph", "kernel"},
+	"gptoss":                 {"checkpoint", "engine", "engine/internal/kernel", "float", "graph", "kernel", "weight"},
 }
 
 func TestImportsRunOneWay(t *testing.T) {

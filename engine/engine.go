@@ -14,8 +14,8 @@ import (
 	"runtime"
 
 	"ossify/engine/internal/kernel"
-	"ossify/float"
 	"ossify/graph"
+	"ossify/weight"
 )
 
 // Precision says how values between operations are rounded. Sums are float32
@@ -48,31 +48,19 @@ type Options struct {
 	Chunk     int     // rows of one pass of a prefill; 0 takes 256
 }
 
-// A Segment is a run of a parameter's rows, as the checkpoint holds them.
-type Segment struct {
-	Rows   int
-	Data   []byte // little-endian bfloat16 or float32 values, or MXFP4 blocks [Rows, D/32, 16]
-	Scales []byte // of MXFP4 blocks: [Rows, D/32] E8M0
-	F32    bool   // Data is float32
-}
-
-// A Weight is a parameter in place: its segments, in row order. The rows of a
-// parameter [.., D] are Π(..), those of a vector [D] are D of one value.
-type Weight []Segment
-
 // A Model is a graph with its weights, ready to run.
 type Model struct {
 	g       *graph.Graph
 	o       Options
-	weights []Weight
+	w       *weight.Set
 	vectors [][]float32 // of one-dimensional parameters, by parameter
 	lastUse []int       // the last node to read each node
 	tail    []bool      // nodes of which no key or value depends: only rows asked for are computed
 }
 
-// New binds weights, one for each of g.Params, to g. The bytes are used in
-// place and must not change while the model is in use.
-func New(g *graph.Graph, weights []Weight, o Options) (*Model, error) {
+// New returns g with its weights, which are used in place: the files that they
+// lie in must stay open, and unchanged, while the model is in use.
+func New(g *graph.Graph, w *weight.Set, o Options) (*Model, error) {
 	if o.Precision != BF16 && o.Precision != F32 {
 		return nil, fmt.Errorf("engine: no precision given, want bf16 or f32")
 	}
@@ -88,86 +76,17 @@ func New(g *graph.Graph, weights []Weight, o Options) (*Model, error) {
 	if o.Workers < 0 || o.Chunk < 0 {
 		return nil, fmt.Errorf("engine: %d workers and chunks of %d, want positive numbers", o.Workers, o.Chunk)
 	}
-	if len(weights) != len(g.Params) {
-		return nil, fmt.Errorf("engine: %d weights for %d parameters", len(weights), len(g.Params))
+	if err := w.Fits(g.Params); err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
 	}
-	m := &Model{g: g, o: o, weights: weights, vectors: make([][]float32, len(weights))}
-	var errs []error
-	for i, p := range g.Params {
-		errs = append(errs, check(p, weights[i]))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
+	m := &Model{g: g, o: o, w: w, vectors: make([][]float32, len(g.Params))}
 	for i, p := range g.Params {
 		if len(p.Shape) == 1 {
-			for _, s := range weights[i] {
-				v := make([]float32, s.Rows)
-				s.decode(v, 0)
-				m.vectors[i] = append(m.vectors[i], v...)
-			}
+			m.vectors[i] = w.Vector(i)
 		}
 	}
 	m.plan()
 	return m, nil
-}
-
-// check proves that w has the bytes p needs, so that no kernel reads beyond.
-func check(p graph.Param, w Weight) error {
-	cols, want := 1, 1
-	if len(p.Shape) > 1 {
-		cols = p.Shape.Last()
-	}
-	for _, d := range p.Shape {
-		want *= d
-	}
-	rows := 0
-	for _, s := range w {
-		rows += s.Rows
-		var data, scales int
-		switch {
-		case p.Storage == graph.MXFP4:
-			scales = s.Rows * cols / float.BlockSize
-			data = scales * float.BlockBytes
-		case s.F32 && len(p.Shape) > 1:
-			return fmt.Errorf("engine: %s: float32 matrix, want bfloat16", p.Name)
-		case s.F32:
-			data = 4 * s.Rows * cols
-		default:
-			data = 2 * s.Rows * cols
-		}
-		if len(s.Data) != data || len(s.Scales) != scales {
-			return fmt.Errorf("engine: %s: %d bytes and %d scales for %d %s rows of %d, want %d and %d",
-				p.Name, len(s.Data), len(s.Scales), s.Rows, p.Storage, cols, data, scales)
-		}
-	}
-	if len(p.Shape) == 3 && len(w) != 1 {
-		return fmt.Errorf("engine: %s: %d segments, want one: an expert's rows lie together", p.Name, len(w))
-	}
-	if rows*cols != want {
-		return fmt.Errorf("engine: %s: %d rows of %d, want shape %v", p.Name, rows, cols, p.Shape)
-	}
-	return nil
-}
-
-// decode writes values from element i on to dst.
-func (s Segment) decode(dst []float32, i int) {
-	if s.F32 {
-		float.DecodeF32(dst, s.Data[4*i:])
-	} else {
-		float.DecodeBF16(dst, s.Data[2*i:])
-	}
-}
-
-// row writes row i of an unquantised parameter to dst.
-func (w Weight) row(dst []float32, i int) {
-	for _, s := range w {
-		if i < s.Rows {
-			s.decode(dst, i*len(dst))
-			return
-		}
-		i -= s.Rows
-	}
 }
 
 // plan finds when each value is last read, and which nodes no key or value

@@ -12,73 +12,64 @@ import (
 	"sync"
 	"testing"
 
+	"ossify/checkpoint"
 	"ossify/engine"
 	"ossify/float"
 	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/oracle"
+	"ossify/weight"
 )
 
-// random holds weights of every parameter, for the engine and the oracle.
-type random struct {
-	g *graph.Graph
-	w []engine.Weight
-}
-
-func newRandom(g *graph.Graph) *random {
-	r := &random{g: g}
-	for _, p := range g.Params {
+// random returns weights of g's parameters.
+func random(t testing.TB, g *graph.Graph) *weight.Set {
+	t.Helper()
+	sources := make([][]weight.Source, len(g.Params))
+	for i, p := range g.Params {
 		h := fnv.New64a()
 		h.Write([]byte(p.Name))
 		src := rand.New(rand.NewPCG(h.Sum64(), 1))
-		n := 1
-		for _, d := range p.Shape {
-			n *= d
-		}
-		cols := 1
-		if len(p.Shape) > 1 {
-			cols = p.Shape.Last()
-		}
-		s := engine.Segment{Rows: n / cols}
+		n := weight.Rows(p) * weight.Columns(p)
+		var s weight.Source
 		if p.Storage == graph.MXFP4 {
-			s.Data, s.Scales = make([]byte, n/2), make([]byte, n/32)
-			for i := range s.Data {
-				s.Data[i] = byte(src.Uint32())
+			groups := slices.Clone([]int(p.Shape))
+			groups[len(groups)-1] /= float.BlockSize
+			data, scales := make([]byte, n/2), make([]byte, n/float.BlockSize)
+			for i := range data {
+				data[i] = byte(src.Uint32())
 			}
-			for i := range s.Scales {
-				s.Scales[i] = byte(122 + src.IntN(5))
+			for i := range scales {
+				scales[i] = byte(122 + src.IntN(5))
 			}
+			s.Data = checkpoint.Tensor{Name: p.Name + ".blocks", Type: checkpoint.U8, Shape: append(slices.Clone(groups), float.BlockBytes), Data: data}
+			s.Scales = checkpoint.Tensor{Name: p.Name + ".scales", Type: checkpoint.U8, Shape: groups, Data: scales}
 		} else {
 			sigma := 1.0
 			if len(p.Shape) == 2 && !strings.HasPrefix(p.Name, "embedding") {
-				sigma = 1 / math.Sqrt(float64(cols))
+				sigma = 1 / math.Sqrt(float64(weight.Columns(p)))
 			}
-			s.Data = make([]byte, 2*n)
+			data := make([]byte, 2*n)
 			for i := range n {
-				binary.LittleEndian.PutUint16(s.Data[2*i:], float.ToBF16(float32(sigma*src.NormFloat64())))
+				binary.LittleEndian.PutUint16(data[2*i:], float.ToBF16(float32(sigma*src.NormFloat64())))
 			}
+			s.Data = checkpoint.Tensor{Name: p.Name, Type: checkpoint.BF16, Shape: p.Shape, Data: data}
 		}
-		r.w = append(r.w, engine.Weight{s})
+		sources[i] = []weight.Source{s}
 	}
-	return r
+	w, err := weight.New(g.Params, sources, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
-// Row implements oracle.Weights.
-func (r *random) Row(p, i int, dst []float64) {
-	s := r.w[p][0]
-	row := make([]float32, len(dst))
-	if s.Scales != nil {
-		groups := len(dst) / float.BlockSize
-		float.DecodeMXFP4(row, s.Data[i*groups*float.BlockBytes:][:groups*float.BlockBytes], s.Scales[i*groups:][:groups])
-	} else {
-		float.DecodeBF16(row, s.Data[2*i*len(dst):])
-	}
-	for j, v := range row {
-		dst[j] = float64(v)
-	}
+// A subject is a graph with weights.
+type subject struct {
+	g *graph.Graph
+	w *weight.Set
 }
 
-func tiny(t testing.TB) *random {
+func tiny(t testing.TB) subject {
 	t.Helper()
 	c, err := gptoss.Preset("tiny")
 	if err != nil {
@@ -88,10 +79,10 @@ func tiny(t testing.TB) *random {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newRandom(g)
+	return subject{g, random(t, g)}
 }
 
-func model(t testing.TB, r *random, o engine.Options) *engine.Model {
+func model(t testing.TB, r subject, o engine.Options) *engine.Model {
 	t.Helper()
 	m, err := engine.New(r.g, r.w, o)
 	if err != nil {
@@ -127,7 +118,7 @@ func TestStagesAgreeWithOracle(t *testing.T) {
 	r := tiny(t)
 	tokens := someTokens(64)
 	want := map[string][]float64{}
-	_, err := oracle.Run(t.Context(), r.g, r, tokens, upTo(64), func(stage string, _ []int, v []float64) []float64 {
+	_, err := oracle.Run(t.Context(), r.g, r.w, tokens, upTo(64), func(stage string, _ []int, v []float64) []float64 {
 		want[stage] = slices.Clone(v)
 		return nil
 	})
@@ -366,39 +357,26 @@ func TestErrors(t *testing.T) {
 	same(t, "after errors", got, all[38*512:])
 }
 
-// Weights of the wrong size never reach a kernel.
-func TestNewChecksWeights(t *testing.T) {
+// What a model cannot be made of is refused.
+func TestNewRefuses(t *testing.T) {
 	r := tiny(t)
-	edit := func(name string, f func(*engine.Segment)) func() []engine.Weight {
-		return func() []engine.Weight {
-			w := slices.Clone(r.w)
-			for i, p := range r.g.Params {
-				if p.Name == name {
-					s := w[i][0]
-					f(&s)
-					w[i] = engine.Weight{s}
-				}
-			}
-			return w
-		}
-	}
+	fewer := &graph.Graph{Nodes: r.g.Nodes, Params: r.g.Params[1:]}
+	other := r.g.Rewrite(func(n graph.Node, emit func(graph.Node) graph.Value) graph.Value { return emit(n) })
+	other.Params[0].Name = "embedding.wait"
 	tests := []struct {
-		name    string
-		weights func() []engine.Weight
-		want    string
+		name string
+		g    *graph.Graph
+		o    engine.Options
+		want string
 	}{
-		{"one missing", func() []engine.Weight { return r.w[1:] }, "engine: 54 weights for 55 parameters"},
-		{"short matrix", edit("block.0.attn.out.weight", func(s *engine.Segment) { s.Data = s.Data[2:] }), "engine: block.0.attn.out.weight: 16382 bytes and 0 scales for 64 BF16 rows of 128, want 16384 and 0"},
-		{"row missing", edit("block.0.attn.sinks", func(s *engine.Segment) { s.Rows, s.Data = 7, s.Data[:14] }), "engine: block.0.attn.sinks: 7 rows of 1, want shape [8]"},
-		{"scales missing", edit("block.3.mlp.mlp1_weight", func(s *engine.Segment) { s.Scales = nil }), "engine: block.3.mlp.mlp1_weight: 32768 bytes and 0 scales for 1024 MXFP4 rows of 64, want 32768 and 2048"},
-		{"float32 matrix", edit("unembedding.weight", func(s *engine.Segment) { s.F32 = true }), "engine: unembedding.weight: float32 matrix, want bfloat16"},
+		{"no precision", r.g, engine.Options{}, "engine: no precision given, want bf16 or f32"},
+		{"other weights", fewer, engine.Options{Precision: engine.F32}, "engine: weight: a set of 55 parameters, want one of 54"},
+		{"a parameter of another name", other, engine.Options{Precision: engine.F32}, "engine: weight: parameter 0 is embedding.weight, BF16 [512, 64], want embedding.wait, BF16 [512, 64]"},
+		{"less than no worker", r.g, engine.Options{Precision: engine.F32, Workers: -1}, "engine: -1 workers and chunks of 256, want positive numbers"},
 	}
 	for _, tt := range tests {
-		if _, err := engine.New(r.g, tt.weights(), engine.Options{Precision: engine.F32}); err == nil || err.Error() != tt.want {
+		if _, err := engine.New(tt.g, r.w, tt.o); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: got %v\nwant %s", tt.name, err, tt.want)
 		}
-	}
-	if _, err := engine.New(r.g, r.w, engine.Options{}); err == nil {
-		t.Error("no precision: no error")
 	}
 }

@@ -153,7 +153,7 @@ func (p *pass) eval(i int, n *graph.Node, pos []int, out mat) error {
 
 	case graph.Gather:
 		for t, id := range x.data {
-			p.m.weights[n.Params[0]].row(out.row(t), int(id))
+			p.m.w.Row32(n.Params[0], int(id), out.row(t))
 		}
 
 	case graph.RMSNorm:
@@ -178,9 +178,9 @@ func (p *pass) eval(i int, n *graph.Node, pos []int, out mat) error {
 		p.linear(out, x, n.Params[0], bias)
 
 	case graph.ExpertLinear:
-		var bias Weight
+		bias := -1
 		if len(n.Params) > 1 {
-			bias = p.m.weights[n.Params[1]]
+			bias = n.Params[1]
 		}
 		k := n.Shape[1]
 		shared := len(p.m.g.Nodes[n.In[0]].Shape) == 2 // one row of x for all K
@@ -292,10 +292,10 @@ func (p *pass) eval(i int, n *graph.Node, pos []int, out mat) error {
 func (p *pass) linear(out, x mat, param int, bias []float32) {
 	first := 0
 	xs := x.all()
-	for _, s := range p.m.weights[param] {
+	for _, s := range p.m.w.Sources(param) {
 		p.split(s.Rows, 16, func(lo, hi int) {
 			ys := out.columns(first+lo, first+hi)
-			p.m.o.Kernels.BF16(ys, xs, s.Data[2*lo*x.width:2*hi*x.width])
+			p.m.o.Kernels.BF16(ys, xs, s.Data.Data[2*lo*x.width:2*hi*x.width])
 			for _, y := range ys {
 				if bias != nil {
 					for j := range y {
@@ -312,7 +312,7 @@ func (p *pass) linear(out, x mat, param int, bias []float32) {
 // expertLinear sets row i of out to experts[i]'s weights times row from(i) of
 // x, rounded, plus the expert's bias, rounded. Only experts that are listed
 // are read; workers share their rows.
-func (p *pass) expertLinear(out, x mat, experts []float32, from func(i int) int, param int, bias Weight) {
+func (p *pass) expertLinear(out, x mat, experts []float32, from func(i int) int, param, bias int) {
 	type job struct{ ys, xs [][]float32 }
 	jobs := make([]job, p.m.g.Params[param].Shape[0])
 	var active []int
@@ -338,15 +338,15 @@ func (p *pass) expertLinear(out, x mat, experts []float32, from func(i int) int,
 			for _, y := range jobs[e].ys {
 				ys = append(ys, y[lo:hi])
 			}
-			s, row := p.m.weights[param][0], e*rows+lo
-			blocks := s.Data[row*groups*float.BlockBytes:]
-			p.m.o.Kernels.MXFP4(ys, jobs[e].xs, blocks[:(hi-lo)*groups*float.BlockBytes], s.Scales[row*groups:][:(hi-lo)*groups])
-			if bias != nil {
-				bias.row(b, e)
+			s, row := p.m.w.Sources(param)[0], e*rows+lo
+			blocks := s.Data.Data[row*groups*float.BlockBytes:]
+			p.m.o.Kernels.MXFP4(ys, jobs[e].xs, blocks[:(hi-lo)*groups*float.BlockBytes], s.Scales.Data[row*groups:][:(hi-lo)*groups])
+			if bias >= 0 {
+				p.m.w.Row32(bias, e, b)
 			}
 			for _, y := range ys {
 				p.round(y)
-				if bias != nil {
+				if bias >= 0 {
 					for j := range y {
 						y[j] += b[lo+j]
 					}

@@ -9,6 +9,7 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/float"
+	"ossify/weight"
 )
 
 // synth writes a checkpoint of tiny with seed 1 and returns its folder.
@@ -167,7 +168,7 @@ func TestCheckRefusesScale255(t *testing.T) {
 		return x
 	})
 	c := openCheckpoint(t, dir)
-	const want = "gptoss: model.safetensors: block.2.mlp.mlp2_weight.scales: scale 255, which is NaN, at [5 7 1], want at most 254"
+	const want = "weight: model.safetensors: block.2.mlp.mlp2_weight.scales: scale 255, which is NaN, at [5 7 1], want at most 254"
 	if err := c.Weights.Check(t.Context()); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -201,8 +202,8 @@ func TestSources(t *testing.T) {
 					}
 				}
 			}
-			if n != rowsOf(param) {
-				t.Errorf("%v: %s: %d rows, want %d", d, param.Name, n, rowsOf(param))
+			if n != weight.Rows(param) {
+				t.Errorf("%v: %s: %d rows, want %d", d, param.Name, n, weight.Rows(param))
 			}
 		}
 		want := len(c.Graph.Params)

@@ -21,6 +21,7 @@ import (
 	"ossify/checkpoint"
 	"ossify/float"
 	"ossify/graph"
+	"ossify/weight"
 )
 
 // The recipe of a synthetic checkpoint. It aims at the scales of a trained
@@ -157,14 +158,14 @@ func synthesize(dir string, c *Config, layout Dialect, seed uint64, write func(s
 // plan lays out the files of a checkpoint, its tensors by name, and their bytes
 // in all.
 func plan(dir string, g *graph.Graph, c *Config, layout Dialect, seed uint64) (*checkpoint.Shards, map[string]synthTensor, int64, error) {
-	s := newSynthesizer(c, seed)
+	s, names := newSynthesizer(c, seed), layout.Names()
 	tensors := make(map[string]synthTensor)
 	var entries []checkpoint.Entry
 	var total int64
 	// The published files are split in this order.
 	params := slices.SortedFunc(slices.Values(g.Params), func(a, b graph.Param) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range params {
-		pieces, err := piecesOf(p, c, layout)
+		pieces, err := piecesOf(p, c, names)
 		if err != nil {
 			return nil, nil, 0, err
 		}
@@ -447,7 +448,7 @@ func (s *synthesizer) filler(p graph.Param) fillers {
 	if name == "norm.scale" {
 		layer = s.c.Layers
 	}
-	in := math.Sqrt(float64(columnsOf(p))) // of a matrix
+	in := math.Sqrt(float64(weight.Columns(p))) // of a matrix
 	key := s.stream(p.Name)
 	// What a row feeds is a channel of the residual stream, if massive is set.
 	matrix := func(sigma float64, massive bool) fillers { return fillers{data: s.matrix(key, p, sigma, massive)} }
@@ -520,7 +521,7 @@ func (s *synthesizer) matrix(key stream, p graph.Param, sigma float64, massive b
 	for i, z := range s.normal {
 		table[i] = float.ToBF16(float32(sigma * z))
 	}
-	row := 2 * columnsOf(p)
+	row := 2 * weight.Columns(p)
 	return func(dst []byte, first, n int) {
 		var r rand.ChaCha8
 		for i := range n {
@@ -545,7 +546,7 @@ func (s *synthesizer) matrix(key stream, p graph.Param, sigma float64, massive b
 // hold a level of one sign, with a tenth of it as deviation.
 func (s *synthesizer) embedding(key stream, p graph.Param) fillFunc {
 	fill := s.matrix(key, p, residualLevel, false)
-	row := 2 * columnsOf(p)
+	row := 2 * weight.Columns(p)
 	return func(dst []byte, first, n int) {
 		fill(dst, first, n)
 		for i := range n {
@@ -562,20 +563,20 @@ func (s *synthesizer) embedding(key stream, p graph.Param) fillFunc {
 // each element from a normal value of its own: a vector, or [Experts, D].
 func (s *synthesizer) vector(key stream, p graph.Param, value func(i int, z float64) float64) fillFunc {
 	r := key.at(0)
-	all := make([]byte, 2*rowsOf(p)*columnsOf(p))
+	all := make([]byte, 2*weight.Rows(p)*weight.Columns(p))
 	r.Read(all)
 	for i := 0; i < len(all); i += 2 {
 		z := s.normal[binary.LittleEndian.Uint16(all[i:])]
 		binary.LittleEndian.PutUint16(all[i:], float.ToBF16(float32(value(i/2, z))))
 	}
-	row := 2 * columnsOf(p)
+	row := 2 * weight.Columns(p)
 	return func(dst []byte, first, n int) { copy(dst, all[first*row:(first+n)*row]) }
 }
 
 // mxfp4 fills blocks and scales so that values have a deviation of sigma, times
 // 2^gain in rows that say so. All scales of zero rows are byte 0.
 func (s *synthesizer) mxfp4(key stream, p graph.Param, sigma float64, special func(row int) (gain int, zero bool)) fillers {
-	cols := columnsOf(p)
+	cols := weight.Columns(p)
 	blocks := func(dst []byte, first, n int) {
 		row := cols / 2
 		raw := make([]byte, 2*row) // 16 random bits for two codes

@@ -17,15 +17,16 @@ import (
 	"ossify/checkpoint"
 	"ossify/graph"
 	"ossify/oracle"
+	"ossify/weight"
 )
 
 type param = graph.Param
 
 // rows returns all values of a parameter.
-func rows(w *Weights, p int, param graph.Param) []float64 {
+func rows(w *weight.Set, p int, param graph.Param) []float64 {
 	var all []float64
-	row := make([]float64, columnsOf(param))
-	for i := range rowsOf(param) {
+	row := make([]float64, weight.Columns(param))
+	for i := range weight.Rows(param) {
 		w.Row(p, i, row)
 		all = append(all, row...)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/graph"
+	"ossify/weight"
 )
 
 // Names of the files that [Export] writes. With a shard size, the data files
@@ -36,19 +37,6 @@ const DefaultStrip = 1 << 19
 // DefaultAlign is where tensors start in a data file, bytes: a page. Windows
 // maps files at multiples of 65536.
 const DefaultAlign = 4096
-
-// Sources says where a graph's parameters are.
-type Sources struct {
-	Files  []checkpoint.FileInfo // the files that tensors name
-	Params [][]Segment           // by parameter of the graph, in row order
-}
-
-// A Segment is a run of a parameter's rows. A tensor that names no file is
-// written from its Data.
-type Segment struct {
-	Data   checkpoint.Tensor // BF16 or F32 values, or U8 blocks [.., D/32, 16] of MXFP4
-	Scales checkpoint.Tensor // U8 [.., D/32] of MXFP4, else the zero Tensor
-}
 
 // Options says what is exported. The zero Options is the default: functions,
 // logits of every position, symbolic sizes, one data file.
@@ -102,8 +90,8 @@ const (
 // Export writes g as ONNX into dir, as model.onnx and its data. Files appear
 // under their names when they are complete; if Export fails or ctx ends, dir is
 // as before.
-func Export(ctx context.Context, g *graph.Graph, src *Sources, opt Options, dir string) (*Result, error) {
-	l, err := lower(g, src, &opt)
+func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir string) (*Result, error) {
+	l, err := lower(g, w, &opt)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +100,7 @@ func Export(ctx context.Context, g *graph.Graph, src *Sources, opt Options, dir 
 		metadata = map[string]string{}
 	}
 	metadata[keyTarget] = opt.Target.String()
-	if err := describe(src, metadata); err != nil {
+	if err := describe(w.Files(), metadata); err != nil {
 		return nil, err
 	}
 
@@ -183,12 +171,12 @@ func (l *lowering) model(places []place, metadata map[string]string) *model {
 }
 
 // describe adds what the sources are.
-func describe(src *Sources, metadata map[string]string) error {
+func describe(list []checkpoint.FileInfo, metadata map[string]string) error {
 	files := ""
-	for _, f := range src.Files {
+	for _, f := range list {
 		files += fmt.Sprintf("%s %d\n", f.Name, f.Size)
 	}
-	digest, err := headerDigest(src.Files)
+	digest, err := headerDigest(list)
 	if err != nil {
 		return err
 	}
@@ -246,7 +234,7 @@ func tensorBytes(t *checkpoint.Tensor) int64 {
 // inPlace returns the places of all initializers in the sources' files, which
 // must lie in dir.
 func (l *lowering) inPlace(dir string) ([]place, error) {
-	for _, f := range l.src.Files {
+	for _, f := range l.w.Files() {
 		info, err := os.Lstat(filepath.Join(dir, f.Name))
 		if err != nil {
 			return nil, fmt.Errorf("onnx: %w", err)
@@ -273,7 +261,7 @@ func (l *lowering) inPlace(dir string) ([]place, error) {
 // writeData writes the bytes of all initializers that are tensors of the
 // checkpoint.
 func (l *lowering) writeData(ctx context.Context, dir string) (*dataFiles, []place, error) {
-	d := &dataFiles{dir: dir, align: cmp.Or(l.opt.Align, DefaultAlign), most: l.opt.ShardSize, files: l.src.Files, progress: l.opt.Progress}
+	d := &dataFiles{dir: dir, align: cmp.Or(l.opt.Align, DefaultAlign), most: l.opt.ShardSize, files: l.w.Files(), progress: l.opt.Progress}
 	if d.align < 1 || d.align&(d.align-1) != 0 {
 		return nil, nil, fmt.Errorf("onnx: alignment %d, want a power of two", d.align)
 	}

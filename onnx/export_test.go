@@ -18,12 +18,13 @@ import (
 	"ossify/graph"
 	"ossify/onnx"
 	"ossify/onnx/examples"
+	"ossify/weight"
 )
 
 var update = flag.Bool("update", false, "write testdata/*.txt anew")
 
 // tiny opens a synthetic checkpoint.
-func tiny(t *testing.T, layout gptoss.Dialect) (*gptoss.Checkpoint, *onnx.Sources, string) {
+func tiny(t *testing.T, layout gptoss.Dialect) (*gptoss.Checkpoint, *weight.Set, string) {
 	t.Helper()
 	dir := t.TempDir()
 	c, err := gptoss.Preset("tiny")
@@ -38,22 +39,10 @@ func tiny(t *testing.T, layout gptoss.Dialect) (*gptoss.Checkpoint, *onnx.Source
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ck.Close() })
-	return ck, sources(ck, ck.Weights), dir
+	return ck, ck.Weights, dir
 }
 
-func sources(ck *gptoss.Checkpoint, w *gptoss.Weights) *onnx.Sources {
-	src := &onnx.Sources{Files: ck.Folder.Files()}
-	for p := range ck.Graph.Params {
-		var segments []onnx.Segment
-		for _, s := range w.Sources(p) {
-			segments = append(segments, onnx.Segment{Data: s.Data, Scales: s.Scales})
-		}
-		src.Params = append(src.Params, segments)
-	}
-	return src
-}
-
-func export(t *testing.T, g *graph.Graph, src *onnx.Sources, opt onnx.Options, dir string) (*onnx.Model, *onnx.Result) {
+func export(t *testing.T, g *graph.Graph, src *weight.Set, opt onnx.Options, dir string) (*onnx.Model, *onnx.Result) {
 	t.Helper()
 	r, err := onnx.Export(t.Context(), g, src, opt, dir)
 	if err != nil {
@@ -253,12 +242,12 @@ func TestBytesAreTheCheckpoints(t *testing.T) {
 				}
 				want := map[string][]byte{}
 				for p, param := range ck.Graph.Params {
-					for i, s := range src.Params[p] {
+					for i, s := range src.Sources(p) {
 						name, first := param.Name, 0
-						for _, b := range src.Params[p][:i] {
+						for _, b := range src.Sources(p)[:i] {
 							first += b.Data.Shape[0]
 						}
-						if len(src.Params[p]) > 1 {
+						if len(src.Sources(p)) > 1 {
 							name = fmt.Sprintf("%s[%d:%d]", name, first, first+s.Data.Shape[0])
 						}
 						if param.Storage == graph.MXFP4 {
@@ -338,11 +327,11 @@ func TestEditedWeights(t *testing.T) {
 		}
 		heads := ck.Graph.Nodes[slices.IndexFunc(ck.Graph.Nodes, func(n graph.Node) bool { return n.Op == graph.Attend })].Heads
 		w := ck.Weights.Edited(func(p graph.Param, data, scales []byte) bool { return f.Weight(p, heads, data, scales) })
-		src, dir := sources(ck, w), t.TempDir()
+		src, dir := w, t.TempDir()
 		m, _ := export(t, ck.Graph, src, onnx.Options{}, dir)
 		changed := 0
 		for p, param := range ck.Graph.Params {
-			for _, s := range src.Params[p] {
+			for _, s := range src.Sources(p) {
 				if s.Data.File != "" {
 					continue
 				}
@@ -374,28 +363,49 @@ func TestEditedWeights(t *testing.T) {
 	}
 }
 
+// remade returns weights of which the first tensor, or the files, are said to be
+// elsewhere.
+func remade(t *testing.T, w *weight.Set, edit func(first *checkpoint.Tensor, files []checkpoint.FileInfo)) *weight.Set {
+	t.Helper()
+	sources, files := make([][]weight.Source, len(w.Params())), slices.Clone(w.Files())
+	for p := range sources {
+		sources[p] = slices.Clone(w.Sources(p))
+	}
+	edit(&sources[0][0].Data, files)
+	out, err := weight.New(w.Params(), sources, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // A failed export leaves the folder as it was.
 func TestNothingIsLeft(t *testing.T) {
+	same := func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set { return w }
 	tests := []struct {
 		name string
 		opt  onnx.Options
-		edit func(ctx context.Context, cancel func(), src *onnx.Sources, opt *onnx.Options)
+		edit func(cancel func(), w *weight.Set, opt *onnx.Options) *weight.Set
 		want string
 	}{
-		{"cancelled before", onnx.Options{}, func(_ context.Context, cancel func(), _ *onnx.Sources, _ *onnx.Options) { cancel() }, "context canceled"},
-		{"cancelled within", onnx.Options{ShardSize: 100000}, func(_ context.Context, cancel func(), _ *onnx.Sources, opt *onnx.Options) {
-			opt.Progress = func(int64, int64) { cancel() }
+		{"cancelled before", onnx.Options{}, func(cancel func(), w *weight.Set, _ *onnx.Options) *weight.Set {
+			cancel()
+			return w
 		}, "context canceled"},
-		{"a source that shrank", onnx.Options{}, func(_ context.Context, _ func(), src *onnx.Sources, _ *onnx.Options) {
-			src.Params[0][0].Data.Offset += 1 << 30
+		{"cancelled within", onnx.Options{ShardSize: 100000}, func(cancel func(), w *weight.Set, opt *onnx.Options) *weight.Set {
+			opt.Progress = func(int64, int64) { cancel() }
+			return w
+		}, "context canceled"},
+		{"a source that shrank", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
+			return remade(t, w, func(first *checkpoint.Tensor, _ []checkpoint.FileInfo) { first.Offset += 1 << 30 })
 		}, "shorter than when it was opened"},
-		{"a source that is gone", onnx.Options{}, func(_ context.Context, _ func(), src *onnx.Sources, _ *onnx.Options) {
-			src.Files[0].Path += ".gone"
+		{"a source that is gone", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
+			return remade(t, w, func(_ *checkpoint.Tensor, files []checkpoint.FileInfo) { files[0].Path += ".gone" })
 		}, "no such file"},
-		{"a shard too small", onnx.Options{ShardSize: 1000}, func(context.Context, func(), *onnx.Sources, *onnx.Options) {}, "more than the shard size of 1000"},
-		{"an odd alignment", onnx.Options{Align: 4095}, func(context.Context, func(), *onnx.Sources, *onnx.Options) {}, "want a power of two"},
-		{"an unknown file", onnx.Options{}, func(_ context.Context, _ func(), src *onnx.Sources, _ *onnx.Options) {
-			src.Files = nil
+		{"a shard too small", onnx.Options{ShardSize: 1000}, same, "more than the shard size of 1000"},
+		{"an odd alignment", onnx.Options{Align: 4095}, same, "want a power of two"},
+		{"an unknown file", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
+			return remade(t, w, func(_ *checkpoint.Tensor, files []checkpoint.FileInfo) { files[0].Name = "other" })
 		}, "not among the sources' files"},
 	}
 	for _, tt := range tests {
@@ -407,7 +417,7 @@ func TestNothingIsLeft(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, onnx.ModelFile), []byte("old"), 0o666); err != nil {
 				t.Fatal(err)
 			}
-			tt.edit(ctx, cancel, src, &opt)
+			src = tt.edit(cancel, src, &opt)
 			_, err := onnx.Export(ctx, ck.Graph, src, opt, dir)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
@@ -426,7 +436,7 @@ func TestInPlaceRefusesLinks(t *testing.T) {
 	if _, err := onnx.Export(t.Context(), ck.Graph, src, onnx.Options{InPlace: true}, dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("into another folder: %v", err)
 	}
-	name := src.Files[0].Name
+	name := src.Files()[0].Name
 	if err := os.Symlink(filepath.Join(from, name), filepath.Join(dir, name)); err != nil {
 		t.Fatal(err)
 	}
@@ -441,32 +451,17 @@ func TestInPlaceRefusesLinks(t *testing.T) {
 	}
 }
 
-// What a source has of another type or shape is refused by name.
+// What the target cannot take is refused by name.
 func TestExportRefuses(t *testing.T) {
 	ck, src, _ := tiny(t, gptoss.Original)
 	tests := []struct {
 		name string
-		edit func(g *graph.Graph, s *onnx.Sources, o *onnx.Options)
+		edit func(g *graph.Graph, o *onnx.Options)
 		want string
 	}{
-		{"too few sources", func(_ *graph.Graph, s *onnx.Sources, _ *onnx.Options) { s.Params = s.Params[1:] }, "sources of"},
-		{"a parameter without tensor", func(_ *graph.Graph, s *onnx.Sources, _ *onnx.Options) { s.Params[1] = nil }, "onnx: block.0.attn.norm.scale: no tensor"},
-		{"an odd type", func(_ *graph.Graph, s *onnx.Sources, _ *onnx.Options) {
-			s.Params[1] = []onnx.Segment{{Data: checkpoint.Tensor{Name: "t", Type: checkpoint.F64}}}
-		}, "tensor t is F64, want BF16 or F32"},
-		{"too few rows", func(_ *graph.Graph, s *onnx.Sources, _ *onnx.Options) {
-			d := s.Params[1][0].Data
-			d.Shape = []int{63}
-			s.Params[1] = []onnx.Segment{{Data: d}}
-		}, "norm.scale: 63 rows, want [64]"},
-		{"scales of another shape", func(g *graph.Graph, s *onnx.Sources, _ *onnx.Options) {
-			i := slices.IndexFunc(g.Params, func(p graph.Param) bool { return p.Storage == graph.MXFP4 })
-			seg := s.Params[i][0]
-			seg.Scales.Shape = []int{8}
-			s.Params[i] = []onnx.Segment{seg}
-		}, "mlp1_weight: 1 tensors, the first U8 [8], want one U8 [8 128 2]"},
-		{"a slash in a path", func(g *graph.Graph, _ *onnx.Sources, _ *onnx.Options) { g.Nodes[2].Name = "a/b" }, "want a stage path without a slash"},
-		{"last position of attention", func(g *graph.Graph, _ *onnx.Sources, o *onnx.Options) {
+		{"weights of another graph", func(g *graph.Graph, _ *onnx.Options) { g.Params = g.Params[1:] }, "onnx: weight: a set of 55 parameters, want one of 54"},
+		{"a slash in a path", func(g *graph.Graph, _ *onnx.Options) { g.Nodes[2].Name = "a/b" }, "want a stage path without a slash"},
+		{"last position of attention", func(g *graph.Graph, o *onnx.Options) {
 			o.LastOnly = true
 			i := slices.IndexFunc(g.Nodes, func(n graph.Node) bool { return n.Op == graph.Attend })
 			g.Nodes = g.Nodes[:i+1]
@@ -475,9 +470,9 @@ func TestExportRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			g := ck.Graph.Rewrite(func(n graph.Node, emit func(graph.Node) graph.Value) graph.Value { return emit(n) })
-			s, o := &onnx.Sources{Files: src.Files, Params: slices.Clone(src.Params)}, onnx.Options{}
-			tt.edit(g, s, &o)
-			if _, err := onnx.Export(t.Context(), g, s, o, t.TempDir()); err == nil || !strings.Contains(err.Error(), tt.want) {
+			o := onnx.Options{}
+			tt.edit(g, &o)
+			if _, err := onnx.Export(t.Context(), g, src, o, t.TempDir()); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})

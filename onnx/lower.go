@@ -11,6 +11,7 @@ import (
 	"ossify/checkpoint"
 	"ossify/float"
 	"ossify/graph"
+	"ossify/weight"
 )
 
 // A Target is a set of operators that a graph is lowered to.
@@ -60,7 +61,7 @@ const (
 // that names cannot meet.
 type lowering struct {
 	g    *graph.Graph
-	src  *Sources
+	w    *weight.Set
 	opt  *Options
 	err  error
 	node *graph.Node // being lowered
@@ -89,12 +90,12 @@ type initializer struct {
 }
 
 // lower returns g as a list of ONNX nodes.
-func lower(g *graph.Graph, src *Sources, opt *Options) (*lowering, error) {
-	l := &lowering{g: g, src: src, opt: opt, known: map[string]bool{}, role: map[string]string{"input_ids": "input_ids", "attention_mask": "attention_mask"}, leafRole: map[string]string{}}
+func lower(g *graph.Graph, w *weight.Set, opt *Options) (*lowering, error) {
+	l := &lowering{g: g, w: w, opt: opt, known: map[string]bool{}, role: map[string]string{"input_ids": "input_ids", "attention_mask": "attention_mask"}, leafRole: map[string]string{}}
 	batch, seq, total := symbol(opt.Batch, "batch"), symbol(opt.Seq, "seq"), symbol(opt.Total, "total")
 	l.inputs = append(l.inputs, typed("input_ids", typeInt64, batch, seq), typed("attention_mask", typeInt64, batch, total))
-	if err := checkSources(g, src); err != nil {
-		return nil, err
+	if err := w.Fits(g.Params); err != nil {
+		return nil, fmt.Errorf("onnx: %w", err)
 	}
 	cases := opt.Target.cases()
 	for i := range g.Nodes {
@@ -126,51 +127,6 @@ func lower(g *graph.Graph, src *Sources, opt *Options) (*lowering, error) {
 	l.nodes = append(slices.Clip(l.shared), append(l.nodes, newNode("Identity", []string{last.Name}, "logits"))...)
 	l.outputs = slices.Insert(l.outputs, 0, l.stageType(last, "logits"))
 	return l, nil
-}
-
-// checkSources checks that every parameter that a stage reads is there, of the
-// type and shape it asks for.
-func checkSources(g *graph.Graph, src *Sources) error {
-	if len(src.Params) != len(g.Params) {
-		return fmt.Errorf("onnx: sources of %d parameters for %d", len(src.Params), len(g.Params))
-	}
-	for _, n := range g.Nodes {
-		for _, i := range n.Params {
-			p, segments := g.Params[i], src.Params[i]
-			if len(segments) == 0 {
-				return fmt.Errorf("onnx: %s: no tensor", p.Name)
-			}
-			if p.Storage == graph.MXFP4 {
-				last := len(p.Shape) - 1
-				scales := append(slices.Clone([]int(p.Shape[:last])), p.Shape[last]/float.BlockSize)
-				blocks := append(slices.Clone(scales), float.BlockBytes)
-				for _, t := range []struct {
-					checkpoint.Tensor
-					want []int
-				}{{segments[0].Data, blocks}, {segments[0].Scales, scales}} {
-					if t.Type != checkpoint.U8 || !slices.Equal(t.Shape, t.want) || len(segments) > 1 {
-						return fmt.Errorf("onnx: %s: %d tensors, the first %v %v, want one U8 %v", p.Name, len(segments), t.Type, t.Shape, t.want)
-					}
-				}
-				continue
-			}
-			rows := 0
-			for _, s := range segments {
-				t := s.Data
-				if t.Type != checkpoint.BF16 && t.Type != checkpoint.F32 || t.Type != segments[0].Data.Type {
-					return fmt.Errorf("onnx: %s: tensor %s is %v, want BF16 or F32, all the same", p.Name, t.Name, t.Type)
-				}
-				if len(t.Shape) != len(p.Shape) || !slices.Equal(t.Shape[1:], []int(p.Shape[1:])) {
-					return fmt.Errorf("onnx: %s: tensor %s is %v, want rows of %v", p.Name, t.Name, t.Shape, p.Shape)
-				}
-				rows += t.Shape[0]
-			}
-			if rows != p.Shape[0] {
-				return fmt.Errorf("onnx: %s: %d rows, want %v", p.Name, rows, p.Shape)
-			}
-		}
-	}
-	return nil
 }
 
 // stageType describes n's value: [batch, seq, ..].
@@ -374,7 +330,7 @@ const maxFolded = 1 << 30
 
 // parts returns parameter i of n in its runs of rows.
 func (l *lowering) parts(n *graph.Node, i int) []part {
-	segments, path := l.src.Params[n.Params[i]], l.g.Params[n.Params[i]].Name
+	segments, path := l.w.Sources(n.Params[i]), l.g.Params[n.Params[i]].Name
 	var tensors []checkpoint.Tensor
 	for _, s := range segments {
 		tensors = append(tensors, split(s.Data)...)
@@ -436,7 +392,7 @@ func (l *lowering) param(n *graph.Node, i int) string {
 func (l *lowering) tokens(*graph.Node) { l.stage("Identity", "input_ids") }
 
 func (l *lowering) gather(n *graph.Node) {
-	segments, path := l.src.Params[n.Params[0]], l.g.Params[n.Params[0]].Name
+	segments, path := l.w.Sources(n.Params[0]), l.g.Params[n.Params[0]].Name
 	if len(segments) != 1 {
 		l.err = fmt.Errorf("%s: %d tensors, want 1", path, len(segments)) // no checkpoint has it otherwise
 		return
@@ -710,7 +666,7 @@ func (l *lowering) mix(n *graph.Node) {
 // are not put side by side: even columns are multiplied by the input's even
 // columns, odd ones by its odd.
 func (l *lowering) expertLinear(n *graph.Node) {
-	w, weight := l.src.Params[n.Params[0]], l.g.Params[n.Params[0]]
+	w, weight := l.w.Sources(n.Params[0]), l.g.Params[n.Params[0]]
 	k, cols := n.Shape[1], n.Shape.Last()
 	in := l.g.Nodes[n.In[0]].Shape // [T, D] or [T, K, D]
 	strips := stripsOf(cols, in.Last(), cmp.Or(l.opt.Strip, DefaultStrip))
@@ -787,7 +743,7 @@ func (l *lowering) decoded(blocks, scales, even, odd string, height, half int) (
 // stripOf returns a strip of parameter i of n, [experts, cols] in the file, as
 // float32 [height].
 func (l *lowering) stripOf(n *graph.Node, i int, strip string, all, height int) string {
-	segments, p := l.src.Params[n.Params[i]], l.g.Params[n.Params[i]]
+	segments, p := l.w.Sources(n.Params[i]), l.g.Params[n.Params[i]]
 	if len(segments) > 1 {
 		l.err = fmt.Errorf("%s: %d tensors, want 1", p.Name, len(segments))
 		return ""

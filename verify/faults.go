@@ -7,9 +7,9 @@ import (
 
 	"ossify/engine"
 	"ossify/fault"
-	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/parity"
+	"ossify/weight"
 )
 
 // A Caught is what became of one fault.
@@ -51,7 +51,7 @@ func (r *FaultReport) OK() bool {
 // is called after each.
 //
 // A fault of the weights takes memory for a copy of those that it changes.
-func Faults(ctx context.Context, g *graph.Graph, w *gptoss.Weights, t *Golden, o engine.Options, seen func(Caught)) (*FaultReport, error) {
+func Faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o engine.Options, seen func(Caught)) (*FaultReport, error) {
 	if t.Precision != engine.F32 {
 		return nil, fmt.Errorf("verify: a golden in %v, want one in f32 for the fault table: bf16 rounding hides small faults", t.Precision)
 	}
@@ -60,8 +60,8 @@ func Faults(ctx context.Context, g *graph.Graph, w *gptoss.Weights, t *Golden, o
 	if err := Oracle(g, w).Forced(ctx, t, keep(truth)); err != nil {
 		return nil, err
 	}
-	run := func(g *graph.Graph, w *gptoss.Weights, add func(parity.StageReport) error) error {
-		s, err := Engine(g, w.Segments(), o)
+	run := func(g *graph.Graph, w *weight.Set, add func(parity.StageReport) error) error {
+		s, err := Engine(g, w, o)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/parity"
+	"ossify/weight"
 )
 
 // A Likeness says which known bug explains what a model computes.
@@ -63,7 +64,7 @@ func (v *onnxCheck) onnxColumn() int {
 }
 
 // with returns the model with a fault.
-func with(f fault.Fault, c *gptoss.Checkpoint) (*graph.Graph, *gptoss.Weights) {
+func with(f fault.Fault, c *gptoss.Checkpoint) (*graph.Graph, *weight.Set) {
 	if f.Graph != nil {
 		return f.Graph(c.Graph), c.Weights
 	}
@@ -80,7 +81,7 @@ func with(f fault.Fault, c *gptoss.Checkpoint) (*graph.Graph, *gptoss.Weights) {
 // stage would be right.
 func (v *onnxCheck) byStage(ctx context.Context, stage string, own parity.Run) (*Likeness, error) {
 	l := &Likeness{By: "values of " + stage, Distance: math.MaxFloat64}
-	measure := func(g *graph.Graph, w *gptoss.Weights) (s parity.StageReport, err error) {
+	measure := func(g *graph.Graph, w *weight.Set) (s parity.StageReport, err error) {
 		i, _ := g.Find(stage)
 		up := &graph.Graph{Nodes: g.Nodes[:i+1], Params: g.Params}
 		err = anchored(ctx, up, w, v.tokens, v.positions, own, func(name string, mine, exact []float64) error {

@@ -17,6 +17,7 @@ import (
 	"ossify/onnx/ort"
 	"ossify/oracle"
 	"ossify/parity"
+	"ossify/weight"
 )
 
 // An ONNXRequest says how an ONNX model is compared.
@@ -27,9 +28,9 @@ type ONNXRequest struct {
 	Positions []int    // rows that are compared, rising; if there is no golden
 	Decode    int      // tokens at the end that are processed one by one
 
-	// Sources says where the exporter finds weights, for a twin of the model
-	// whose stages are outputs.
-	Sources func(*gptoss.Weights) *onnx.Sources
+	// Twin lets a model of ossify's own making that shows no stage be judged by
+	// a twin that does, exported anew from the checkpoint.
+	Twin bool
 
 	Load       ort.Options // Want is not looked at
 	Engine     engine.Options
@@ -236,10 +237,10 @@ func (v *onnxCheck) options(sum *onnx.Summary) ort.Options {
 }
 
 // engine runs g on the engine in f32 and keeps the wanted stages, or all.
-func (v *onnxCheck) engine(ctx context.Context, g *graph.Graph, w *gptoss.Weights, wanted func(string) bool) (parity.Run, error) {
+func (v *onnxCheck) engine(ctx context.Context, g *graph.Graph, w *weight.Set, wanted func(string) bool) (parity.Run, error) {
 	o := v.q.Engine
 	o.Precision = engine.F32
-	s, err := Engine(g, w.Segments(), o)
+	s, err := Engine(g, w, o)
 	if err != nil {
 		return nil, err
 	}
@@ -403,7 +404,7 @@ func anchored(ctx context.Context, g *graph.Graph, w oracle.Weights, tokens []ui
 func (v *onnxCheck) traced(ctx context.Context, sum *onnx.Summary) (parity.Run, error) {
 	path := v.q.Model
 	if !v.shows(sum) {
-		if !ours(sum) || v.q.Sources == nil {
+		if !ours(sum) || !v.q.Twin {
 			return nil, nil
 		}
 		v.r.Twin = true
@@ -431,8 +432,8 @@ func (v *onnxCheck) shows(sum *onnx.Summary) bool {
 }
 
 // export writes a traced model of g.
-func (v *onnxCheck) export(ctx context.Context, g *graph.Graph, w *gptoss.Weights, dir string) (string, *onnx.Summary, error) {
-	if _, err := onnx.Export(ctx, g, v.q.Sources(w), onnx.Options{Trace: true, Inline: true}, dir); err != nil {
+func (v *onnxCheck) export(ctx context.Context, g *graph.Graph, w *weight.Set, dir string) (string, *onnx.Summary, error) {
+	if _, err := onnx.Export(ctx, g, w, onnx.Options{Trace: true, Inline: true}, dir); err != nil {
 		return "", nil, err
 	}
 	path := filepath.Join(dir, onnx.ModelFile)

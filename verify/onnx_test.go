@@ -33,24 +33,10 @@ func library(t *testing.T) *ort.Runtime {
 	return rt
 }
 
-func sourcesOf(ck *gptoss.Checkpoint) func(*gptoss.Weights) *onnx.Sources {
-	return func(w *gptoss.Weights) *onnx.Sources {
-		s := &onnx.Sources{Files: ck.Folder.Files()}
-		for p := range ck.Graph.Params {
-			var segments []onnx.Segment
-			for _, from := range w.Sources(p) {
-				segments = append(segments, onnx.Segment{Data: from.Data, Scales: from.Scales})
-			}
-			s.Params = append(s.Params, segments)
-		}
-		return s
-	}
-}
-
 // request compares all positions of some tokens, more than windows and chunks
 // are long.
 func request(ck *gptoss.Checkpoint) ONNXRequest {
-	return ONNXRequest{Tokens: someTokens(90), Decode: 20, Sources: sourcesOf(ck), OracleMost: 1e10, Load: ort.Options{Plain: true}}
+	return ONNXRequest{Tokens: someTokens(90), Decode: 20, Twin: true, OracleMost: 1e10, Load: ort.Options{Plain: true}}
 }
 
 // exportWith writes a model with a fault, or without one.
@@ -63,7 +49,7 @@ func exportWith(t *testing.T, ck *gptoss.Checkpoint, name string, o onnx.Options
 		}
 	}
 	dir := t.TempDir()
-	if _, err := onnx.Export(t.Context(), g, sourcesOf(ck)(w), o, dir); err != nil {
+	if _, err := onnx.Export(t.Context(), g, w, o, dir); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, onnx.ModelFile)

@@ -10,6 +10,7 @@ import (
 	"ossify/graph"
 	"ossify/onnx/ort"
 	"ossify/parity"
+	"ossify/weight"
 )
 
 // An ONNXCaught is what became of one fault in an exported model.
@@ -91,7 +92,7 @@ func ONNXFaults(ctx context.Context, rt *ort.Runtime, c *gptoss.Checkpoint, q ON
 
 // exported exports g, runs the file, and returns its stages and the first that
 // diverges from the checkpoint's model.
-func (v *onnxCheck) exported(ctx context.Context, g *graph.Graph, w *gptoss.Weights) (own parity.Run, first string, err error) {
+func (v *onnxCheck) exported(ctx context.Context, g *graph.Graph, w *weight.Set) (own parity.Run, first string, err error) {
 	dir, err := os.MkdirTemp("", "ossify-fault-")
 	if err != nil {
 		return nil, "", fmt.Errorf("verify: %w", err)

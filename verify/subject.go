@@ -7,6 +7,7 @@ import (
 	"ossify/engine"
 	"ossify/graph"
 	"ossify/oracle"
+	"ossify/weight"
 )
 
 // A Subject is a program that computes the model.
@@ -41,9 +42,9 @@ type engineSubject struct {
 }
 
 // Engine returns our engine as a subject.
-func Engine(g *graph.Graph, weights []engine.Weight, o engine.Options) (Subject, error) {
+func Engine(g *graph.Graph, w *weight.Set, o engine.Options) (Subject, error) {
 	o.Chunk = chunk
-	m, err := engine.New(g, weights, o)
+	m, err := engine.New(g, w, o)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ func subjectOf(ctx context.Context, c *gptoss.Checkpoint, q TraceRequest) (Subje
 	default:
 		return nil, fmt.Errorf("verify: precision %q, want bf16, f32 or f64", q.Precision)
 	}
-	m, err := engine.New(c.Graph, c.Weights.Segments(), o)
+	m, err := engine.New(c.Graph, c.Weights, o)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func ownGolden(t *testing.T, ck *gptoss.Checkpoint, q TraceRequest) *Golden {
 
 func subject(t *testing.T, ck *gptoss.Checkpoint, p engine.Precision, k engine.Kernels) Subject {
 	t.Helper()
-	s, err := Engine(ck.Graph, ck.Weights.Segments(), engine.Options{Precision: p, Kernels: k})
+	s, err := Engine(ck.Graph, ck.Weights, engine.Options{Precision: p, Kernels: k})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +442,7 @@ func TestOracleAsGolden(t *testing.T) {
 		if f.Graph != nil {
 			g = f.Graph(g)
 		}
-		s, err := Engine(g, c.Weights.Segments(), engine.Options{Precision: engine.F32})
+		s, err := Engine(g, c.Weights, engine.Options{Precision: engine.F32})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,7 +75,7 @@ where the file system can, else copied past the page cache.`,
 			if err != nil {
 				return err
 			}
-			result, err := onnx.Export(c.Context(), ck.Graph, onnxSources(ck), opt, dir)
+			result, err := onnx.Export(c.Context(), ck.Graph, ck.Weights, opt, dir)
 			if err != nil {
 				if made {
 					os.Remove(dir) // refuses if it is not empty
@@ -104,24 +104,6 @@ where the file system can, else copied past the page cache.`,
 	f.Int64Var(&opt.Align, "align", onnx.DefaultAlign, "where tensors start in data files, bytes (65536 for mapping on Windows)")
 	f.StringVar(&shard, "shard-size", "", "largest data file, like 2GB, in files named as transformers.js wants them")
 	return c
-}
-
-// onnxSources says where the exporter finds a checkpoint's weights.
-func onnxSources(ck *gptoss.Checkpoint) *onnx.Sources {
-	return onnxSourcesOf(ck, ck.Weights)
-}
-
-// onnxSourcesOf is onnxSources with weights that were edited.
-func onnxSourcesOf(ck *gptoss.Checkpoint, w *gptoss.Weights) *onnx.Sources {
-	s := &onnx.Sources{Files: ck.Folder.Files()}
-	for p := range ck.Graph.Params {
-		var segments []onnx.Segment
-		for _, from := range w.Sources(p) {
-			segments = append(segments, onnx.Segment{Data: from.Data, Scales: from.Scales})
-		}
-		s.Params = append(s.Params, segments)
-	}
-	return s
 }
 
 // exportMetadata says what the model was made from.

@@ -106,7 +106,7 @@ fails unless each is caught at the stage where it sits.`,
 				return verifyFaults(c, ck, t, o, asJSON)
 			}
 			o.Precision = t.Precision
-			subject, err := verify.Engine(ck.Graph, ck.Weights.Segments(), o)
+			subject, err := verify.Engine(ck.Graph, ck.Weights, o)
 			if err != nil {
 				return err
 			}

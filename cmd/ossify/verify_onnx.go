@@ -77,7 +77,7 @@ func (x *verifyONNX) run(c *cobra.Command, dir, golden string, tokens []uint32, 
 	}
 	q := verify.ONNXRequest{
 		Model: x.model, Decode: x.decode, Engine: o, OracleMost: most,
-		Sources:  func(w *gptoss.Weights) *onnx.Sources { return onnxSourcesOf(ck, w) },
+		Twin:     true,
 		Progress: sayOn(c.ErrOrStderr()),
 	}
 	if golden != "" {

@@ -61,29 +61,21 @@ func run(ctx context.Context, dir string, plain bool) error {
 			return err
 		}
 		defer ck.Close()
-		src := &onnx.Sources{Files: ck.Folder.Files()}
-		for p := range ck.Graph.Params {
-			var segments []onnx.Segment
-			for _, s := range ck.Weights.Sources(p) {
-				segments = append(segments, onnx.Segment{Data: s.Data, Scales: s.Scales})
-			}
-			src.Params = append(src.Params, segments)
-		}
 		if layout == gptoss.HuggingFace { // in place, its matrices in pieces
-			if err := write(ctx, ck, src, ck.Graph, onnx.Options{InPlace: true, Trace: true, PlainLookup: plain}, from); err != nil {
+			if err := write(ctx, ck, ck.Graph, onnx.Options{InPlace: true, Trace: true, PlainLookup: plain}, from); err != nil {
 				return err
 			}
 			continue
 		}
 		for _, e := range examples.All() {
 			e.Options.PlainLookup = e.Options.PlainLookup || plain
-			if err := write(ctx, ck, src, e.Graph(ck.Graph), e.Options, filepath.Join(dir, e.Name)); err != nil {
+			if err := write(ctx, ck, e.Graph(ck.Graph), e.Options, filepath.Join(dir, e.Name)); err != nil {
 				return fmt.Errorf("%s: %w", e.Name, err)
 			}
 		}
 		for _, f := range fault.Table() {
 			if f.Graph != nil { // weights are the same to the exporter
-				if err := write(ctx, ck, src, f.Graph(ck.Graph), onnx.Options{PlainLookup: plain}, filepath.Join(dir, "fault "+f.Name)); err != nil {
+				if err := write(ctx, ck, f.Graph(ck.Graph), onnx.Options{PlainLookup: plain}, filepath.Join(dir, "fault "+f.Name)); err != nil {
 					return fmt.Errorf("%s: %w", f.Name, err)
 				}
 			}
@@ -94,11 +86,11 @@ func run(ctx context.Context, dir string, plain bool) error {
 
 // write exports g, and beside it expected.safetensors: tokens, and for each
 // stage the oracle's values [length, ..] as F64.
-func write(ctx context.Context, ck *gptoss.Checkpoint, src *onnx.Sources, g *graph.Graph, opt onnx.Options, dir string) error {
+func write(ctx context.Context, ck *gptoss.Checkpoint, g *graph.Graph, opt onnx.Options, dir string) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	if _, err := onnx.Export(ctx, g, src, opt, dir); err != nil {
+	if _, err := onnx.Export(ctx, g, ck.Weights, opt, dir); err != nil {
 		return err
 	}
 	var tokens []uint32
