@@ -15,11 +15,12 @@ type Set struct {
 	Name string
 
 	matrixSet
+	vectorSet
 }
 
 // Portable returns the defining set.
 func Portable() Set {
-	return Set{Name: "portable", matrixSet: portableMatrix()}
+	return Set{Name: "portable", matrixSet: portableMatrix(), vectorSet: portableVector()}
 }
 
 // All returns the sets this machine can run, slowest first.
