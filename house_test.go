@@ -33,7 +33,7 @@ var rooms = map[string][]string{
 	"onnx":                   {"checkpoint", "float", "graph", "weight"},
 	"onnx/ort":               {"checkpoint", "float", "graph", "onnx", "weight"},
 	"generate":               {},
-	"gptoss":                 {"checkpoint", "engine", "engine/internal/kernel", "float", "graph", "kernel", "weight"},
+	"gptoss":                 {"checkpoint", "engine", "engine/internal/kernel", "float", "graph", "kernel", "tokenizer", "weight"},
 }
 
 func TestImportsRunOneWay(t *testing.T) {

@@ -1,16 +1,12 @@
 package gptoss
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"ossify/float"
 )
@@ -211,139 +207,6 @@ func (c *Config) mistakes(k keyNames) []error {
 	return errs
 }
 
-// fields reads the keys of one JSON object. Mistakes collect in errs.
-type fields struct {
-	place string // what stands before the key in a message
-	raw   map[string]json.RawMessage
-	used  map[string]bool
-	errs  []error
-}
-
-// parseFields splits an object into its fields; no key may repeat.
-func parseFields(data []byte, place string) (*fields, error) {
-	f := &fields{place: place, raw: map[string]json.RawMessage{}, used: map[string]bool{}}
-	if !utf8.Valid(data) {
-		return nil, errors.New("not valid UTF-8")
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if t, err := dec.Token(); err != nil {
-		return nil, jsonError(err)
-	} else if t != json.Delim('{') {
-		return nil, errors.New("want an object")
-	}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, jsonError(err)
-		}
-		key := t.(string) // the decoder accepts nothing else here
-		if _, ok := f.raw[key]; ok {
-			return nil, fmt.Errorf("%s appears twice", show(key))
-		}
-		var v json.RawMessage
-		if err := dec.Decode(&v); err != nil {
-			return nil, jsonError(err)
-		}
-		f.raw[key] = v
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, jsonError(err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("data after its closing brace")
-	}
-	return f, nil
-}
-
-func jsonError(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return errors.New("JSON ends before its closing brace")
-	}
-	return fmt.Errorf("JSON: %w", err)
-}
-
-// show returns text of a file as it may stand in a message: quoted, cut.
-func show(s string) string {
-	if len(s) > 80 {
-		s = s[:80] + "..."
-	}
-	return strconv.Quote(s)
-}
-
-// showJSON returns a valid JSON value on one line, cut.
-func showJSON(raw json.RawMessage) string {
-	var b bytes.Buffer
-	json.Compact(&b, raw)
-	s := strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, b.String())
-	if len(s) > 80 {
-		s = s[:80] + "..."
-	}
-	return s
-}
-
-func (f *fields) errorf(format string, args ...any) {
-	f.errs = append(f.errs, fmt.Errorf(format, args...))
-}
-
-// has reports whether the key is there with a value other than null.
-func (f *fields) has(key string) bool {
-	return f.raw[key] != nil && string(f.raw[key]) != "null"
-}
-
-// value decodes a key that is there into v; want says what it must be. A key
-// that is not there leaves v as it is; null is a value.
-func value[T any](f *fields, key, want string, v *T) {
-	f.used[key] = true
-	raw, ok := f.raw[key]
-	if !ok {
-		return
-	}
-	var got T
-	if err := json.Unmarshal(raw, &got); err != nil || string(raw) == "null" {
-		f.errorf("%s%s is %s, want %s", f.place, key, showJSON(raw), want)
-		return
-	}
-	*v = got
-}
-
-func (f *fields) int(key string, v *int)        { value(f, key, "a whole number", v) }
-func (f *fields) number(key string, v *float64) { value(f, key, "a number", v) }
-func (f *fields) bool(key string, want, missing bool, why string) {
-	got := missing
-	value(f, key, strconv.FormatBool(want), &got)
-	if got != want {
-		f.errorf("%s%s is %v, want %v: %s", f.place, key, got, want, why)
-	}
-}
-
-// text checks that a string is want.
-func (f *fields) text(key, want, missing string) {
-	got := missing
-	value(f, key, show(want), &got)
-	if got != want {
-		f.errorf("%s%s is %s, want %s", f.place, key, show(got), show(want))
-	}
-}
-
-// rest refuses every key that was not used: what it means is not known.
-func (f *fields) rest() {
-	var unknown []string
-	for key := range f.raw {
-		if !f.used[key] {
-			unknown = append(unknown, key)
-		}
-	}
-	slices.Sort(unknown)
-	for _, key := range unknown {
-		f.errorf("%s%s is not a key that is understood here", f.place, show(key))
-	}
-}
-
 // sizes reads what both dialects keep in the same way.
 func (f *fields) sizes(c *Config, k keyNames) {
 	for _, v := range []struct {
@@ -355,7 +218,6 @@ func (f *fields) sizes(c *Config, k keyNames) {
 	} {
 		f.int(v.key, v.at)
 	}
-	f.number(k.eps, &c.Eps)
 	f.number(k.limit, &c.Limit)
 }
 
@@ -376,148 +238,6 @@ func (f *fields) original(c *Config) {
 	f.rest()
 }
 
-// huggingFace reads transformers' form, which holds many keys that do not
-// concern the model's arithmetic. Those that do, and ask for what is not
-// implemented here, are refused.
-func (f *fields) huggingFace(c *Config) {
-	k := keysOf(HuggingFace)
-	f.text("model_type", "gpt_oss", "")
-	f.sizes(c, k)
-	if f.has("experts_per_token") {
-		n := c.ExpertsPerToken
-		if f.int("experts_per_token", &n); n != c.ExpertsPerToken {
-			f.errorf("experts_per_token is %d, want %s, %d", n, k.perToken, c.ExpertsPerToken)
-		}
-	}
-	f.text("hidden_act", "silu", "silu")
-	f.bool("attention_bias", true, true, "the projections have biases")
-	f.bool("tie_word_embeddings", false, false, "embedding and unembedding are separate matrices")
-	for _, key := range []string{"torch_dtype", "dtype"} {
-		if f.has(key) {
-			f.dtype(key)
-		}
-	}
-	f.layerTypes(c.Layers)
-	f.quantization()
-
-	// transformers 5 renamed rope_scaling and moved rope_theta into it.
-	f.number(k.theta, &c.Theta)
-	place := "rope_parameters"
-	switch {
-	case f.has("rope_parameters") && f.has("rope_scaling"):
-		f.errorf("rope_parameters and rope_scaling, want one of them")
-		return
-	case !f.has("rope_parameters"):
-		place = "rope_scaling"
-	}
-	raw, ok := f.raw[place]
-	if !ok {
-		return // the defaults
-	}
-	if string(raw) == "null" {
-		c.Factor = 1
-		return
-	}
-	r, err := parseFields(raw, place+".")
-	if err != nil {
-		f.errorf("%s: %v", place, err)
-		return
-	}
-	r.yarn(c, k)
-	f.errs = append(f.errs, r.errs...)
-	if context := c.Context; f.has("initial_context_length") {
-		if f.int("initial_context_length", &context); context != c.Context {
-			f.errorf("initial_context_length is %d, want %s.%s, %d", context, place, k.context, c.Context)
-		}
-	}
-}
-
-// yarn reads rope_scaling or rope_parameters.
-func (f *fields) yarn(c *Config, k keyNames) {
-	typeKey := "rope_type"
-	if !f.has(typeKey) && f.has("type") {
-		typeKey = "type" // its name in older files
-	}
-	var kind string
-	value(f, typeKey, `"yarn"`, &kind)
-	switch kind {
-	case "default":
-		c.Factor = 1
-		f.number(k.theta, &c.Theta)
-		return
-	case "yarn":
-	default:
-		f.errorf("%s%s is %s, want \"yarn\"", f.place, typeKey, show(kind))
-		return
-	}
-	for _, key := range []string{k.factor, k.context} {
-		if !f.has(key) {
-			f.errorf("%s%s is missing", f.place, key)
-		}
-	}
-	f.rope(c, k)
-	// transformers rounds the ramp's bounds unless told not to.
-	f.bool("truncate", false, true, "rounded bounds are not supported")
-	f.used["type"] = true // some files have both names
-	f.rest()
-}
-
-func (f *fields) dtype(key string) {
-	var kind string
-	value(f, key, `"bfloat16"`, &kind)
-	switch kind {
-	case "bfloat16", "":
-	case "float16":
-		f.errorf("%s is \"float16\", want \"bfloat16\": this model's activations overflow float16", key)
-	default:
-		f.errorf("%s is %s, want \"bfloat16\"", key, show(kind))
-	}
-}
-
-// layerTypes checks that layers alternate, the first sliding.
-func (f *fields) layerTypes(layers int) {
-	if !f.has("layer_types") {
-		return // transformers' default alternates
-	}
-	var types []string
-	value(f, "layer_types", "a list of strings", &types)
-	if types == nil {
-		return
-	}
-	if len(types) != layers {
-		f.errorf("layer_types has %d entries, want num_hidden_layers, %d", len(types), layers)
-		return
-	}
-	for i, t := range types {
-		if want := layerType(i); t != want {
-			f.errorf("layer_types[%d] is %s, want %q", i, show(t), want)
-			return // one line for a list of another pattern
-		}
-	}
-}
-
-// layerType is transformers' name for the attention of a layer.
-func layerType(layer int) string {
-	if layer%2 == 0 {
-		return "sliding_attention"
-	}
-	return "full_attention"
-}
-
-func (f *fields) quantization() {
-	if !f.has("quantization_config") {
-		f.errorf("quantization_config is missing, want quant_method \"mxfp4\": experts in other formats are not supported")
-		return
-	}
-	q, err := parseFields(f.raw["quantization_config"], "quantization_config.")
-	if err != nil {
-		f.errorf("quantization_config: %v", err)
-		return
-	}
-	q.text("quant_method", "mxfp4", "")
-	f.errs = append(f.errs, q.errs...)
-}
-
 // Marshal returns c as a config.json of the dialect: the keys of the official
 // files, in their order.
 func (c *Config) Marshal(d Dialect) ([]byte, error) {
@@ -532,6 +252,9 @@ func (c *Config) Marshal(d Dialect) ([]byte, error) {
 		data, err := indented(c.originalForm())
 		return oneLine(data), err
 	case HuggingFace:
+		if float64(c.positions())/float64(c.Context) != c.Factor {
+			return nil, fmt.Errorf("gptoss: config.json: factor is %g, want a whole product with original_max_position_embeddings, %d: transformers 4.55 takes their ratio", c.Factor, c.Context)
+		}
 		return indented(c.huggingFaceForm())
 	}
 	return nil, fmt.Errorf("gptoss: config.json: %v", d)
@@ -582,111 +305,5 @@ func (c *Config) originalForm() any {
 	}{
 		c.Layers, c.Experts, c.ExpertsPerToken, c.Vocab, c.Dim, c.Inner, decimal(c.Limit), c.HeadDim, c.Heads, c.KVHeads,
 		c.Window, c.Context, c.Theta, decimal(c.Factor), c.Alpha, c.Beta,
-	}
-}
-
-// Ids of special tokens that the Hugging Face files name.
-const (
-	startOfText = 199998
-	endOfText   = 199999
-	endOfReturn = 200002
-	endOfCall   = 200012
-)
-
-// special returns the id, or null for a vocabulary that does not reach it.
-func (c *Config) special(id int) *int {
-	if id >= c.Vocab {
-		return nil
-	}
-	return &id
-}
-
-func (c *Config) huggingFaceForm() any {
-	types := make([]string, c.Layers)
-	for i := range types {
-		types[i] = layerType(i)
-	}
-	type quantization struct {
-		Not    []string `json:"modules_to_not_convert"`
-		Method string   `json:"quant_method"`
-	}
-	type scaling struct {
-		Fast     decimal `json:"beta_fast"`
-		Slow     decimal `json:"beta_slow"`
-		Factor   decimal `json:"factor"`
-		Context  int     `json:"original_max_position_embeddings"`
-		Type     string  `json:"rope_type"`
-		Truncate bool    `json:"truncate"`
-	}
-	var rope *scaling
-	if c.Factor > 1 {
-		rope = &scaling{decimal(c.Beta), decimal(c.Alpha), decimal(c.Factor), c.Context, "yarn", false}
-	}
-	return struct {
-		Architectures []string     `json:"architectures"`
-		AttentionBias bool         `json:"attention_bias"`
-		Dropout       decimal      `json:"attention_dropout"`
-		EOS           *int         `json:"eos_token_id"`
-		PerToken      int          `json:"experts_per_token"`
-		HeadDim       int          `json:"head_dim"`
-		Act           string       `json:"hidden_act"`
-		Dim           int          `json:"hidden_size"`
-		Context       int          `json:"initial_context_length"`
-		Range         decimal      `json:"initializer_range"`
-		Inner         int          `json:"intermediate_size"`
-		LayerTypes    []string     `json:"layer_types"`
-		Positions     int          `json:"max_position_embeddings"`
-		ModelType     string       `json:"model_type"`
-		Heads         int          `json:"num_attention_heads"`
-		PerTok        int          `json:"num_experts_per_tok"`
-		Layers        int          `json:"num_hidden_layers"`
-		KVHeads       int          `json:"num_key_value_heads"`
-		Experts       int          `json:"num_local_experts"`
-		RouterLogits  bool         `json:"output_router_logits"`
-		Pad           *int         `json:"pad_token_id"`
-		Quantization  quantization `json:"quantization_config"`
-		Eps           decimal      `json:"rms_norm_eps"`
-		Rope          *scaling     `json:"rope_scaling"`
-		Theta         float64      `json:"rope_theta"`
-		Aux           decimal      `json:"router_aux_loss_coef"`
-		Window        int          `json:"sliding_window"`
-		Limit         decimal      `json:"swiglu_limit"`
-		Tied          bool         `json:"tie_word_embeddings"`
-		Version       string       `json:"transformers_version"`
-		UseCache      bool         `json:"use_cache"`
-		Vocab         int          `json:"vocab_size"`
-	}{
-		Architectures: []string{"GptOssForCausalLM"},
-		AttentionBias: true,
-		EOS:           c.special(endOfReturn),
-		PerToken:      c.ExpertsPerToken,
-		HeadDim:       c.HeadDim,
-		Act:           "silu",
-		Dim:           c.Dim,
-		Context:       c.Context,
-		Range:         0.02,
-		Inner:         c.Inner,
-		LayerTypes:    types,
-		Positions:     int(float64(c.Context) * c.Factor),
-		ModelType:     "gpt_oss",
-		Heads:         c.Heads,
-		PerTok:        c.ExpertsPerToken,
-		Layers:        c.Layers,
-		KVHeads:       c.KVHeads,
-		Experts:       c.Experts,
-		Pad:           c.special(endOfText),
-		Quantization: quantization{
-			Not:    []string{"model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"},
-			Method: "mxfp4",
-		},
-		Eps:      decimal(c.Eps),
-		Rope:     rope,
-		Theta:    c.Theta,
-		Aux:      0.9,
-		Window:   c.Window,
-		Limit:    decimal(c.Limit),
-		Version:  "4.55.0.dev0",
-		UseCache: true,
-		Vocab:    c.Vocab,
 	}
 }

@@ -72,11 +72,15 @@ func mlp(s graph.Scope, c *Config, x graph.Value) graph.Value {
 	return s.Add(x, s.At("mix").Mix(t, w))
 }
 
+// swigluAlpha makes x·sigmoid(alpha·x) follow GELU. Checkpoints do not choose
+// it: swiglu in gpt_oss/torch/model.py has it as a default that nobody changes.
+const swigluAlpha = 1.702
+
 // swiglu multiplies odd columns by a gate of the even ones: the checkpoint
-// interleaves the two. 1.702 makes x·sigmoid(1.702·x) follow GELU.
+// interleaves the two.
 func swiglu(s graph.Scope, x graph.Value, limit float64) graph.Value {
 	glu := s.At("glu.clamp").Clamp(s.At("glu").Every(x, 0), math.Inf(-1), limit)
 	linear := s.At("linear.clamp").Clamp(s.At("linear").Every(x, 1), -limit, limit)
-	gate := s.At("sigmoid").Sigmoid(s.At("alpha").Affine(glu, 1.702, 0))
+	gate := s.At("sigmoid").Sigmoid(s.At("alpha").Affine(glu, swigluAlpha, 0))
 	return s.Mul(s.At("out_glu").Mul(glu, gate), s.At("linear.plus1").Affine(linear, 1, 1))
 }

@@ -21,6 +21,7 @@ import (
 	"ossify/checkpoint"
 	"ossify/float"
 	"ossify/graph"
+	"ossify/tokenizer"
 	"ossify/weight"
 )
 
@@ -282,19 +283,19 @@ func originalTypes(g *graph.Graph) []byte {
 }
 
 func (c *Config) generationForm() any {
-	var stops []int
-	for _, id := range []int{endOfReturn, endOfText, endOfCall} {
-		if id < c.Vocab {
+	var stops []uint32
+	for _, id := range []uint32{tokenizer.Return, tokenizer.EndOfText, tokenizer.Call} {
+		if c.special(id) != nil {
 			stops = append(stops, id)
 		}
 	}
 	return struct {
-		BOS     *int   `json:"bos_token_id"`
-		Sample  bool   `json:"do_sample"`
-		EOS     []int  `json:"eos_token_id"`
-		Pad     *int   `json:"pad_token_id"`
-		Version string `json:"transformers_version"`
-	}{c.special(startOfText), true, stops, c.special(endOfText), "4.55.0.dev0"}
+		BOS     *uint32  `json:"bos_token_id"`
+		Sample  bool     `json:"do_sample"`
+		EOS     []uint32 `json:"eos_token_id"`
+		Pad     *uint32  `json:"pad_token_id"`
+		Version string   `json:"transformers_version"`
+	}{c.special(tokenizer.StartOfText), true, stops, c.special(tokenizer.EndOfText), "4.55.0.dev0"}
 }
 
 // A fillFunc computes rows [first, first+n) of a parameter into dst, which
