@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"ossify/checkpoint"
+	"ossify/onnx/lower"
+	"ossify/onnx/wire"
 )
 
 // dataFiles are the data files of an export under construction. They have
@@ -40,14 +42,14 @@ type piece struct {
 }
 
 // write plans the files, writes them, and returns where each initializer is.
-func (d *dataFiles) write(ctx context.Context, inits []initializer) ([]place, error) {
+func (d *dataFiles) write(ctx context.Context, inits []lower.Initializer) ([]wire.Place, error) {
 	paths := map[string]string{}
 	for _, f := range d.files {
 		paths[f.Name] = f.Path
 	}
 	for _, in := range inits {
-		if in.from != nil && in.from.File != "" && paths[in.from.File] == "" {
-			return nil, fmt.Errorf("onnx: %s: in %s, which is not among the sources' files", in.name, in.from.File)
+		if in.From != nil && in.From.File != "" && paths[in.From.File] == "" {
+			return nil, fmt.Errorf("onnx: %s: in %s, which is not among the sources' files", in.Name, in.From.File)
 		}
 	}
 	places, pieces, err := d.clone(inits)
@@ -76,36 +78,36 @@ func (d *dataFiles) write(ctx context.Context, inits []initializer) ([]place, er
 
 // plan lays tensors out in the order in which their sources have them, each at
 // a multiple of the alignment.
-func (d *dataFiles) plan(inits []initializer, paths map[string]string) ([]place, [][]piece, error) {
+func (d *dataFiles) plan(inits []lower.Initializer, paths map[string]string) ([]wire.Place, [][]piece, error) {
 	order := make([]int, 0, len(inits))
 	for i, in := range inits {
-		if in.from != nil {
+		if in.From != nil {
 			order = append(order, i)
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		x, y := inits[a].from, inits[b].from
+		x, y := inits[a].From, inits[b].From
 		return cmp.Or(cmp.Compare(x.File, y.File), cmp.Compare(x.Offset, y.Offset))
 	})
-	places := make([]place, len(inits))
+	places := make([]wire.Place, len(inits))
 	pieces := [][]piece{nil}
 	var end int64
 	for _, i := range order {
-		t, n := inits[i].from, tensorBytes(inits[i].from)
+		t, n := inits[i].From, tensorBytes(inits[i].From)
 		if d.most > 0 && n > d.most {
-			return nil, nil, fmt.Errorf("onnx: %s: %d bytes, more than the shard size of %d", inits[i].name, n, d.most)
+			return nil, nil, fmt.Errorf("onnx: %s: %d bytes, more than the shard size of %d", inits[i].Name, n, d.most)
 		}
 		at := d.up(end)
 		if d.most > 0 && at+n > d.most {
 			pieces, at = append(pieces, nil), 0
 		}
 		last := len(pieces) - 1
-		places[i] = place{d.name(last), at, n}
+		places[i] = wire.Place{File: d.name(last), Offset: at, Length: n}
 		p := piece{to: at, length: n}
 		if t.File == "" {
 			p.data = t.Data
 			if int64(len(t.Data)) != n {
-				return nil, nil, fmt.Errorf("onnx: %s: %d bytes, want %d", inits[i].name, len(t.Data), n)
+				return nil, nil, fmt.Errorf("onnx: %s: %d bytes, want %d", inits[i].Name, len(t.Data), n)
 			}
 		} else {
 			p.from, p.offset = paths[t.File], t.Offset
@@ -152,8 +154,8 @@ var errNoReflink = errors.New("no reflink")
 // clone makes one data file out of the sources' files as they are, each from a
 // multiple of the alignment on, sharing their blocks. Tensors keep the places
 // that they have in their files.
-func (d *dataFiles) clone(inits []initializer) ([]place, [][]piece, error) {
-	if d.most > 0 || len(d.files) == 0 || slices.ContainsFunc(inits, func(in initializer) bool { return in.from != nil && in.from.File == "" }) {
+func (d *dataFiles) clone(inits []lower.Initializer) ([]wire.Place, [][]piece, error) {
+	if d.most > 0 || len(d.files) == 0 || slices.ContainsFunc(inits, func(in lower.Initializer) bool { return in.From != nil && in.From.File == "" }) {
 		return nil, nil, errNoReflink
 	}
 	out, err := d.create(DataFile)
@@ -173,10 +175,10 @@ func (d *dataFiles) clone(inits []initializer) ([]place, [][]piece, error) {
 	if err := out.Sync(); err != nil {
 		return nil, nil, fmt.Errorf("onnx: %w", err)
 	}
-	places := make([]place, len(inits))
+	places := make([]wire.Place, len(inits))
 	for i, in := range inits {
-		if t := in.from; t != nil {
-			places[i] = place{DataFile, start[t.File] + t.Offset, tensorBytes(t)}
+		if t := in.From; t != nil {
+			places[i] = wire.Place{File: DataFile, Offset: start[t.File] + t.Offset, Length: tensorBytes(t)}
 		}
 	}
 	d.names, d.method = []string{DataFile}, "reflink"

@@ -2,8 +2,7 @@
 //
 // # Writing
 //
-// [Export] lowers a graph, one case an operation (lower.go), folds stages and
-// modules into functions (outline.go), and writes model.onnx. Weights are
+// [Export] lowers a graph (package lower), and writes model.onnx. Weights are
 // external data: in place, in the checkpoint's own files, or in a data file
 // beside the model (data.go). No byte of a weight is changed: bfloat16
 // matrices are converted in the graph, and MXFP4 experts are decoded there, a
@@ -33,7 +32,9 @@
 // external data are checked, and nothing outside of the model's folder is
 // looked at.
 //
-// The wire form is written by hand over protowire, since onnx.proto is large
-// and two dozen of its messages' fields are used here (proto.go). Its types
-// stay in this package.
+// # Rooms
+//
+// wire is the format: messages, and their bytes. build makes nodes of them,
+// lower makes the nodes of a graph for a target. Nothing outside of onnx knows
+// these types. ort runs models, and knows nothing of the rest.
 package onnx

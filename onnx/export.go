@@ -15,6 +15,8 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/graph"
+	"ossify/onnx/lower"
+	"ossify/onnx/wire"
 	"ossify/weight"
 )
 
@@ -27,13 +29,6 @@ const (
 	shardFile = "model.onnx_data"
 )
 
-// DefaultPositions is how many positions the rotary embedding's tables cover.
-const DefaultPositions = 131072
-
-// DefaultStrip is how many values of an expert's matrix are decoded at a time, at
-// most: 2 MiB of float32, near the caches of today's processors.
-const DefaultStrip = 1 << 19
-
 // DefaultAlign is where tensors start in a data file, bytes: a page. Windows
 // maps files at multiples of 65536.
 const DefaultAlign = 4096
@@ -41,7 +36,7 @@ const DefaultAlign = 4096
 // Options says what is exported. The zero Options is the default: functions,
 // logits of every position, symbolic sizes, one data file.
 type Options struct {
-	Target   Target
+	Target   lower.Target      // operators to use, default Portable
 	Inline   bool              // no functions: one flat graph
 	Trace    bool              // every stage is an output too
 	LastOnly bool              // logits of the last position only
@@ -51,15 +46,6 @@ type Options struct {
 	Batch, Seq, Total int
 
 	Positions int // that the model can tell apart, default DefaultPositions
-
-	// Strip is how many values of an expert's matrix are decoded at a time, at
-	// most; default DefaultStrip.
-	Strip int
-
-	// PlainLookup decodes experts with Gather, which in ONNX Runtime takes five
-	// times as long, for runtimes whose GatherElements takes small tables only:
-	// onnx.reference.
-	PlainLookup bool
 
 	// InPlace writes no data: the model refers to the sources' own files, and
 	// is written beside them.
@@ -80,9 +66,10 @@ type Result struct {
 	Copy  string   // how data was written: "", "reflink", "direct" or "buffered"
 }
 
-// Metadata keys that Export adds.
+// Metadata keys of what Export adds.
 const (
-	keyTarget  = "ossify.target"
+	KeyTarget = "ossify.target" // what ParseTarget reads
+
 	keySource  = "ossify.source.files"          // names and sizes
 	keyHeaders = "ossify.source.headers.sha256" // see headerDigest
 )
@@ -91,7 +78,13 @@ const (
 // under their names when they are complete; if Export fails or ctx ends, dir is
 // as before.
 func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir string) (*Result, error) {
-	l, err := lower(g, w, &opt)
+	if opt.Target.Name == "" {
+		opt.Target = lower.Portable()
+	}
+	low, err := lower.Graph(g, w, lower.Options{
+		Target: opt.Target, Inline: opt.Inline, Trace: opt.Trace, LastOnly: opt.LastOnly, Titles: opt.Titles,
+		Batch: opt.Batch, Seq: opt.Seq, Total: opt.Total, Positions: opt.Positions,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -99,18 +92,18 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 	if metadata == nil {
 		metadata = map[string]string{}
 	}
-	metadata[keyTarget] = opt.Target.String()
+	metadata[KeyTarget] = opt.Target.String()
 	if err := describe(w.Files(), metadata); err != nil {
 		return nil, err
 	}
 
 	result := &Result{Files: []string{ModelFile}}
 	var data *dataFiles
-	var places []place
+	var places []wire.Place
 	if opt.InPlace {
-		places, err = l.inPlace(dir)
+		places, err = inPlace(low.Initializers, w.Files(), dir)
 	} else {
-		data, places, err = l.writeData(ctx, dir)
+		data, places, err = writeData(ctx, low.Initializers, w.Files(), opt, dir)
 	}
 	if err != nil {
 		return nil, err
@@ -118,7 +111,7 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 	if data != nil {
 		defer data.abort()
 	}
-	m := l.model(places, metadata)
+	m := join(low, places, metadata, opt.Version)
 	if data != nil {
 		result.Bytes, result.Copy = data.bytes, data.method
 		names, err := data.commit()
@@ -127,45 +120,33 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 		}
 		result.Files = append(result.Files, names...)
 	}
-	return result, checkpoint.WriteFile(filepath.Join(dir, ModelFile), encode(m))
+	return result, checkpoint.WriteFile(filepath.Join(dir, ModelFile), wire.Encode(m))
 }
 
-// model joins everything but the data.
-func (l *lowering) model(places []place, metadata map[string]string) *model {
-	nodes, functions := l.nodes, []*function(nil)
-	if !l.opt.Inline {
-		nodes, functions = l.outline()
+// join makes a lowered graph and the places of its weights a model.
+func join(low *lower.Model, places []wire.Place, metadata map[string]string, version string) *wire.Model {
+	m := &wire.Model{
+		IR:              low.IR,
+		Producer:        "ossify",
+		ProducerVersion: version,
+		Opsets:          low.Opsets,
+		Functions:       low.Functions,
+		Graph:           &wire.Graph{Name: "model", Nodes: low.Nodes, Inputs: low.Inputs, Outputs: low.Outputs},
 	}
-	m := &model{
-		ir:              irVersion,
-		producer:        "ossify",
-		producerVersion: l.opt.Version,
-		opsets:          []*opset{{version: opsetVersion}},
-		functions:       functions,
-		graph: &subgraph{
-			name:    "model",
-			nodes:   nodes,
-			inputs:  l.inputs,
-			outputs: l.outputs,
-		},
-	}
-	if len(functions) > 0 {
-		m.opsets = append(m.opsets, &opset{domain, 1})
-	}
-	for i := range l.inits {
-		in := &l.inits[i]
-		t := &tensor{name: in.name, elem: in.elem, raw: in.raw}
-		for _, d := range in.shape {
-			t.dims = append(t.dims, int64(d))
+	for i := range low.Initializers {
+		in := &low.Initializers[i]
+		t := &wire.Tensor{Name: in.Name, Type: in.Type, Raw: in.Raw}
+		for _, d := range in.Shape {
+			t.Dims = append(t.Dims, int64(d))
 		}
-		if in.from != nil {
-			t.location = external
-			t.external = places[i].entries()
+		if in.From != nil {
+			t.Location = wire.External
+			t.External = places[i].Entries()
 		}
-		m.graph.initializers = append(m.graph.initializers, t)
+		m.Graph.Initializers = append(m.Graph.Initializers, t)
 	}
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
-		m.metadata = append(m.metadata, &entry{key, metadata[key]})
+		m.Metadata = append(m.Metadata, &wire.Entry{Key: key, Value: metadata[key]})
 	}
 	return m
 }
@@ -214,17 +195,6 @@ func headerDigest(files []checkpoint.FileInfo) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// A place is where an initializer's bytes are.
-type place struct {
-	file   string
-	offset int64
-	length int64
-}
-
-func (p place) entries() []*entry {
-	return []*entry{{"location", p.file}, {"offset", fmt.Sprint(p.offset)}, {"length", fmt.Sprint(p.length)}}
-}
-
 // tensorBytes is the size of a tensor of a checkpoint.
 func tensorBytes(t *checkpoint.Tensor) int64 {
 	n, _ := checkpoint.Entry{Name: t.Name, Type: t.Type, Shape: t.Shape}.Bytes()
@@ -233,8 +203,8 @@ func tensorBytes(t *checkpoint.Tensor) int64 {
 
 // inPlace returns the places of all initializers in the sources' files, which
 // must lie in dir.
-func (l *lowering) inPlace(dir string) ([]place, error) {
-	for _, f := range l.w.Files() {
+func inPlace(inits []lower.Initializer, files []checkpoint.FileInfo, dir string) ([]wire.Place, error) {
+	for _, f := range files {
 		info, err := os.Lstat(filepath.Join(dir, f.Name))
 		if err != nil {
 			return nil, fmt.Errorf("onnx: %w", err)
@@ -246,13 +216,13 @@ func (l *lowering) inPlace(dir string) ([]place, error) {
 			return nil, fmt.Errorf("onnx: %s: not the file of that name in %s", f.Name, dir)
 		}
 	}
-	places := make([]place, len(l.inits))
-	for i, in := range l.inits {
-		if t := in.from; t != nil {
+	places := make([]wire.Place, len(inits))
+	for i, in := range inits {
+		if t := in.From; t != nil {
 			if t.File == "" {
-				return nil, fmt.Errorf("onnx: %s: changed in memory, and in place means in its file", in.name)
+				return nil, fmt.Errorf("onnx: %s: changed in memory, and in place means in its file", in.Name)
 			}
-			places[i] = place{t.File, t.Offset, tensorBytes(t)}
+			places[i] = wire.Place{File: t.File, Offset: t.Offset, Length: tensorBytes(t)}
 		}
 	}
 	return places, nil
@@ -260,15 +230,15 @@ func (l *lowering) inPlace(dir string) ([]place, error) {
 
 // writeData writes the bytes of all initializers that are tensors of the
 // checkpoint.
-func (l *lowering) writeData(ctx context.Context, dir string) (*dataFiles, []place, error) {
-	d := &dataFiles{dir: dir, align: cmp.Or(l.opt.Align, DefaultAlign), most: l.opt.ShardSize, files: l.w.Files(), progress: l.opt.Progress}
+func writeData(ctx context.Context, inits []lower.Initializer, files []checkpoint.FileInfo, opt Options, dir string) (*dataFiles, []wire.Place, error) {
+	d := &dataFiles{dir: dir, align: cmp.Or(opt.Align, DefaultAlign), most: opt.ShardSize, files: files, progress: opt.Progress}
 	if d.align < 1 || d.align&(d.align-1) != 0 {
 		return nil, nil, fmt.Errorf("onnx: alignment %d, want a power of two", d.align)
 	}
 	if d.most < 0 {
 		return nil, nil, fmt.Errorf("onnx: shard size %d", d.most)
 	}
-	places, err := d.write(ctx, l.inits)
+	places, err := d.write(ctx, inits)
 	if err != nil {
 		d.abort()
 		return nil, nil, err

@@ -14,6 +14,7 @@ import (
 	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/onnx"
+	"ossify/onnx/lower"
 	"ossify/onnx/ort"
 	"ossify/oracle"
 	"ossify/parity"
@@ -115,7 +116,7 @@ func ONNX(ctx context.Context, rt *ort.Runtime, c *gptoss.Checkpoint, q ONNXRequ
 // call each other twice double with each level.
 func sane(sum *onnx.Summary) error {
 	const most = 1 << 20 // ossify's 120b has some 10,000
-	total := 0
+	total := int64(0)
 	for _, n := range sum.Operators {
 		total += n
 	}
@@ -414,7 +415,11 @@ func (v *onnxCheck) traced(ctx context.Context, sum *onnx.Summary) (parity.Run, 
 		}
 		defer os.RemoveAll(dir)
 		v.say("a twin of %s that shows its stages", v.q.Model)
-		if path, sum, err = v.export(ctx, v.c.Graph, v.c.Weights, dir); err != nil {
+		target, err := lower.ParseTarget(sum.Metadata[onnx.KeyTarget])
+		if err != nil {
+			return nil, fmt.Errorf("%w (%s)", err, v.q.Model)
+		}
+		if path, sum, err = v.export(ctx, v.c.Graph, v.c.Weights, target, dir); err != nil {
 			return nil, err
 		}
 	}
@@ -432,8 +437,8 @@ func (v *onnxCheck) shows(sum *onnx.Summary) bool {
 }
 
 // export writes a traced model of g.
-func (v *onnxCheck) export(ctx context.Context, g *graph.Graph, w *weight.Set, dir string) (string, *onnx.Summary, error) {
-	if _, err := onnx.Export(ctx, g, w, onnx.Options{Trace: true, Inline: true}, dir); err != nil {
+func (v *onnxCheck) export(ctx context.Context, g *graph.Graph, w *weight.Set, target lower.Target, dir string) (string, *onnx.Summary, error) {
+	if _, err := onnx.Export(ctx, g, w, onnx.Options{Target: target, Trace: true, Inline: true}, dir); err != nil {
 		return "", nil, err
 	}
 	path := filepath.Join(dir, onnx.ModelFile)

@@ -14,6 +14,7 @@ import (
 	"ossify/fault"
 	"ossify/gptoss"
 	"ossify/onnx"
+	"ossify/onnx/lower"
 	"ossify/onnx/ort"
 	"ossify/parity"
 )
@@ -59,6 +60,8 @@ func exportWith(t *testing.T, ck *gptoss.Checkpoint, name string, o onnx.Options
 // the rewriting that ONNX Runtime does by default.
 func TestONNX(t *testing.T) {
 	rt, ck := library(t), open(t, 1)
+	plain := lower.Portable()
+	plain.PlainLookup, plain.Strip = true, 64*24
 	tests := []struct {
 		name   string
 		export onnx.Options
@@ -69,6 +72,7 @@ func TestONNX(t *testing.T) {
 		{"traced, as it is loaded by default", onnx.Options{Trace: true}, ort.Options{}, false, 6},
 		{"inline, all rewriting", onnx.Options{Trace: true, Inline: true}, ort.Options{Fold: true, Prepack: true}, false, 6},
 		{"with a twin", onnx.Options{}, ort.Options{Plain: true}, true, 6},
+		{"with a twin of its target's options", onnx.Options{Target: plain}, ort.Options{Plain: true}, true, 6},
 		{"logits of the last position only", onnx.Options{LastOnly: true}, ort.Options{Plain: true}, true, 6},
 	}
 	for _, tt := range tests {
@@ -205,7 +209,7 @@ func TestONNXRefusals(t *testing.T) {
 			}
 		})
 	}
-	if err := sane(&onnx.Summary{Operators: map[string]int{"Add": 1 << 20, "Mul": 1}}); err == nil {
+	if err := sane(&onnx.Summary{Operators: map[string]int64{"Add": 1 << 20, "Mul": 1}}); err == nil {
 		t.Error("a million operators are let through")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"ossify/fault"
 	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/onnx/lower"
 	"ossify/onnx/ort"
 	"ossify/parity"
 	"ossify/weight"
@@ -98,7 +99,7 @@ func (v *onnxCheck) exported(ctx context.Context, g *graph.Graph, w *weight.Set)
 		return nil, "", fmt.Errorf("verify: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	path, sum, err := v.export(ctx, g, w, dir)
+	path, sum, err := v.export(ctx, g, w, lower.Portable(), dir)
 	if err != nil {
 		return nil, "", err
 	}

@@ -15,11 +15,13 @@ import (
 	"ossify/checkpoint"
 	"ossify/gptoss"
 	"ossify/onnx"
+	"ossify/onnx/lower"
 )
 
 func newExport() *cobra.Command {
 	var opt onnx.Options
 	var out, shard, target string
+	var plain bool
 	c := &cobra.Command{
 		Use:   "export CKPT (--in-place | -o DIR)",
 		Short: "Write the model as ONNX",
@@ -34,11 +36,14 @@ where the file system can, else copied past the page cache.`,
   ossify export /tmp/20b -o web --shard-size 2GB --last`,
 		Args: oneArgument("CKPT"),
 		RunE: func(c *cobra.Command, args []string) error {
+			var err error
+			opt.Target, err = lower.ParseTarget(target)
+			opt.Target.PlainLookup = opt.Target.PlainLookup || plain
 			switch {
 			case opt.InPlace == (out != ""):
 				return usage("want one of --in-place and -o DIR")
-			case target != onnx.Portable.String():
-				return usage("--target %q, want %v", target, onnx.Portable)
+			case err != nil:
+				return usage("%v (--target)", err)
 			case opt.InPlace && (shard != "" || c.Flags().Changed("align")):
 				return usage("--shard-size and --align concern the files that -o writes")
 			case opt.Positions < 1 || opt.Positions > 1<<24:
@@ -92,15 +97,15 @@ where the file system can, else copied past the page cache.`,
 	f := c.Flags()
 	f.BoolVar(&opt.InPlace, "in-place", false, "write model.onnx into CKPT and refer to its files")
 	f.StringVarP(&out, "output", "o", "", "folder to write model and weights to")
-	f.StringVar(&target, "target", onnx.Portable.String(), "operators to use: portable (opset 21)")
+	f.StringVar(&target, "target", lower.Portable().Name, "operators to use: portable (opset 21)")
 	f.BoolVar(&opt.Inline, "inline", false, "no functions: one flat graph")
 	f.BoolVar(&opt.Trace, "trace", false, "make every stage an output")
 	f.BoolVar(&opt.LastOnly, "last", false, "logits of the last position only")
-	f.BoolVar(&opt.PlainLookup, "plain-lookup", false, "decode experts with Gather: slower, for runtimes whose GatherElements is limited, like onnx.reference")
+	f.BoolVar(&plain, "plain-lookup", false, "decode experts with Gather: slower, for runtimes whose GatherElements is limited, like onnx.reference")
 	f.IntVar(&opt.Batch, "batch", 0, "fix the batch; 0 leaves it open")
 	f.IntVar(&opt.Seq, "seq", 0, "fix the tokens of a call; 0 leaves them open")
 	f.IntVar(&opt.Total, "total", 0, "fix the positions, past and new; 0 leaves them open")
-	f.IntVar(&opt.Positions, "positions", onnx.DefaultPositions, "positions that the rotary tables cover")
+	f.IntVar(&opt.Positions, "positions", lower.DefaultPositions, "positions that the rotary tables cover")
 	f.Int64Var(&opt.Align, "align", onnx.DefaultAlign, "where tensors start in data files, bytes (65536 for mapping on Windows)")
 	f.StringVar(&shard, "shard-size", "", "largest data file, like 2GB, in files named as transformers.js wants them")
 	return c

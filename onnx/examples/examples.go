@@ -9,6 +9,7 @@ import (
 
 	"ossify/graph"
 	"ossify/onnx"
+	"ossify/onnx/lower"
 )
 
 // An Example is a model, and how to export it. Its parameters are those of the
@@ -22,6 +23,8 @@ type Example struct {
 
 // All returns the examples.
 func All() []Example {
+	strips, plain := lower.Portable(), lower.Portable()
+	strips.Strip, plain.PlainLookup = 64*24, true
 	trace, flat := onnx.Options{Trace: true}, onnx.Options{Inline: true}
 	return []Example{
 		{"embedding", module("embedding"), onnx.Options{}, "Identity Gather Cast"},
@@ -39,8 +42,8 @@ func All() []Example {
 		{"attention.delay", edited(module("block.0.attn"), func(n *graph.Node) { n.Heads.Delay = 1 }), flat, "GreaterOrEqual And And Where"},
 		{"routing", module("block.0.mlp", "weights"), trace, "TopK GatherElements Softmax"},
 		{"experts", module("block.0.mlp", "mlp1"), trace, "Unique Gather Mul Add Gather Cast Add Reshape GatherElements Reshape Gemm Add Add ScatterND"},
-		{"experts.strips", module("block.0.mlp", "mlp1"), onnx.Options{Trace: true, Strip: 64 * 24}, ""},
-		{"experts.plain", module("block.0.mlp", "mlp1"), onnx.Options{Trace: true, PlainLookup: true}, "Add Gather Reshape Gemm Add"},
+		{"experts.strips", module("block.0.mlp", "mlp1"), onnx.Options{Trace: true, Target: strips}, ""},
+		{"experts.plain", module("block.0.mlp", "mlp1"), onnx.Options{Trace: true, Target: plain}, "Add Gather Reshape Gemm Add"},
 		{"mlp", module("block.0.mlp"), trace, "Slice Clip Mul Sigmoid Mul Mul"},
 		{"block", module("block.0"), onnx.Options{}, ""},
 		{"model", whole, onnx.Options{Titles: map[string]string{"attn": "AttentionBlock"}}, ""},

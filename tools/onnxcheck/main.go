@@ -19,6 +19,7 @@ import (
 	"ossify/graph"
 	"ossify/onnx"
 	"ossify/onnx/examples"
+	"ossify/onnx/lower"
 	"ossify/oracle"
 )
 
@@ -44,6 +45,8 @@ func run(ctx context.Context, dir string, plain bool) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
+	target := lower.Portable()
+	target.PlainLookup = plain
 	for _, layout := range []gptoss.Dialect{gptoss.Original, gptoss.HuggingFace} {
 		from := filepath.Join(dir, "checkpoint."+layout.String())
 		if err := os.MkdirAll(from, 0o777); err != nil {
@@ -62,20 +65,25 @@ func run(ctx context.Context, dir string, plain bool) error {
 		}
 		defer ck.Close()
 		if layout == gptoss.HuggingFace { // in place, its matrices in pieces
-			if err := write(ctx, ck, ck.Graph, onnx.Options{InPlace: true, Trace: true, PlainLookup: plain}, from); err != nil {
+			if err := write(ctx, ck, ck.Graph, onnx.Options{InPlace: true, Trace: true, Target: target}, from); err != nil {
 				return err
 			}
 			continue
 		}
 		for _, e := range examples.All() {
-			e.Options.PlainLookup = e.Options.PlainLookup || plain
+			if plain {
+				strip := e.Options.Target.Strip // of a zero Target: the default
+				if e.Options.Target = target; strip > 0 {
+					e.Options.Target.Strip = strip
+				}
+			}
 			if err := write(ctx, ck, e.Graph(ck.Graph), e.Options, filepath.Join(dir, e.Name)); err != nil {
 				return fmt.Errorf("%s: %w", e.Name, err)
 			}
 		}
 		for _, f := range fault.Table() {
 			if f.Graph != nil { // weights are the same to the exporter
-				if err := write(ctx, ck, f.Graph(ck.Graph), onnx.Options{PlainLookup: plain}, filepath.Join(dir, "fault "+f.Name)); err != nil {
+				if err := write(ctx, ck, f.Graph(ck.Graph), onnx.Options{Target: target}, filepath.Join(dir, "fault "+f.Name)); err != nil {
 					return fmt.Errorf("%s: %w", f.Name, err)
 				}
 			}

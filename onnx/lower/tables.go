@@ -1,7 +1,6 @@
-package onnx
+package lower
 
 import (
-	"encoding/binary"
 	"math"
 
 	"ossify/float"
@@ -53,22 +52,4 @@ func mxfp4Values(shift int) []float32 {
 		}
 	}
 	return t
-}
-
-// floatBytes returns the little-endian bytes of v.
-func floatBytes(v []float32) []byte {
-	var b []byte
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-	}
-	return b
-}
-
-// int64Bytes returns the little-endian bytes of v.
-func int64Bytes(v ...int) []byte {
-	var b []byte
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint64(b, uint64(x))
-	}
-	return b
 }

@@ -1,4 +1,4 @@
-package onnx
+package wire
 
 import (
 	"bytes"
@@ -9,59 +9,63 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
+func typed(name string, elem DataType, dims ...*Dim) *Value {
+	return &Value{Name: name, Type: &Type{Tensor: &TensorType{Elem: elem, Shape: &Shape{Dims: dims}}}}
+}
+
 // sample holds every field that is written.
-func sample() *model {
-	return &model{
-		ir: 10, producer: "p", producerVersion: "v", doc: "d",
-		opsets:   []*opset{{version: 21}, {"ossify", 1}},
-		metadata: []*entry{{"key", "value"}, {"empty", ""}},
-		functions: []*function{{
-			name: "F", inputs: []string{"x", ""}, outputs: []string{"y"}, attributes: []string{"a"}, doc: "d", domain: "ossify",
-			nodes:  []*node{{inputs: []string{"x", "", "w"}, outputs: []string{"y"}, name: "n", op: "Clip", domain: "o"}},
-			opsets: []*opset{{version: 21}},
+func sample() *Model {
+	return &Model{
+		IR: 10, Producer: "p", ProducerVersion: "v", Doc: "d",
+		Opsets:   []*Opset{{Version: 21}, {"ossify", 1}},
+		Metadata: []*Entry{{"key", "value"}, {"empty", ""}},
+		Functions: []*Function{{
+			Name: "F", Inputs: []string{"x", ""}, Outputs: []string{"y"}, Attributes: []string{"a"}, Doc: "d", Domain: "ossify",
+			Nodes:  []*Node{{Inputs: []string{"x", "", "w"}, Outputs: []string{"y"}, Name: "n", Op: "Clip", Domain: "o"}},
+			Opsets: []*Opset{{Version: 21}},
 		}},
-		graph: &subgraph{
-			name: "g",
-			nodes: []*node{{op: "Loop", outputs: []string{"z"}, attributes: []*attribute{
-				{name: "f", kind: attrFloat, float: 0},
-				{name: "i", kind: attrInt, int: -1},
-				{name: "s", kind: attrString, string: []byte("text")},
-				{name: "t", kind: attrTensor, tensor: &tensor{elem: typeInt64, dims: []int64{0, 1 << 40}}},
-				{name: "g", kind: attrGraph, graph: &subgraph{name: "body"}},
-				{name: "is", kind: attrInts, ints: []int64{0, -1, 1 << 62}},
-				{name: "ss", kind: attrStrings, strings: []string{"", "a"}},
-				{name: "r", kind: attrInt, ref: "a"},
+		Graph: &Graph{
+			Name: "g",
+			Nodes: []*Node{{Op: "Loop", Outputs: []string{"z"}, Attributes: []*Attribute{
+				{Name: "f", Kind: AttrFloat, Float: 0},
+				{Name: "i", Kind: AttrInt, Int: -1},
+				{Name: "s", Kind: AttrString, String: []byte("text")},
+				{Name: "t", Kind: AttrTensor, Tensor: &Tensor{Type: Int64, Dims: []int64{0, 1 << 40}}},
+				{Name: "g", Kind: AttrGraph, Graph: &Graph{Name: "body"}},
+				{Name: "is", Kind: AttrInts, Ints: []int64{0, -1, 1 << 62}},
+				{Name: "ss", Kind: AttrStrings, Strings: []string{"", "a"}},
+				{Name: "r", Kind: AttrInt, Ref: "a"},
 			}}},
-			initializers: []*tensor{
-				{name: "raw", elem: typeFloat, dims: []int64{1}, raw: []byte{1, 2, 3, 4}},
-				{name: "far", elem: typeBfloat16, dims: []int64{2}, location: external, external: place{"file", 8, 4}.entries()},
+			Initializers: []*Tensor{
+				{Name: "raw", Type: Float, Dims: []int64{1}, Raw: []byte{1, 2, 3, 4}},
+				{Name: "far", Type: Bfloat16, Dims: []int64{2}, Location: External, External: Place{File: "file", Offset: 8, Length: 4}.Entries()},
 			},
-			inputs:  []*value{typed("x", typeInt64, &dim{symbol: "batch"}, sized(0), &dim{}), {name: "untyped"}},
-			outputs: []*value{typed("scalar", typeFloat)},
-			values:  []*value{typed("v", typeBool, sized(3))},
+			Inputs:  []*Value{typed("x", Int64, &Dim{Symbol: "batch"}, &Dim{Sized: true}, &Dim{}), {Name: "untyped", Doc: "d"}},
+			Outputs: []*Value{typed("scalar", Float)},
+			Values:  []*Value{typed("v", Bool, &Dim{Size: 3, Sized: true})},
 		},
 	}
 }
 
 func TestWireRoundTrip(t *testing.T) {
 	want := sample()
-	got := &model{}
-	if err := decode(encode(want), got); err != nil {
+	got := &Model{}
+	if err := Decode(Encode(want), got); err != nil {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(normal(got), normal(want)) {
 		t.Errorf("got %+v", got)
 	}
-	if !bytes.Equal(encode(got), encode(want)) {
+	if !bytes.Equal(Encode(got), Encode(want)) {
 		t.Error("written again, the bytes differ")
 	}
 }
 
 // normal is m with its one scalar shape as decoded: DeepEqual tells a nil list
 // from an empty one.
-func normal(m *model) *model {
-	for _, v := range m.graph.outputs {
-		v.typ.tensor.shape.dims = nil
+func normal(m *Model) *Model {
+	for _, v := range m.Graph.Outputs {
+		v.Type.Tensor.Shape.Dims = nil
 	}
 	return m
 }
@@ -94,7 +98,7 @@ func TestWireRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := decode(tt.data, &model{})
+			err := Decode(tt.data, &Model{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
@@ -104,15 +108,15 @@ func TestWireRefuses(t *testing.T) {
 
 // Fields that are not known are passed over.
 func TestWireSkipsTheUnknown(t *testing.T) {
-	b := encode(sample())
+	b := Encode(sample())
 	b = protowire.AppendBytes(protowire.AppendTag(b, 1000, protowire.BytesType), []byte("new"))
 	b = protowire.AppendFixed64(protowire.AppendTag(b, 1001, protowire.Fixed64Type), 7)
 	b = protowire.AppendGroup(protowire.AppendTag(b, 1002, protowire.StartGroupType), 1002, nil)
-	got := &model{}
-	if err := decode(b, got); err != nil {
+	got := &Model{}
+	if err := Decode(b, got); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(encode(got), encode(sample())) {
+	if !bytes.Equal(Encode(got), Encode(sample())) {
 		t.Error("what is known was not read")
 	}
 }
@@ -121,25 +125,25 @@ func TestWireSkipsTheUnknown(t *testing.T) {
 func TestWireReadsPackedInts(t *testing.T) {
 	packed := protowire.AppendVarint(protowire.AppendVarint(nil, 3), 1<<40)
 	b := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), packed)
-	got := &tensor{}
-	if err := decode(b, got); err != nil || !reflect.DeepEqual(got.dims, []int64{3, 1 << 40}) {
-		t.Errorf("got %v, %v", got.dims, err)
+	got := &Tensor{}
+	if err := Decode(b, got); err != nil || !reflect.DeepEqual(got.Dims, []int64{3, 1 << 40}) {
+		t.Errorf("got %v, %v", got.Dims, err)
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(encode(sample()))
+	f.Add(Encode(sample()))
 	f.Add([]byte{0x3a, 2, 0x0a, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m := &model{}
-		if decode(data, m) != nil {
+		m := &Model{}
+		if Decode(data, m) != nil {
 			return
 		}
-		again := &model{}
-		if err := decode(encode(m), again); err != nil {
+		again := &Model{}
+		if err := Decode(Encode(m), again); err != nil {
 			t.Fatalf("what was read and written does not read: %v", err)
 		}
-		if !bytes.Equal(encode(again), encode(m)) {
+		if !bytes.Equal(Encode(again), Encode(m)) {
 			t.Fatal("written twice, the bytes differ")
 		}
 	})

@@ -1,7 +1,8 @@
-package onnx
+package lower
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"ossify/float"
@@ -63,15 +64,38 @@ func TestDecodingTables(t *testing.T) {
 }
 
 func TestEveryOperationHasACase(t *testing.T) {
-	for _, target := range []Target{Portable} {
-		cases := target.cases()
+	for _, target := range Targets() {
 		for _, op := range graph.Ops() {
-			if cases[op] == nil {
+			if target.cases[op] == nil {
 				t.Errorf("target %v has no case for %v", target, op)
 			}
 		}
-		if len(cases) != len(graph.Ops()) {
-			t.Errorf("target %v has %d cases for %d operations", target, len(cases), len(graph.Ops()))
+		if len(target.cases) != len(graph.Ops()) {
+			t.Errorf("target %v has %d cases for %d operations", target, len(target.cases), len(graph.Ops()))
+		}
+	}
+}
+
+// What a target calls itself names it, with its options.
+func TestTargetNames(t *testing.T) {
+	for _, target := range Targets() {
+		for _, strip := range []int{1, 1536, DefaultStrip} {
+			for _, plain := range []bool{false, true} {
+				want := target
+				want.Strip, want.PlainLookup = strip, plain
+				got, err := ParseTarget(want.String())
+				if err != nil || got.Name != want.Name || got.Strip != strip || got.PlainLookup != plain || len(got.cases) != len(want.cases) {
+					t.Errorf("%v is read as %v, %v", want, got, err)
+				}
+			}
+		}
+	}
+	if got := (Target{}).String(); got != ",strip=0" { // no target, and no panic
+		t.Errorf("no target is %q", got)
+	}
+	for _, s := range []string{"", "cuda", "portable,strip=0", "portable,strip=x", "portable,strips=3", "portable,plain-lookup,\x1b[31m"} {
+		if got, err := ParseTarget(s); err == nil || strings.Contains(err.Error(), "\x1b") {
+			t.Errorf("%q is read as %v, %v", s, got, err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package onnx
+package wire
 
 import (
 	"errors"
@@ -10,11 +10,11 @@ import (
 
 // A message lists its fields once, in order; writing and reading both follow
 // that list.
-type message interface{ fields(w *wire) }
+type message interface{ fields(w *coder) }
 
-// A wire writes messages, or holds the one field of a message that is being
+// A coder writes messages, or holds the one field of a message that is being
 // read.
-type wire struct {
+type coder struct {
 	out []byte // written so far
 
 	reading bool
@@ -34,15 +34,15 @@ const (
 	maxDepth    = 64 // a graph in a loop in a graph is 3 levels; protobuf's own bound is 100
 )
 
-// encode returns the wire form of m.
-func encode(m message) []byte {
-	w := &wire{}
+// Encode returns the wire form of m.
+func Encode(m message) []byte {
+	w := &coder{}
 	m.fields(w)
 	return w.out
 }
 
-// decode reads m from b, which m then shares.
-func decode(b []byte, m message) error {
+// Decode reads m from b, which m then shares.
+func Decode(b []byte, m message) error {
 	left := maxMessages
 	return decodeInto(b, m, &left, maxDepth)
 }
@@ -60,7 +60,7 @@ func decodeInto(b []byte, m message, left *int, depth int) error {
 			return fmt.Errorf("protobuf: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
-		w := &wire{reading: true, num: num, typ: typ, left: left, depth: depth}
+		w := &coder{reading: true, num: num, typ: typ, left: left, depth: depth}
 		switch typ {
 		case protowire.VarintType:
 			w.bits, n = protowire.ConsumeVarint(b)
@@ -87,7 +87,7 @@ func decodeInto(b []byte, m message, left *int, depth int) error {
 }
 
 // at reports whether field n is being read, and has type t.
-func (w *wire) at(n protowire.Number, t protowire.Type) bool {
+func (w *coder) at(n protowire.Number, t protowire.Type) bool {
 	if w.num != n || w.err != nil {
 		return false
 	}
@@ -98,11 +98,11 @@ func (w *wire) at(n protowire.Number, t protowire.Type) bool {
 	return true
 }
 
-func (w *wire) tag(n protowire.Number, t protowire.Type) { w.out = protowire.AppendTag(w.out, n, t) }
+func (w *coder) tag(n protowire.Number, t protowire.Type) { w.out = protowire.AppendTag(w.out, n, t) }
 
 // int is an integer, boolean or enumeration. It is left out when it is 0,
 // unless must.
-func (w *wire) int(n protowire.Number, v *int64, must bool) {
+func (w *coder) int(n protowire.Number, v *int64, must bool) {
 	switch {
 	case w.reading:
 		if w.at(n, protowire.VarintType) {
@@ -114,7 +114,7 @@ func (w *wire) int(n protowire.Number, v *int64, must bool) {
 	}
 }
 
-func (w *wire) ints(n protowire.Number, v *[]int64) {
+func (w *coder) ints(n protowire.Number, v *[]int64) {
 	if !w.reading {
 		for _, x := range *v {
 			w.int(n, &x, true)
@@ -135,7 +135,7 @@ func (w *wire) ints(n protowire.Number, v *[]int64) {
 	}
 }
 
-func (w *wire) float(n protowire.Number, v *float32, must bool) {
+func (w *coder) float(n protowire.Number, v *float32, must bool) {
 	switch {
 	case w.reading:
 		if w.at(n, protowire.Fixed32Type) {
@@ -147,7 +147,7 @@ func (w *wire) float(n protowire.Number, v *float32, must bool) {
 	}
 }
 
-func (w *wire) bytes(n protowire.Number, v *[]byte, must bool) {
+func (w *coder) bytes(n protowire.Number, v *[]byte, must bool) {
 	switch {
 	case w.reading:
 		if w.at(n, protowire.BytesType) {
@@ -159,7 +159,7 @@ func (w *wire) bytes(n protowire.Number, v *[]byte, must bool) {
 	}
 }
 
-func (w *wire) string(n protowire.Number, v *string) {
+func (w *coder) string(n protowire.Number, v *string) {
 	b := []byte(*v)
 	w.bytes(n, &b, false)
 	if w.reading && w.num == n {
@@ -169,7 +169,7 @@ func (w *wire) string(n protowire.Number, v *string) {
 
 // strings writes every element, the empty ones too: an empty name says that an
 // optional input is absent.
-func (w *wire) strings(n protowire.Number, v *[]string) {
+func (w *coder) strings(n protowire.Number, v *[]string) {
 	if w.reading {
 		if w.at(n, protowire.BytesType) {
 			*v = append(*v, string(w.data))
@@ -184,7 +184,7 @@ func (w *wire) strings(n protowire.Number, v *[]string) {
 
 // opaque notes that a field is there, and how many bytes it takes. It is not
 // written.
-func (w *wire) opaque(n protowire.Number, size *int64) {
+func (w *coder) opaque(n protowire.Number, size *int64) {
 	if w.reading && w.num == n {
 		*size += int64(len(w.data)) + 1
 	}
@@ -194,7 +194,7 @@ func (w *wire) opaque(n protowire.Number, size *int64) {
 func one[M any, P interface {
 	*M
 	message
-}](w *wire, n protowire.Number, v *P) {
+}](w *coder, n protowire.Number, v *P) {
 	if !w.reading {
 		if *v != nil {
 			w.sub(n, *v)
@@ -215,7 +215,7 @@ func one[M any, P interface {
 func list[M any, P interface {
 	*M
 	message
-}](w *wire, n protowire.Number, v *[]P) {
+}](w *coder, n protowire.Number, v *[]P) {
 	if !w.reading {
 		for _, m := range *v {
 			w.sub(n, m)
@@ -228,7 +228,7 @@ func list[M any, P interface {
 	}
 }
 
-func (w *wire) sub(n protowire.Number, m message) {
+func (w *coder) sub(n protowire.Number, m message) {
 	w.tag(n, protowire.BytesType)
-	w.out = protowire.AppendBytes(w.out, encode(m))
+	w.out = protowire.AppendBytes(w.out, Encode(m))
 }

@@ -1,7 +1,8 @@
-package onnx
+package lower
 
 import (
 	"fmt"
+	"ossify/onnx/wire"
 	"slices"
 	"strings"
 )
@@ -28,31 +29,31 @@ type region struct {
 type outline struct {
 	l         *lowering
 	lastUse   map[string]int // of a value: index in lowering.nodes, or len of it for outputs
-	functions []*function
+	functions []*wire.Function
 	names     map[string]string // of functions, by their encoding
 	taken     map[string]bool
 }
 
-func (l *lowering) outline() ([]*node, []*function) {
+func (l *lowering) outline() ([]*wire.Node, []*wire.Function) {
 	o := &outline{l: l, lastUse: map[string]int{}, names: map[string]string{}, taken: map[string]bool{}}
-	for i, n := range l.nodes {
-		n.reads(func(name string) { o.lastUse[name] = i })
+	for i, n := range l.Nodes {
+		reads(n, func(name string) { o.lastUse[name] = i })
 	}
 	for _, v := range l.outputs {
-		o.lastUse[v.name] = len(l.nodes)
+		o.lastUse[v.Name] = len(l.Nodes)
 	}
 	return o.body(l.regions()), o.functions
 }
 
 // reads calls f with every value that n reads, those within its bodies too.
-func (n *node) reads(f func(string)) {
-	for _, in := range n.inputs {
+func reads(n *wire.Node, f func(string)) {
+	for _, in := range n.Inputs {
 		f(in)
 	}
-	for _, a := range n.attributes {
-		if a.graph != nil {
-			for _, m := range a.graph.nodes {
-				m.reads(f)
+	for _, a := range n.Attributes {
+		if a.Graph != nil {
+			for _, m := range a.Graph.Nodes {
+				reads(m, f)
 			}
 		}
 	}
@@ -79,9 +80,9 @@ func (l *lowering) regions() *region {
 			s.to, s.count = i+1, s.count+1
 		}
 	}
-	root := &region{to: len(l.nodes)}
-	if len(l.shared) > 0 {
-		root.children = append(root.children, &region{title: "Shared", to: len(l.shared)})
+	root := &region{to: len(l.Nodes)}
+	if len(l.Shared) > 0 {
+		root.children = append(root.children, &region{title: "Shared", to: len(l.Shared)})
 	}
 	open := []*region{root}
 	for i := range g.Nodes {
@@ -130,35 +131,35 @@ func (l *lowering) title(path string) string {
 }
 
 // body returns the nodes of r, its children as calls.
-func (o *outline) body(r *region) []*node {
-	var nodes []*node
+func (o *outline) body(r *region) []*wire.Node {
+	var nodes []*wire.Node
 	at := r.from
 	for _, c := range r.children {
-		nodes = append(nodes, o.l.nodes[at:c.from]...)
+		nodes = append(nodes, o.l.Nodes[at:c.from]...)
 		nodes = append(nodes, o.call(c))
 		at = c.to
 	}
-	return append(nodes, o.l.nodes[at:r.to]...)
+	return append(nodes, o.l.Nodes[at:r.to]...)
 }
 
 // call makes r a function, unless there is one like it, and returns a call.
-func (o *outline) call(r *region) *node {
+func (o *outline) call(r *region) *wire.Node {
 	body := o.body(r)
-	call := &node{domain: domain}
+	call := &wire.Node{Domain: domain}
 	made, seen := map[string]bool{}, map[string]bool{}
-	var note func(n *node)
-	note = func(n *node) {
-		for _, a := range n.attributes {
-			if a.graph != nil {
-				for _, v := range a.graph.inputs {
-					made[v.name] = true
+	var note func(n *wire.Node)
+	note = func(n *wire.Node) {
+		for _, a := range n.Attributes {
+			if a.Graph != nil {
+				for _, v := range a.Graph.Inputs {
+					made[v.Name] = true
 				}
-				for _, m := range a.graph.nodes {
+				for _, m := range a.Graph.Nodes {
 					note(m)
 				}
 			}
 		}
-		for _, v := range n.outputs {
+		for _, v := range n.Outputs {
 			made[v] = true
 		}
 	}
@@ -166,44 +167,44 @@ func (o *outline) call(r *region) *node {
 		note(n)
 	}
 	for _, n := range body {
-		n.reads(func(v string) {
+		reads(n, func(v string) {
 			if v != "" && !made[v] && !seen[v] {
 				seen[v] = true
-				call.inputs = append(call.inputs, v)
+				call.Inputs = append(call.Inputs, v)
 			}
 		})
-		for _, v := range n.outputs {
+		for _, v := range n.Outputs {
 			if last, ok := o.lastUse[v]; ok && last >= r.to {
-				call.outputs = append(call.outputs, v)
+				call.Outputs = append(call.Outputs, v)
 			}
 		}
 	}
 
-	rename := o.locals(r, made, call.inputs)
-	f := &function{domain: domain, opsets: []*opset{{version: opsetVersion}}}
-	for _, v := range call.inputs {
-		f.inputs = append(f.inputs, rename(v))
+	rename := o.locals(r, made, call.Inputs)
+	f := &wire.Function{Domain: domain, Opsets: o.l.opsets()}
+	for _, v := range call.Inputs {
+		f.Inputs = append(f.Inputs, rename(v))
 	}
-	for _, v := range call.outputs {
-		f.outputs = append(f.outputs, rename(v))
+	for _, v := range call.Outputs {
+		f.Outputs = append(f.Outputs, rename(v))
 	}
 	calls := false
 	for _, n := range body {
-		f.nodes = append(f.nodes, n.renamed(rename))
-		calls = calls || n.domain == domain
+		f.Nodes = append(f.Nodes, renamed(n, rename))
+		calls = calls || n.Domain == domain
 	}
 	if calls {
-		f.opsets = append(f.opsets, &opset{domain, 1})
+		f.Opsets = append(f.Opsets, &wire.Opset{Domain: domain, Version: 1})
 	}
-	key := string(encode(f))
+	key := string(wire.Encode(f))
 	name, ok := o.names[key]
 	if !ok {
 		name = o.unused(r)
 		o.names[key], o.taken[name] = name, true
-		f.name = name
+		f.Name = name
 		o.functions = append(o.functions, f)
 	}
-	call.op, call.name = name, call.outputs[0]
+	call.Op, call.Name = name, call.Outputs[0]
 	return call
 }
 
@@ -284,7 +285,7 @@ func (o *outline) locals(r *region, made map[string]bool, inputs []string) func(
 }
 
 // renamed returns a copy of n under other names of values.
-func (n *node) renamed(rename func(string) string) *node {
+func renamed(n *wire.Node, rename func(string) string) *wire.Node {
 	all := func(names []string) []string {
 		out := make([]string, len(names))
 		for i, v := range names {
@@ -292,31 +293,31 @@ func (n *node) renamed(rename func(string) string) *node {
 		}
 		return out
 	}
-	c := &node{op: n.op, domain: n.domain, inputs: all(n.inputs), outputs: all(n.outputs)}
-	if len(c.outputs) > 0 {
-		c.name = c.outputs[0]
+	c := &wire.Node{Op: n.Op, Domain: n.Domain, Inputs: all(n.Inputs), Outputs: all(n.Outputs)}
+	if len(c.Outputs) > 0 {
+		c.Name = c.Outputs[0]
 	}
-	for _, a := range n.attributes {
-		if a.graph == nil {
-			c.attributes = append(c.attributes, a)
+	for _, a := range n.Attributes {
+		if a.Graph == nil {
+			c.Attributes = append(c.Attributes, a)
 			continue
 		}
 		b := *a
-		g := *a.graph
-		g.nodes = nil
-		for _, m := range a.graph.nodes {
-			g.nodes = append(g.nodes, m.renamed(rename))
+		g := *a.Graph
+		g.Nodes = nil
+		for _, m := range a.Graph.Nodes {
+			g.Nodes = append(g.Nodes, renamed(m, rename))
 		}
-		values := func(vs []*value) []*value {
-			var out []*value
+		values := func(vs []*wire.Value) []*wire.Value {
+			var out []*wire.Value
 			for _, v := range vs {
-				out = append(out, &value{rename(v.name), v.typ})
+				out = append(out, &wire.Value{Name: rename(v.Name), Type: v.Type})
 			}
 			return out
 		}
-		g.inputs, g.outputs = values(g.inputs), values(g.outputs)
-		b.graph = &g
-		c.attributes = append(c.attributes, &b)
+		g.Inputs, g.Outputs = values(g.Inputs), values(g.Outputs)
+		b.Graph = &g
+		c.Attributes = append(c.Attributes, &b)
 	}
 	return c
 }
