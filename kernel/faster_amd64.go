@@ -1,0 +1,16 @@
+package kernel
+
+import "golang.org/x/sys/cpu"
+
+// faster returns the sets of this processor above the portable one.
+func faster() (sets []Set) {
+	s := Portable()
+	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
+		return nil
+	}
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL {
+		s.Name, s.vectorSet = "avx512", vectorAVX512(s.vectorSet)
+		sets = append(sets, s)
+	}
+	return sets
+}
