@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+
+	"ossify/internal/fileset"
 )
 
-// Shards writes a checkpoint that is split over several files, one tensor
-// after the other. Nothing takes its name before Commit.
-type Shards struct {
+// A ShardWriter writes a checkpoint that is split over several files, one tensor
+// after the other.
+type ShardWriter struct {
+	set      *fileset.Set
 	dir      string
 	entries  []Entry   // all, as given
 	names    []string  // file of each shard
@@ -17,10 +20,9 @@ type Shards struct {
 	metadata map[string]string
 	index    bool
 	writers  []*Writer // those begun
-	done     bool      // committed or aborted
 }
 
-// CreateShards starts a checkpoint in dir. The entries are dealt out in their
+// CreateShards starts a checkpoint in dir, whose files belong to set. The entries are dealt out in their
 // order: a shard is closed when the next tensor would take its tensors beyond
 // most bytes. Within a shard they are ordered as by Sort, so Entries tells the
 // order of writing.
@@ -28,8 +30,8 @@ type Shards struct {
 // Shard i of n, counted from 0, is named name(i, n). A single shard is named
 // model.safetensors, as Hugging Face has it. With index there is an IndexFile
 // too, unless the shard is single.
-func CreateShards(dir string, name func(i, n int) string, entries []Entry, most int64, metadata map[string]string, index bool) (*Shards, error) {
-	s := &Shards{dir: dir, entries: entries, metadata: metadata, index: index}
+func CreateShards(set *fileset.Set, dir string, name func(i, n int) string, entries []Entry, most int64, metadata map[string]string, index bool) (*ShardWriter, error) {
+	s := &ShardWriter{set: set, dir: dir, entries: entries, metadata: metadata, index: index}
 	var size int64 // of the last shard
 	for _, e := range entries {
 		n, ok := e.Bytes()
@@ -59,7 +61,7 @@ func CreateShards(dir string, name func(i, n int) string, entries []Entry, most 
 }
 
 // Entries returns all tensors in the order in which they must be written.
-func (s *Shards) Entries() []Entry {
+func (s *ShardWriter) Entries() []Entry {
 	var all []Entry
 	for _, shard := range s.plan {
 		all = append(all, shard...)
@@ -68,7 +70,7 @@ func (s *Shards) Entries() []Entry {
 }
 
 // Files returns the files as they will be, without the index.
-func (s *Shards) Files() ([]FileInfo, error) {
+func (s *ShardWriter) Files() ([]FileInfo, error) {
 	var list []FileInfo
 	for i, shard := range s.plan {
 		header, err := encodeHeader(s.names[i], shard, s.metadata)
@@ -86,7 +88,7 @@ func (s *Shards) Files() ([]FileInfo, error) {
 }
 
 // Tensor begins the next tensor, as Writer.Tensor does.
-func (s *Shards) Tensor(name string) (io.Writer, error) {
+func (s *ShardWriter) Tensor(name string) (io.Writer, error) {
 	w, err := s.at()
 	if err != nil {
 		return nil, err
@@ -95,7 +97,7 @@ func (s *Shards) Tensor(name string) (io.Writer, error) {
 }
 
 // Zeros writes the next tensor, as Writer.Zeros does.
-func (s *Shards) Zeros(name string) error {
+func (s *ShardWriter) Zeros(name string) error {
 	w, err := s.at()
 	if err != nil {
 		return err
@@ -104,18 +106,15 @@ func (s *Shards) Zeros(name string) error {
 }
 
 // at returns the writer of the next tensor.
-func (s *Shards) at() (*Writer, error) {
-	if s.done {
-		return nil, fmt.Errorf("checkpoint: %s: writer is closed", s.dir)
-	}
+func (s *ShardWriter) at() (*Writer, error) {
 	i := len(s.writers)
 	if i == 0 || i < len(s.plan) && s.writers[i-1].next == len(s.plan[i-1]) {
 		if i > 0 {
-			if err := s.writers[i-1].finish(); err != nil {
+			if err := s.writers[i-1].Close(); err != nil {
 				return nil, err
 			}
 		}
-		w, err := Create(filepath.Join(s.dir, s.names[i]), s.plan[i], s.metadata)
+		w, err := Create(s.set, filepath.Join(s.dir, s.names[i]), s.plan[i], s.metadata)
 		if err != nil {
 			return nil, err
 		}
@@ -125,42 +124,24 @@ func (s *Shards) at() (*Writer, error) {
 	return s.writers[i-1], nil
 }
 
-// Commit completes the last shard, writes the index and gives all files their
-// names, the index last. If it fails before that, nothing is left.
-func (s *Shards) Commit() error {
-	defer s.Abort()
-	switch n := len(s.writers); {
-	case s.done:
-		return fmt.Errorf("checkpoint: %s: writer is closed", s.dir)
-	case n < len(s.plan):
-		return fmt.Errorf("checkpoint: %s: %s: not written", s.dir, s.names[n])
-	default:
-		if err := s.writers[n-1].finish(); err != nil {
-			return err
-		}
+// Close completes the last shard and writes the index.
+func (s *ShardWriter) Close() error {
+	n := len(s.writers)
+	if n < len(s.plan) {
+		return fmt.Errorf("checkpoint: %s: %s: not written", show(s.dir), s.names[n])
 	}
-	for _, w := range s.writers {
-		if err := w.publish(); err != nil {
-			return err
-		}
+	if err := s.writers[n-1].Close(); err != nil || !s.index {
+		return err
 	}
-	if s.index {
-		return WriteFile(filepath.Join(s.dir, IndexFile), s.encodeIndex())
+	if err := s.set.WriteFile(filepath.Join(s.dir, IndexFile), s.encodeIndex()); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	return nil
 }
 
-// Abort removes what is not committed. It does nothing after Commit.
-func (s *Shards) Abort() {
-	for _, w := range s.writers {
-		w.Abort()
-	}
-	s.done = true
-}
-
 // encodeIndex returns the shard index: one line, like Python's json module
 // writes it by default, the tensors in the order in which they were dealt out.
-func (s *Shards) encodeIndex() []byte {
+func (s *ShardWriter) encodeIndex() []byte {
 	home := make(map[string]string, len(s.entries))
 	for i, shard := range s.plan {
 		for _, e := range shard {

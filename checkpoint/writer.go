@@ -3,46 +3,50 @@ package checkpoint
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"unicode/utf8"
+
+	"ossify/internal/fileset"
 )
 
 // A Writer writes a safetensors file, one tensor after the other, in constant
-// memory. The bytes depend on nothing but what is written. Until Commit they
-// are in a temporary file beside the target.
+// memory. The bytes depend on nothing but what is written. The file takes its
+// name when the set that it belongs to is committed.
 type Writer struct {
-	target
+	file    *fileset.File
+	buf     *bufio.Writer // of file
 	entries []Entry
 	next    int   // index of the tensor that Tensor has to name next
 	left    int64 // bytes still missing of tensor next-1
+	closed  bool
 	err     error // first failure; everything after it fails with it
 }
 
-// Create starts the file at path. The entries are its tensors, in the order in
-// which they are going to be written; metadata may be nil.
-func Create(path string, entries []Entry, metadata map[string]string) (*Writer, error) {
+// Create starts the file at path, as one of set. The entries are its tensors,
+// in the order in which they are going to be written; metadata may be nil.
+func Create(set *fileset.Set, path string, entries []Entry, metadata map[string]string) (*Writer, error) {
 	header, err := encodeHeader(filepath.Base(path), entries, metadata)
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{entries: entries}
-	if err := w.target.create(path); err != nil {
-		return nil, err
+	file, err := set.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
+	w := &Writer{file: file, buf: bufio.NewWriterSize(file, 1<<20), entries: entries}
 	if _, err := w.buf.Write(header); err != nil {
-		w.Abort()
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	return w, nil
 }
+
+func (w *Writer) name() string { return show(filepath.Base(w.file.Name())) }
 
 // Tensor begins the next tensor, which must be name, and returns the writer of
 // its bytes: little-endian, exactly as many as its entry asks for. The tensor
@@ -51,6 +55,8 @@ func (w *Writer) Tensor(name string) (io.Writer, error) {
 	switch {
 	case w.err != nil:
 		return nil, w.err
+	case w.closed:
+		return nil, w.fail("writer is closed")
 	case w.left > 0:
 		return nil, w.short()
 	case w.next == len(w.entries):
@@ -69,9 +75,13 @@ func (w *Writer) Zeros(name string) error {
 	if _, err := w.Tensor(name); err != nil {
 		return err
 	}
-	if err := w.target.skip(w.left); err != nil {
-		w.err = err
-		return err
+	err := w.buf.Flush()
+	if err == nil {
+		err = w.file.Skip(w.left)
+	}
+	if err != nil {
+		w.err = fmt.Errorf("checkpoint: %w", err)
+		return w.err
 	}
 	w.left = 0
 	return nil
@@ -88,6 +98,8 @@ func (t tensorWriter) Write(p []byte) (int, error) {
 	switch {
 	case w.err != nil:
 		return 0, w.err
+	case w.closed:
+		return 0, w.fail("writer is closed")
 	case t.next != w.next:
 		return 0, w.fail("%s: written after the next tensor was begun", show(w.entries[t.next-1].Name))
 	case int64(len(p)) > w.left:
@@ -103,39 +115,28 @@ func (t tensorWriter) Write(p []byte) (int, error) {
 	return n, w.err
 }
 
-// Commit completes the file: every declared tensor must have been written. The
-// bytes are on disk before the file takes its name. If Commit fails, the
-// temporary file is gone.
-func (w *Writer) Commit() error {
-	err := w.finish()
-	if err == nil {
-		err = w.publish()
-	}
-	w.Abort()
-	return err
-}
-
-// finish is Commit up to the renaming.
-func (w *Writer) finish() error {
+// Close completes the file and puts it on disk: every declared tensor must have
+// been written.
+func (w *Writer) Close() error {
 	switch {
 	case w.err != nil:
 		return w.err
+	case w.closed:
+		return w.fail("writer is closed")
 	case w.left > 0:
 		return w.short()
 	case w.next < len(w.entries):
 		return w.fail("%s: declared and not written", show(w.entries[w.next].Name))
 	}
-	w.err = w.target.finish()
-	return w.err
-}
-
-// Abort gives up and removes the temporary file. It does nothing after Commit,
-// so that it can be deferred.
-func (w *Writer) Abort() {
-	w.target.abort()
-	if w.err == nil {
-		w.err = fmt.Errorf("checkpoint: %s: writer is closed", w.name())
+	w.closed = true
+	err := w.buf.Flush()
+	if err == nil {
+		err = w.file.Close()
 	}
+	if err != nil {
+		w.err = fmt.Errorf("checkpoint: %w", err)
+	}
+	return w.err
 }
 
 func (w *Writer) short() error {
@@ -151,18 +152,19 @@ func (w *Writer) fail(format string, args ...any) error {
 	return w.err
 }
 
-// Save writes tensors, in their order, to a file at path. File and Offset of
-// the tensors are not looked at.
+// Save writes tensors, in their order, to a file at path, and replaces what is
+// there. File and Offset of the tensors are not looked at.
 func Save(path string, tensors []Tensor, metadata map[string]string) error {
 	entries := make([]Entry, len(tensors))
 	for i, t := range tensors {
 		entries[i] = t.Entry()
 	}
-	w, err := Create(path, entries, metadata)
+	set := fileset.New(context.Background(), fileset.Options{Ours: fileset.Any})
+	defer set.Abort()
+	w, err := Create(set, path, entries, metadata)
 	if err != nil {
 		return err
 	}
-	defer w.Abort()
 	for _, t := range tensors {
 		b, err := w.Tensor(t.Name)
 		if err != nil {
@@ -172,7 +174,13 @@ func Save(path string, tensors []Tensor, metadata map[string]string) error {
 			return err
 		}
 	}
-	return w.Commit()
+	if err := w.Close(); err != nil {
+		return err
+	}
+	if err := set.Commit(); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
 }
 
 // encodeHeader returns the first bytes of a file, up to its data: compact JSON
@@ -241,106 +249,10 @@ func encodeJSON(b *bytes.Buffer, v any) {
 	b.Truncate(b.Len() - 1) // the encoder's newline
 }
 
-// target is a file under construction: a temporary file that takes the name of
-// its path when it is complete.
-type target struct {
-	path string
-	temp string   // "" once there is no temporary file any more
-	file *os.File // nil once closed
-	buf  *bufio.Writer
-}
-
-func (t *target) name() string { return show(filepath.Base(t.path)) }
-
-// create opens a temporary file in the folder of path.
-func (t *target) create(path string) error {
-	t.path = path
-	for {
-		temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%08x.tmp", filepath.Base(path), rand.Uint32()))
-		file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-		switch {
-		case err == nil:
-			t.temp, t.file, t.buf = temp, file, bufio.NewWriterSize(file, 1<<20)
-			return nil
-		case !errors.Is(err, os.ErrExist):
-			return fmt.Errorf("checkpoint: %w", err)
-		}
-	}
-}
-
-// skip makes the file n zero bytes longer.
-func (t *target) skip(n int64) error {
-	err := t.buf.Flush()
-	var end int64
-	if err == nil {
-		end, err = t.file.Seek(n, io.SeekCurrent)
-	}
-	if err == nil {
-		err = t.file.Truncate(end)
-	}
-	if err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	return nil
-}
-
-// finish puts the bytes on disk and closes the file.
-func (t *target) finish() error {
-	err := t.buf.Flush()
-	if err == nil {
-		err = t.file.Sync()
-	}
-	err = errors.Join(err, t.file.Close())
-	t.file = nil
-	if err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	return nil
-}
-
-// publish gives the finished file its name.
-func (t *target) publish() error {
-	if err := os.Rename(t.temp, t.path); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	t.temp = ""
-	syncDir(filepath.Dir(t.path))
-	return nil
-}
-
-func (t *target) abort() {
-	if t.file != nil {
-		t.file.Close()
-		t.file = nil
-	}
-	if t.temp != "" {
-		os.Remove(t.temp)
-		t.temp = ""
-	}
-}
-
-// WriteFile writes a small file of a checkpoint folder, such as config.json:
-// on disk before it takes its name, or not at all.
+// WriteFile writes a small file, and replaces what is there.
 func WriteFile(path string, data []byte) error {
-	var t target
-	if err := t.create(path); err != nil {
-		return err
-	}
-	defer t.abort()
-	if _, err := t.buf.Write(data); err != nil {
+	if err := fileset.WriteFile(context.Background(), path, data, fileset.Options{Ours: fileset.Any}); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := t.finish(); err != nil {
-		return err
-	}
-	return t.publish()
-}
-
-// syncDir makes renames in a folder durable where the system can do that; not
-// every system can, and the file itself is on disk already.
-func syncDir(dir string) {
-	if d, err := os.Open(dir); err == nil {
-		d.Sync()
-		d.Close()
-	}
+	return nil
 }

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ossify/internal/fileset"
 )
 
 // list returns the names of a folder's files.
@@ -39,11 +42,12 @@ func TestWriterStreams(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.safetensors")
 	write(t, path, "what was there before")
-	w, err := Create(path, entriesOf(sample()), nil)
+	set := fileset.New(t.Context(), fileset.Options{Ours: fileset.Any})
+	defer set.Abort()
+	w, err := Create(set, path, entriesOf(sample()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Abort()
 	for _, x := range sample() {
 		b, err := w.Tensor(x.Name)
 		if err != nil {
@@ -58,10 +62,10 @@ func TestWriterStreams(t *testing.T) {
 	if before, err := os.ReadFile(path); err != nil || string(before) != "what was there before" {
 		t.Errorf("before Commit the file holds %q, %v", before, err)
 	}
-	if err := w.Commit(); err != nil {
+	if err := errors.Join(w.Close(), set.Commit()); err != nil {
 		t.Fatal(err)
 	}
-	w.Abort() // does nothing
+	set.Abort() // does nothing
 	if got := list(t, dir); !slices.Equal(got, []string{"x.safetensors"}) {
 		t.Errorf("files %v", got)
 	}
@@ -108,10 +112,10 @@ func TestWriterErrors(t *testing.T) {
 	}{
 		{"too many bytes", func(w *Writer) error { return put(w, "a", 3) }, "a: more bytes than the 2 of U8 [2]"},
 		{"too few bytes", func(w *Writer) error { return errors.Join(put(w, "a", 1), put(w, "b", 2)) }, "a: 1 bytes written of the 2 of U8 [2]"},
-		{"too few bytes at the end", func(w *Writer) error { return errors.Join(put(w, "a", 2), put(w, "b", 1), w.Commit()) }, "b: 1 bytes written of the 2 of BF16 [1]"},
+		{"too few bytes at the end", func(w *Writer) error { return errors.Join(put(w, "a", 2), put(w, "b", 1), w.Close()) }, "b: 1 bytes written of the 2 of BF16 [1]"},
 		{"wrong order", func(w *Writer) error { return put(w, "b", 2) }, "b: written where a was declared"},
 		{"undeclared", func(w *Writer) error { return errors.Join(put(w, "a", 2), put(w, "b", 2), put(w, "c", 1)) }, "c: written after the last tensor"},
-		{"missing", func(w *Writer) error { return errors.Join(put(w, "a", 2), w.Commit()) }, "b: declared and not written"},
+		{"missing", func(w *Writer) error { return errors.Join(put(w, "a", 2), w.Close()) }, "b: declared and not written"},
 		{"writer of a tensor that is complete", func(w *Writer) error {
 			b := begin(w, "a")
 			_, err := b.Write(make([]byte, 2))
@@ -119,28 +123,40 @@ func TestWriterErrors(t *testing.T) {
 			_, late := b.Write(make([]byte, 1))
 			return errors.Join(err, late)
 		}, "a: written after the next tensor was begun"},
-		{"after Abort", func(w *Writer) error { w.Abort(); return put(w, "a", 2) }, "writer is closed"},
-		{"Commit twice", func(w *Writer) error {
-			err := errors.Join(put(w, "a", 2), put(w, "b", 2), w.Commit())
-			return errors.Join(err, w.Commit())
+		{"after Close", func(w *Writer) error {
+			b := begin(w, "a")
+			_, err := b.Write(make([]byte, 2))
+			return errors.Join(err, put(w, "b", 2), w.Close(), put(w, "a", 2))
+		}, "writer is closed"},
+		{"late bytes", func(w *Writer) error {
+			err := put(w, "a", 2)
+			b := begin(w, "b")
+			_, wrote := b.Write(make([]byte, 2))
+			closed := w.Close()
+			_, late := b.Write(nil)
+			return errors.Join(err, wrote, closed, late)
+		}, "writer is closed"},
+		{"Close twice", func(w *Writer) error {
+			err := errors.Join(put(w, "a", 2), put(w, "b", 2), w.Close())
+			return errors.Join(err, w.Close())
 		}, "writer is closed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			w, err := Create(filepath.Join(dir, "x.safetensors"), two, nil)
+			set := fileset.New(t.Context(), fileset.Options{})
+			w, err := Create(set, filepath.Join(dir, "x.safetensors"), two, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer w.Abort()
 			err = tt.do(w)
 			if want := "checkpoint: x.safetensors: " + tt.want; err == nil || err.Error() != want {
 				t.Errorf("got  %v\nwant %s", err, want)
 			}
-			if err := w.Commit(); err == nil {
-				t.Error("Commit after an error succeeded")
+			if err := w.Close(); err == nil {
+				t.Error("Close after an error succeeded")
 			}
-			if got := list(t, dir); len(got) != 0 && tt.name != "Commit twice" {
-				t.Errorf("left %v", got)
+			if set.Abort(); len(list(t, dir)) != 0 {
+				t.Errorf("left %v", list(t, dir))
 			}
 		})
 	}
@@ -167,7 +183,7 @@ func TestCreateRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			_, err := Create(filepath.Join(dir, "x.safetensors"), tt.entries, tt.metadata)
+			_, err := Create(fileset.New(t.Context(), fileset.Options{}), filepath.Join(dir, "x.safetensors"), tt.entries, tt.metadata)
 			if want := "checkpoint: x.safetensors: " + tt.want; err == nil || err.Error() != want {
 				t.Errorf("got  %v\nwant %s", err, want)
 			}
@@ -176,7 +192,7 @@ func TestCreateRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Create(filepath.Join(t.TempDir(), "none", "x.safetensors"), nil, nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Create(fileset.New(t.Context(), fileset.Options{}), filepath.Join(t.TempDir(), "none", "x.safetensors"), nil, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no folder: %v, want ErrNotExist", err)
 	}
 }
@@ -199,13 +215,16 @@ func TestCommitFails(t *testing.T) {
 	}
 }
 
-// An existing symbolic link is replaced, not followed.
-func TestSaveReplacesLinks(t *testing.T) {
+// An existing symbolic link is neither replaced nor followed.
+func TestSaveRefusesLinks(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "precious"), "kept")
-	symlink(t, "precious", filepath.Join(dir, "x.safetensors"))
-	save(t, filepath.Join(dir, "x.safetensors"), sample(), nil)
-	if data, err := os.ReadFile(filepath.Join(dir, "precious")); err != nil || string(data) != "kept" {
+	link := filepath.Join(dir, "x.safetensors")
+	symlink(t, "precious", link)
+	if err := Save(link, sample(), nil); err == nil || !strings.Contains(err.Error(), "a symbolic link") {
+		t.Errorf("got %v", err)
+	}
+	if data, err := os.ReadFile(link); err != nil || string(data) != "kept" {
 		t.Errorf("the link's target holds %q, %v", data, err)
 	}
 }
@@ -214,11 +233,12 @@ func numbered(i, n int) string { return fmt.Sprintf("model-%05d-of-%05d.safetens
 
 // writeShards writes tensors as shards of at most most bytes.
 func writeShards(dir string, tensors []Tensor, most int64, index bool) error {
-	s, err := CreateShards(dir, numbered, entriesOf(tensors), most, map[string]string{"format": "pt"}, index)
+	set := fileset.New(context.Background(), fileset.Options{})
+	defer set.Abort()
+	s, err := CreateShards(set, dir, numbered, entriesOf(tensors), most, map[string]string{"format": "pt"}, index)
 	if err != nil {
 		return err
 	}
-	defer s.Abort()
 	planned, err := s.Files()
 	if err != nil {
 		return err
@@ -236,7 +256,7 @@ func writeShards(dir string, tensors []Tensor, most int64, index bool) error {
 			return err
 		}
 	}
-	if err := s.Commit(); err != nil {
+	if err := errors.Join(s.Close(), set.Commit()); err != nil {
 		return err
 	}
 	for _, f := range planned {
@@ -309,8 +329,8 @@ func TestShards(t *testing.T) {
 }
 
 func TestShardsErrors(t *testing.T) {
-	create := func(dir string) *Shards {
-		s, err := CreateShards(dir, numbered, entriesOf(sample()), 24, nil, true)
+	create := func(set *fileset.Set, dir string) *ShardWriter {
+		s, err := CreateShards(set, dir, numbered, entriesOf(sample()), 24, nil, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -318,12 +338,12 @@ func TestShardsErrors(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		do   func(s *Shards) error
+		do   func(s *ShardWriter) error
 		want string
 	}{
-		{"nothing written", func(s *Shards) error { return s.Commit() }, ": model-00001-of-00002.safetensors: not written"},
-		{"wrong tensor", func(s *Shards) error { _, err := s.Tensor("odd"); return err }, "checkpoint: model-00001-of-00002.safetensors: odd: written where matrix was declared"},
-		{"first shard only", func(s *Shards) error {
+		{"nothing written", func(s *ShardWriter) error { return s.Close() }, ": model-00001-of-00002.safetensors: not written"},
+		{"wrong tensor", func(s *ShardWriter) error { _, err := s.Tensor("odd"); return err }, "checkpoint: model-00001-of-00002.safetensors: odd: written where matrix was declared"},
+		{"first shard only", func(s *ShardWriter) error {
 			w, err := s.Tensor("matrix")
 			if err != nil {
 				return err
@@ -331,34 +351,33 @@ func TestShardsErrors(t *testing.T) {
 			if _, err := w.Write(make([]byte, 24)); err != nil {
 				return err
 			}
-			return s.Commit()
+			return s.Close()
 		}, ": model-00002-of-00002.safetensors: not written"},
-		{"short tensor before the next shard", func(s *Shards) error {
+		{"short tensor before the next shard", func(s *ShardWriter) error {
 			if _, err := s.Tensor("matrix"); err != nil {
 				return err
 			}
 			_, err := s.Tensor("empty")
 			return err
 		}, "checkpoint: model-00001-of-00002.safetensors: matrix: 0 bytes written of the 24 of F32 [2, 3]"},
-		{"after Abort", func(s *Shards) error { s.Abort(); _, err := s.Tensor("matrix"); return err }, ": writer is closed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			s := create(dir)
-			err := tt.do(s)
+			set := fileset.New(t.Context(), fileset.Options{})
+			err := tt.do(create(set, dir))
 			if err == nil || !strings.HasSuffix(err.Error(), tt.want) {
 				t.Errorf("got  %v\nwant ...%s", err, tt.want)
 			}
-			s.Abort()
+			set.Abort()
 			if got := list(t, dir); len(got) != 0 {
 				t.Errorf("left %v", got)
 			}
 		})
 	}
-	if _, err := CreateShards(t.TempDir(), numbered, nil, 24, nil, true); err == nil {
+	if _, err := CreateShards(fileset.New(t.Context(), fileset.Options{}), t.TempDir(), numbered, nil, 24, nil, true); err == nil {
 		t.Error("no error for a checkpoint without tensors")
 	}
-	if _, err := CreateShards(t.TempDir(), numbered, []Entry{{"a", 0, nil}}, 24, nil, true); err == nil {
+	if _, err := CreateShards(fileset.New(t.Context(), fileset.Options{}), t.TempDir(), numbered, []Entry{{"a", 0, nil}}, 24, nil, true); err == nil {
 		t.Error("no error for a tensor without a type")
 	}
 }
@@ -378,11 +397,11 @@ func TestWriterZeros(t *testing.T) {
 	var files [2][]byte
 	for i := range files {
 		path := filepath.Join(dir, fmt.Sprint(i, ".safetensors"))
-		w, err := Create(path, entries, nil)
+		set := fileset.New(t.Context(), fileset.Options{})
+		w, err := Create(set, path, entries, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer w.Abort()
 		for _, e := range entries {
 			if i == 1 && values[e.Name] == nil {
 				if err := w.Zeros(e.Name); err != nil {
@@ -399,7 +418,7 @@ func TestWriterZeros(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := w.Commit(); err != nil {
+		if err := errors.Join(w.Close(), set.Commit()); err != nil {
 			t.Fatal(err)
 		}
 		if files[i], err = os.ReadFile(path); err != nil {
@@ -410,11 +429,12 @@ func TestWriterZeros(t *testing.T) {
 		t.Errorf("%d bytes with holes differ from %d bytes written", len(files[1]), len(files[0]))
 	}
 
-	w, err := Create(filepath.Join(dir, "wrong.safetensors"), entries, nil)
+	set := fileset.New(t.Context(), fileset.Options{})
+	defer set.Abort()
+	w, err := Create(set, filepath.Join(dir, "wrong.safetensors"), entries, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Abort()
 	if err := w.Zeros("after"); err == nil || !strings.Contains(err.Error(), "after: written where first was declared") {
 		t.Errorf("zeros of the wrong tensor: %v", err)
 	}

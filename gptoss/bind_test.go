@@ -1,4 +1,4 @@
-package gptoss
+package gptoss_test
 
 import (
 	"os"
@@ -9,31 +9,28 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/float"
+	"ossify/gptoss"
+	"ossify/graph"
+	"ossify/internal/modeltest"
 	"ossify/weight"
 )
 
-// synth writes a checkpoint of tiny with seed 1 and returns its folder.
-func synth(t *testing.T, d Dialect) string {
+// tiny writes a checkpoint of tiny with seed 1 and returns its folder.
+func tiny(t *testing.T, d gptoss.Dialect) string {
 	t.Helper()
-	c, err := Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "tiny")
-	if err := Synthesize(t.Context(), dir, c, d, 1, nil); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return modeltest.Write(t, modeltest.Tiny(t), d, 1)
 }
 
-func openCheckpoint(t *testing.T, dir string) *Checkpoint {
-	t.Helper()
-	c, err := OpenCheckpoint(dir)
-	if err != nil {
-		t.Fatal(err)
+// values returns all values of a parameter.
+func values(w *weight.Set, p int) []float64 {
+	var all []float64
+	param := w.Params()[p]
+	row := make([]float64, weight.Columns(param))
+	for i := range weight.Rows(param) {
+		w.Row(p, i, row)
+		all = append(all, row...)
 	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	return all
 }
 
 // resave replaces the tensors of a folder in the original layout.
@@ -99,9 +96,9 @@ func TestBindReportsEveryMismatch(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := synth(t, Original)
+			dir := tiny(t, gptoss.Original)
 			resave(t, dir, tt.edit)
-			c, err := OpenCheckpoint(dir)
+			c, err := gptoss.OpenCheckpoint(dir)
 			if err == nil {
 				c.Close()
 				t.Fatal("accepted")
@@ -116,19 +113,19 @@ func TestBindReportsEveryMismatch(t *testing.T) {
 
 // The config of the other dialect: nothing fits, and the message stays short.
 func TestBindShowsTheFirstOfMany(t *testing.T) {
-	dir := synth(t, Original)
-	c, err := Preset("tiny")
+	dir := tiny(t, gptoss.Original)
+	c, err := gptoss.Preset("tiny")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := c.Marshal(HuggingFace)
+	text, err := c.Marshal(gptoss.HuggingFace)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), text, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	_, err = OpenCheckpoint(dir)
+	_, err = gptoss.OpenCheckpoint(dir)
 	if err == nil {
 		t.Fatal("accepted")
 	}
@@ -139,10 +136,10 @@ func TestBindShowsTheFirstOfMany(t *testing.T) {
 }
 
 func TestNormScalesMayBeF32(t *testing.T) {
-	dir := synth(t, Original)
-	before := openCheckpoint(t, dir)
-	p := slices.IndexFunc(before.Graph.Params, func(p param) bool { return p.Name == "block.1.mlp.norm.scale" })
-	want := rows(before.Weights, p, before.Graph.Params[p])
+	dir := tiny(t, gptoss.Original)
+	before := modeltest.Open(t, dir)
+	p := slices.IndexFunc(before.Graph.Params, func(p graph.Param) bool { return p.Name == "block.1.mlp.norm.scale" })
+	want := values(before.Weights, p)
 	resave(t, dir, func(x []checkpoint.Tensor) []checkpoint.Tensor {
 		s := at(x, "block.1.mlp.norm.scale")
 		wide := make([]byte, 2*len(s.Data))
@@ -150,8 +147,8 @@ func TestNormScalesMayBeF32(t *testing.T) {
 		s.Type, s.Data = checkpoint.F32, wide
 		return x
 	})
-	after := openCheckpoint(t, dir)
-	if got := rows(after.Weights, p, after.Graph.Params[p]); !slices.Equal(got, want) {
+	after := modeltest.Open(t, dir)
+	if got := values(after.Weights, p); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if kind := after.Weights.Sources(p)[0].Data.Type; kind != checkpoint.F32 {
@@ -160,19 +157,19 @@ func TestNormScalesMayBeF32(t *testing.T) {
 }
 
 func TestCheckRefusesScale255(t *testing.T) {
-	dir := synth(t, Original)
+	dir := tiny(t, gptoss.Original)
 	resave(t, dir, func(x []checkpoint.Tensor) []checkpoint.Tensor {
 		s := at(x, "block.2.mlp.mlp2_weight.scales")
 		s.Data = slices.Clone(s.Data)
 		s.Data[(5*64+7)*2+1] = 255
 		return x
 	})
-	c := openCheckpoint(t, dir)
+	c := modeltest.Open(t, dir)
 	const want = "weight: model.safetensors: block.2.mlp.mlp2_weight.scales: scale 255, which is NaN, at [5 7 1], want at most 254"
 	if err := c.Weights.Check(t.Context()); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	clean := openCheckpoint(t, synth(t, HuggingFace))
+	clean := modeltest.Open(t, tiny(t, gptoss.HuggingFace))
 	if err := clean.Weights.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -181,8 +178,8 @@ func TestCheckRefusesScale255(t *testing.T) {
 // In both dialects: every segment is where its file says, and the segments of
 // a parameter have its rows.
 func TestSources(t *testing.T) {
-	for _, d := range []Dialect{Original, HuggingFace} {
-		c := openCheckpoint(t, synth(t, d))
+	for _, d := range []gptoss.Dialect{gptoss.Original, gptoss.HuggingFace} {
+		c := modeltest.Open(t, tiny(t, d))
 		segments := 0
 		for p, param := range c.Graph.Params {
 			n := 0
@@ -207,7 +204,7 @@ func TestSources(t *testing.T) {
 			}
 		}
 		want := len(c.Graph.Params)
-		if d == HuggingFace {
+		if d == gptoss.HuggingFace {
 			want += 4 * 2 * 2 // q, k, v for qkv, of weight and bias, in four layers
 		}
 		if segments != want {

@@ -8,25 +8,13 @@ import (
 
 	"ossify/engine"
 	"ossify/gptoss"
+	"ossify/internal/modeltest"
 )
 
-// open synthesises tiny and opens it.
+// open opens a checkpoint of tiny.
 func open(t *testing.T, d gptoss.Dialect, seed uint64) *gptoss.Checkpoint {
 	t.Helper()
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := gptoss.Synthesize(t.Context(), dir, c, d, seed, nil); err != nil {
-		t.Fatal(err)
-	}
-	ck, err := gptoss.OpenCheckpoint(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ck.Close() })
-	return ck
+	return modeltest.Open(t, modeltest.Write(t, modeltest.Tiny(t), d, seed))
 }
 
 // The two dialects of one seed give the same bits, in both precisions, all at

@@ -18,6 +18,7 @@ import (
 	"ossify/graph"
 	"ossify/onnx"
 	"ossify/onnx/examples"
+	"ossify/synth"
 	"ossify/weight"
 )
 
@@ -31,7 +32,7 @@ func tiny(t *testing.T, layout gptoss.Dialect) (*gptoss.Checkpoint, *weight.Set,
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := gptoss.Synthesize(t.Context(), dir, c, layout, 1, nil); err != nil {
+	if err := synth.Write(t.Context(), dir, c, layout, 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	ck, err := gptoss.OpenCheckpoint(dir)

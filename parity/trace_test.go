@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"ossify/checkpoint"
+	"ossify/internal/fileset"
 )
 
 func i32s(v ...int32) []byte {
@@ -160,7 +161,8 @@ func TestWriteTrace(t *testing.T) {
 	path := filepath.Join(dir, "t.safetensors")
 	for _, precision := range []string{"bf16", "f32", "f64"} {
 		meta := map[string]string{"precision": precision, "who": "we"}
-		w, err := CreateTrace(path, []uint32{7, 0, 9}, []int{0, 2}, []Layout{{"b.attn.norm", []int{2}, false}, {"b.attn.v", []int{1}, false}, {"b.experts", []int{2}, true}}, meta)
+		set := fileset.New(t.Context(), fileset.Options{Ours: fileset.Any})
+		w, err := CreateTrace(set, path, []uint32{7, 0, 9}, []int{0, 2}, []Layout{{"b.attn.norm", []int{2}, false}, {"b.attn.v", []int{1}, false}, {"b.experts", []int{2}, true}}, meta)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +171,8 @@ func TestWriteTrace(t *testing.T) {
 			w.Stage("b.attn.norm", all, []float64{1, 2, 3, 4, -0.5, math.Inf(1)}),
 			w.Stage("b.attn.v", all, []float64{1, 2, 3}),
 			w.Stage("b.experts", some, []float64{1, 0, 3, 2}),
-			w.Commit(),
+			w.Close(),
+			set.Commit(),
 		} {
 			if err != nil {
 				t.Fatal(err)
@@ -198,19 +201,19 @@ func TestWriteTraceRefuses(t *testing.T) {
 	layout := []Layout{{"x", []int{2}, false}, {"y.attn.v", []int{1}, false}}
 	meta := map[string]string{"precision": "f32"}
 	create := func(path string, tokens []uint32, positions []int, stages []Layout, meta map[string]string) error {
-		w, err := CreateTrace(path, tokens, positions, stages, meta)
-		if err == nil {
-			w.Abort()
-		}
+		set := fileset.New(t.Context(), fileset.Options{})
+		defer set.Abort()
+		_, err := CreateTrace(set, path, tokens, positions, stages, meta)
 		return err
 	}
 	stage := func(name string, at []int, values ...float64) func(string) error {
 		return func(path string) error {
-			w, err := CreateTrace(path, []uint32{1, 2, 3}, []int{1}, layout, meta)
+			set := fileset.New(t.Context(), fileset.Options{})
+			defer set.Abort()
+			w, err := CreateTrace(set, path, []uint32{1, 2, 3}, []int{1}, layout, meta)
 			if err != nil {
 				return err
 			}
-			defer w.Abort()
 			if name == "y.attn.v" {
 				if err := w.Stage("x", []int{1}, []float64{1, 2}); err != nil {
 					return err

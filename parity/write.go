@@ -10,6 +10,7 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/float"
+	"ossify/internal/fileset"
 )
 
 // A Layout announces a stage of a trace that is going to be written.
@@ -19,8 +20,7 @@ type Layout struct {
 	Indices bool  // I32 and not the trace's precision
 }
 
-// A TraceWriter writes a trace, one stage after the other. Until Commit the
-// file is a temporary beside its target.
+// A TraceWriter writes a trace, one stage after the other.
 type TraceWriter struct {
 	w         *checkpoint.Writer
 	name      string
@@ -31,9 +31,9 @@ type TraceWriter struct {
 	next      int
 }
 
-// CreateTrace starts a trace of tokens that keeps the rows at positions, which
-// must rise. Metadata must say the precision; the format is added to it.
-func CreateTrace(path string, tokens []uint32, positions []int, stages []Layout, metadata map[string]string) (*TraceWriter, error) {
+// CreateTrace starts a trace of tokens, as one file of set, that keeps the rows
+// at positions, which must rise. Metadata must say the precision; the format is added to it.
+func CreateTrace(set *fileset.Set, path string, tokens []uint32, positions []int, stages []Layout, metadata map[string]string) (*TraceWriter, error) {
 	name := filepath.Base(path)
 	bad := func(format string, args ...any) (*TraceWriter, error) {
 		return nil, fmt.Errorf("parity: %s: "+format, append([]any{name}, args...)...)
@@ -80,15 +80,13 @@ func CreateTrace(path string, tokens []uint32, positions []int, stages []Layout,
 	}
 	metadata = maps.Clone(metadata)
 	metadata["format"] = Format
-	if t.w, err = checkpoint.Create(path, entries, metadata); err != nil {
+	if t.w, err = checkpoint.Create(set, path, entries, metadata); err != nil {
 		return nil, err
 	}
 	if err := t.write(tokensName, ids); err != nil {
-		t.Abort()
 		return nil, err
 	}
 	if err := t.write(positionsName, rows); err != nil {
-		t.Abort()
 		return nil, err
 	}
 	return t, nil
@@ -147,12 +145,8 @@ func encode(values []float64, t checkpoint.DType) []byte {
 	return b
 }
 
-// Commit completes the file. If it fails, nothing is left.
-func (t *TraceWriter) Commit() error { return t.w.Commit() }
-
-// Abort gives up and leaves nothing. It does nothing after Commit, so that it
-// can be deferred.
-func (t *TraceWriter) Abort() { t.w.Abort() }
+// Close completes the file: every stage must have been written.
+func (t *TraceWriter) Close() error { return t.w.Close() }
 
 func upTo(n int) []int {
 	list := make([]int, n)

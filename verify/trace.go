@@ -9,6 +9,7 @@ import (
 	"ossify/engine"
 	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/internal/fileset"
 	"ossify/parity"
 )
 
@@ -19,7 +20,8 @@ type TraceRequest struct {
 	Precision string   // bf16 or f32 of the engine, f64 of the oracle
 	Stages    []string // patterns as of path.Match, where * also matches dots; none is all that goldens hold
 	Metadata  map[string]string
-	Engine    engine.Options // Precision and Chunk are not looked at
+	Engine    engine.Options  // Precision and Chunk are not looked at
+	Output    fileset.Options // what the file may replace
 }
 
 // WriteTrace runs the model on tokens and writes what it computed at every
@@ -54,15 +56,19 @@ func WriteTrace(ctx context.Context, file string, c *gptoss.Checkpoint, q TraceR
 	for k, v := range q.Metadata {
 		meta[k] = v
 	}
-	w, err := parity.CreateTrace(file, q.Tokens, q.Positions, stages, meta)
+	set := fileset.New(ctx, q.Output)
+	defer set.Abort()
+	w, err := parity.CreateTrace(set, file, q.Tokens, q.Positions, stages, meta)
 	if err != nil {
 		return err
 	}
-	defer w.Abort()
 	if err := subject.Free(ctx, q.Tokens, func(stage string) bool { return wanted[stage] }, w.Stage); err != nil {
 		return err
 	}
-	return w.Commit()
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return set.Commit()
 }
 
 // subjectOf returns the subject that shows every stage in one go.

@@ -16,6 +16,7 @@ import (
 	"ossify/fault"
 	"ossify/gptoss"
 	"ossify/parity"
+	"ossify/synth"
 )
 
 // open synthesises tiny and opens it.
@@ -32,7 +33,7 @@ func open(t *testing.T, seed uint64) *gptoss.Checkpoint {
 func openConfig(t *testing.T, c *gptoss.Config, seed uint64) *gptoss.Checkpoint {
 	t.Helper()
 	dir := t.TempDir()
-	if err := gptoss.Synthesize(t.Context(), dir, c, gptoss.Original, seed, nil); err != nil {
+	if err := synth.Write(t.Context(), dir, c, gptoss.Original, seed, nil); err != nil {
 		t.Fatal(err)
 	}
 	ck, err := gptoss.OpenCheckpoint(dir)

@@ -11,6 +11,7 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/gptoss"
+	"ossify/synth"
 )
 
 // synthesised returns a folder with a tiny checkpoint.
@@ -21,7 +22,7 @@ func synthesised(t *testing.T, d gptoss.Dialect) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := gptoss.Synthesize(t.Context(), dir, c, d, 1, nil); err != nil {
+	if err := synth.Write(t.Context(), dir, c, d, 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -74,7 +74,7 @@ func TestSynthRefusesAUsedFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := tokenCommand("", "synth", "--preset", "tiny", dir)
-	if want := "gptoss: " + dir + ": holds config.json, want a folder without a checkpoint"; err == nil || err.Error() != want {
+	if want := "synth: " + dir + ": holds config.json, want a folder without a checkpoint"; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }

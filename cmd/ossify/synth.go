@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"ossify/gptoss"
+	"ossify/synth"
 )
 
 func newSynth() *cobra.Command {
@@ -54,11 +55,11 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 				if c.Flags().Changed("seed") {
 					return usage("want one of --zeros and --seed")
 				}
-				return gptoss.SynthesizeZeros(args[0], config, d)
+				return synth.Zeros(c.Context(), args[0], config, d)
 			}
 			progress, finish := progressOf(c.ErrOrStderr(), "synth")
 			defer finish()
-			return gptoss.Synthesize(c.Context(), args[0], config, d, seed, progress)
+			return synth.Write(c.Context(), args[0], config, d, seed, progress)
 		},
 	}
 	f := c.Flags()

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ossify/gptoss"
+	"ossify/synth"
 )
 
 const (
@@ -64,7 +65,7 @@ func TestVerifyOfAnotherCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := gptoss.Synthesize(t.Context(), dir, c, gptoss.Original, 2, nil); err != nil {
+	if err := synth.Write(t.Context(), dir, c, gptoss.Original, 2, nil); err != nil {
 		t.Fatal(err)
 	}
 	code, out, errors := call(t, "verify", dir, "--golden", goldenF32)

@@ -21,6 +21,7 @@ import (
 	"ossify/onnx/examples"
 	"ossify/onnx/lower"
 	"ossify/oracle"
+	"ossify/synth"
 )
 
 // length of the example sequence: three windows of the tiny model.
@@ -56,7 +57,7 @@ func run(ctx context.Context, dir string, plain bool) error {
 		if err != nil {
 			return err
 		}
-		if err := gptoss.Synthesize(ctx, from, config, layout, 1, nil); err != nil {
+		if err := synth.Write(ctx, from, config, layout, 1, nil); err != nil {
 			return err
 		}
 		ck, err := gptoss.OpenCheckpoint(from)

@@ -1,7 +1,7 @@
-package gptoss
+// Package synth writes random checkpoints of gpt-oss in the official form.
+package synth
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -20,8 +21,9 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/float"
+	"ossify/gptoss"
 	"ossify/graph"
-	"ossify/tokenizer"
+	"ossify/internal/fileset"
 	"ossify/weight"
 )
 
@@ -78,233 +80,117 @@ const (
 	zeroRow   = 1   // odd: the linear half
 )
 
-// Synthesize writes a random checkpoint of the model c into dir, in the exact
-// form of the published ones: names, types, shapes, files, order of tensors.
-// The original form is one file, from 16 GB on several; the Hugging Face form
-// is at least two shards with an index, so that a small model has them too.
+// Write writes a random checkpoint of the model c into dir, in the exact form of
+// the published ones: names, types, shapes, files, order of tensors. It makes
+// dir and the folders above it if need be.
 //
 // Every row of every parameter draws from a stream of its own, keyed by the
 // seed, the parameter's path and the row: the two forms of one seed hold the
 // same values, and a change to one parameter changes no other. progress may be
 // nil; it is told the bytes written and their total. On error, and when ctx is
-// done, nothing is left. A folder that holds a checkpoint is refused.
-func Synthesize(ctx context.Context, dir string, c *Config, layout Dialect, seed uint64, progress func(done, total int64)) error {
-	return synthesize(dir, c, layout, seed, func(shards *checkpoint.Shards, tensors map[string]synthTensor, total int64) error {
-		done := int64(0)
-		for _, e := range shards.Entries() {
-			w, err := shards.Tensor(e.Name)
-			if err != nil {
-				return err
-			}
-			err = tensors[e.Name].write(ctx, w, func(n int) {
-				if done += int64(n); progress != nil {
-					progress(done, total)
-				}
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// SynthesizeZeros is Synthesize with zeros for values: holes, where the file
-// system has them, so that a checkpoint of any size takes a few kilobytes. It
-// shows how programs cope with sizes and headers.
-func SynthesizeZeros(dir string, c *Config, layout Dialect) error {
-	return synthesize(dir, c, layout, 0, func(shards *checkpoint.Shards, _ map[string]synthTensor, _ int64) error {
-		for _, e := range shards.Entries() {
-			if err := shards.Zeros(e.Name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// synthesize writes a checkpoint whose tensors write fills.
-func synthesize(dir string, c *Config, layout Dialect, seed uint64, write func(shards *checkpoint.Shards, tensors map[string]synthTensor, total int64) error) (err error) {
-	g, err := Build(c)
-	if err != nil {
-		return err
-	}
-	config, err := c.Marshal(layout)
-	if err != nil {
-		return err
-	}
-	shards, tensors, total, err := plan(dir, g, c, layout, seed)
-	if err != nil {
-		return err
-	}
-	fresh, err := prepare(dir)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		shards.Abort()
+// done, nothing is left. A folder that holds a checkpoint is refused, and one
+// whose file system has not enough room.
+func Write(ctx context.Context, dir string, c *gptoss.Config, d gptoss.Dialect, seed uint64, progress func(done, total int64)) error {
+	s, done := newSynthesizer(c, seed), int64(0)
+	return write(ctx, dir, c, d, true, func(shards *checkpoint.ShardWriter, p gptoss.Part, total int64) error {
+		w, err := shards.Tensor(p.Name)
 		if err != nil {
-			clean(dir, shards, fresh)
-		}
-	}()
-	if err := write(shards, tensors, total); err != nil {
-		return err
-	}
-	if err := shards.Commit(); err != nil {
-		return err
-	}
-	return writeConfigs(dir, g, c, layout, config)
-}
-
-// plan lays out the files of a checkpoint, its tensors by name, and their bytes
-// in all.
-func plan(dir string, g *graph.Graph, c *Config, layout Dialect, seed uint64) (*checkpoint.Shards, map[string]synthTensor, int64, error) {
-	s, names := newSynthesizer(c, seed), layout.Names()
-	tensors := make(map[string]synthTensor)
-	var entries []checkpoint.Entry
-	var total int64
-	// The published files are split in this order.
-	params := slices.SortedFunc(slices.Values(g.Params), func(a, b graph.Param) int { return strings.Compare(a.Name, b.Name) })
-	for _, p := range params {
-		pieces, err := piecesOf(p, c, names)
-		if err != nil {
-			return nil, nil, 0, err
-		}
-		for _, e := range pieces {
-			add := func(entry checkpoint.Entry, fill func() fillFunc) {
-				n, _ := entry.Bytes()
-				entries = append(entries, entry)
-				tensors[entry.Name] = synthTensor{fill, e.first, e.rows, int(n) / e.rows}
-				total += n
-			}
-			add(e.data, func() fillFunc { return s.filler(p).data })
-			if p.Storage == graph.MXFP4 {
-				add(e.scales, func() fillFunc { return s.filler(p).scales })
-			}
-		}
-	}
-	shards, err := createShards(dir, layout, entries, total)
-	return shards, tensors, total, err
-}
-
-// prepare makes dir if need be, which fresh reports, and refuses one in use.
-func prepare(dir string) (fresh bool, err error) {
-	if err := os.Mkdir(dir, 0o777); err == nil {
-		return true, nil
-	} else if !errors.Is(err, fs.ErrExist) {
-		return false, fmt.Errorf("gptoss: %w", err)
-	}
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		return false, fmt.Errorf("gptoss: %w", err)
-	}
-	for _, e := range list {
-		if n := e.Name(); strings.HasSuffix(n, ".safetensors") || n == checkpoint.IndexFile || n == "config.json" {
-			return false, fmt.Errorf("gptoss: %s: holds %s, want a folder without a checkpoint", dir, n)
-		}
-	}
-	return false, nil
-}
-
-// clean removes what a failed attempt has left in a folder that prepare had
-// found without a checkpoint.
-func clean(dir string, shards *checkpoint.Shards, fresh bool) {
-	names := []string{checkpoint.IndexFile, "config.json", "dtypes.json", "generation_config.json"}
-	files, _ := shards.Files()
-	for _, f := range files {
-		names = append(names, f.Name)
-	}
-	for _, n := range names {
-		os.Remove(filepath.Join(dir, n))
-	}
-	if fresh {
-		os.Remove(dir) // refuses if it is not empty
-	}
-}
-
-// createShards plans the files as they were published: original/ of 20b is one
-// file of 13.8 GB, that of 120b seven of at most 10; the Hugging Face shards
-// of both stay below 4.8, and count from 00000 to their own last number.
-func createShards(dir string, layout Dialect, entries []checkpoint.Entry, total int64) (*checkpoint.Shards, error) {
-	const GB = 1_000_000_000
-	if layout == HuggingFace {
-		name := func(i, n int) string { return fmt.Sprintf("model-%05d-of-%05d.safetensors", i, n-1) }
-		return checkpoint.CreateShards(dir, name, entries, min(48*GB/10, total*2/5), nil, true)
-	}
-	most := int64(math.MaxInt64)
-	if total > 16*GB {
-		most = 10 * GB
-	}
-	name := func(i, n int) string { return fmt.Sprintf("model--%05d-of-%05d.safetensors", i+1, n) }
-	return checkpoint.CreateShards(dir, name, entries, most, nil, false)
-}
-
-// writeConfigs writes the small files beside the tensors.
-func writeConfigs(dir string, g *graph.Graph, c *Config, layout Dialect, config []byte) error {
-	files := map[string][]byte{"config.json": config}
-	if layout == Original {
-		files["dtypes.json"] = originalTypes(g)
-	} else {
-		text, err := indented(c.generationForm())
-		if err != nil {
-			return fmt.Errorf("gptoss: generation_config.json: %w", err)
-		}
-		files["generation_config.json"] = text
-	}
-	for name, data := range files {
-		if err := checkpoint.WriteFile(filepath.Join(dir, name), data); err != nil {
 			return err
 		}
+		return s.tensor(p).write(ctx, w, func(n int) {
+			if done += int64(n); progress != nil {
+				progress(done, total)
+			}
+		})
+	})
+}
+
+// Zeros is Write with zeros for values: holes, where the file system has them,
+// so that a checkpoint of any size takes a few kilobytes. It shows how programs
+// cope with sizes and headers.
+func Zeros(ctx context.Context, dir string, c *gptoss.Config, d gptoss.Dialect) error {
+	return write(ctx, dir, c, d, false, func(shards *checkpoint.ShardWriter, p gptoss.Part, _ int64) error {
+		return shards.Zeros(p.Name)
+	})
+}
+
+// write writes a checkpoint whose tensors fill writes, in their order. The disk
+// must have room for all of them if they are full.
+func write(ctx context.Context, dir string, c *gptoss.Config, d gptoss.Dialect, full bool, fill func(shards *checkpoint.ShardWriter, p gptoss.Part, total int64) error) error {
+	g, err := gptoss.Build(c)
+	if err != nil {
+		return err
+	}
+	parts, err := gptoss.Parts(g, c, d)
+	if err != nil {
+		return err
+	}
+	small, err := gptoss.SmallFiles(g, c, d)
+	if err != nil {
+		return err
+	}
+	if err := refuse(dir); err != nil {
+		return err
+	}
+	set := fileset.New(ctx, fileset.Options{})
+	defer set.Abort()
+	shards, err := gptoss.CreateShards(set, dir, d, parts)
+	if err != nil {
+		return err
+	}
+	byName, total := map[string]gptoss.Part{}, int64(0)
+	for _, p := range parts {
+		n, _ := p.Bytes()
+		byName[p.Name], total = p, total+n
+	}
+	if err := set.MkdirAll(dir); err != nil {
+		return fmt.Errorf("synth: %w", err)
+	}
+	if full {
+		if err := fileset.Room(dir, total); err != nil {
+			return fmt.Errorf("synth: %w", err)
+		}
+	}
+	for _, e := range shards.Entries() {
+		if err := fill(shards, byName[e.Name], total); err != nil {
+			return err
+		}
+	}
+	if err := shards.Close(); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(small)) {
+		if err := set.WriteFile(filepath.Join(dir, name), small[name]); err != nil {
+			return fmt.Errorf("synth: %w", err)
+		}
+	}
+	if err := set.Commit(); err != nil {
+		return fmt.Errorf("synth: %w", err)
 	}
 	return nil
 }
 
-// originalTypes is the dtypes.json of the original form, on one line as
-// published.
-func originalTypes(g *graph.Graph) []byte {
-	var b bytes.Buffer
-	line := func(name, kind string) {
-		sep := ", "
-		if b.Len() == 0 {
-			sep = "{"
-		}
-		fmt.Fprintf(&b, "%s%q: %q", sep, name, kind)
+// refuse refuses a folder with a checkpoint.
+func refuse(dir string) error {
+	list, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("synth: %w", err)
 	}
-	for _, p := range g.Params { // in the order of the modules
-		if p.Storage == graph.MXFP4 {
-			line(p.Name+".blocks", "FP4")
-			line(p.Name+".scales", "UE8")
-		} else {
-			line(p.Name, "BF16")
+	for _, e := range list {
+		if n := e.Name(); strings.HasSuffix(n, ".safetensors") || n == checkpoint.IndexFile || n == "config.json" {
+			return fmt.Errorf("synth: %s: holds %s, want a folder without a checkpoint", dir, n)
 		}
 	}
-	b.WriteString("}")
-	return b.Bytes()
-}
-
-func (c *Config) generationForm() any {
-	var stops []uint32
-	for _, id := range []uint32{tokenizer.Return, tokenizer.EndOfText, tokenizer.Call} {
-		if c.special(id) != nil {
-			stops = append(stops, id)
-		}
-	}
-	return struct {
-		BOS     *uint32  `json:"bos_token_id"`
-		Sample  bool     `json:"do_sample"`
-		EOS     []uint32 `json:"eos_token_id"`
-		Pad     *uint32  `json:"pad_token_id"`
-		Version string   `json:"transformers_version"`
-	}{c.special(tokenizer.StartOfText), true, stops, c.special(tokenizer.EndOfText), "4.55.0.dev0"}
+	return nil
 }
 
 // A fillFunc computes rows [first, first+n) of a parameter into dst, which
 // holds n rows of bytes. It may run on several goroutines at once.
 type fillFunc func(dst []byte, first, n int)
 
-// A synthTensor is a tensor to be written: rows of a parameter.
-type synthTensor struct {
-	fill        func() fillFunc // called when its turn has come: tables take memory
+// A tensor is one to be written: rows of a parameter.
+type tensor struct {
+	fill        fillFunc
 	first, rows int
 	row         int // bytes of a row
 }
@@ -313,8 +199,8 @@ type synthTensor struct {
 const chunkBytes = 1 << 20
 
 // write computes the tensor on all processors and writes it in order.
-func (t synthTensor) write(ctx context.Context, w io.Writer, wrote func(n int)) error {
-	fill, row := t.fill(), t.row
+func (t tensor) write(ctx context.Context, w io.Writer, wrote func(n int)) error {
+	fill, row := t.fill, t.row
 	step := max(1, chunkBytes/row)
 	workers := runtime.GOMAXPROCS(0)
 	// Chunks in order; each is a channel that its worker fills. The capacity
@@ -366,7 +252,7 @@ func (t synthTensor) write(ctx context.Context, w io.Writer, wrote func(n int)) 
 // a product to float64, that keeps processors that can from fusing it with the
 // sum: the bytes are the same everywhere.
 type synthesizer struct {
-	c        *Config
+	c        *gptoss.Config
 	seed     uint64
 	massive  map[int]float64 // channel → sign
 	normal   []float64       // quantiles of the normal distribution, 65536
@@ -374,7 +260,7 @@ type synthesizer struct {
 	codesRMS float64         // root mean square of the codes' values
 }
 
-func newSynthesizer(c *Config, seed uint64) *synthesizer {
+func newSynthesizer(c *gptoss.Config, seed uint64) *synthesizer {
 	s := &synthesizer{c: c, seed: seed, massive: map[int]float64{}, normal: make([]float64, 1<<16), codes: make([]byte, 1<<16)}
 	for i := range s.normal {
 		p := (float64(i) + 0.5) / float64(len(s.normal))
@@ -397,6 +283,17 @@ func newSynthesizer(c *Config, seed uint64) *synthesizer {
 		s.massive[r.IntN(c.Dim)] = sign
 	}
 	return s
+}
+
+// tensor returns how a tensor of the checkpoint is filled.
+func (s *synthesizer) tensor(p gptoss.Part) tensor {
+	fill := s.filler(p.Param)
+	n, _ := p.Bytes()
+	t := tensor{fill.data, p.First, p.Rows, int(n) / p.Rows}
+	if p.Scales {
+		t.fill = fill.scales
+	}
+	return t
 }
 
 // A stream is the random source of one parameter.
@@ -506,7 +403,7 @@ func (s *synthesizer) filler(p graph.Param) fillers {
 	case "mlp.mlp2_bias":
 		return bias(residualLevel * mlp2Bias)
 	}
-	panic("gptoss: synth has no recipe for " + p.Name) // a test writes every parameter
+	panic("synth: no recipe for " + p.Name) // a test writes every parameter
 }
 
 // zeroRow reports whether row i of all experts' first matrices is one of those

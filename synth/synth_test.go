@@ -1,4 +1,4 @@
-package gptoss
+package synth
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"ossify/checkpoint"
+	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/oracle"
 	"ossify/weight"
@@ -33,6 +34,30 @@ func rows(w *weight.Set, p int, param graph.Param) []float64 {
 	return all
 }
 
+// tiny writes a checkpoint of tiny with seed 1 and returns its folder.
+func tiny(t *testing.T, d gptoss.Dialect) string {
+	t.Helper()
+	c, err := gptoss.Preset("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "parent", "tiny")
+	if err := Write(t.Context(), dir, c, d, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func openCheckpoint(t *testing.T, dir string) *gptoss.Checkpoint {
+	t.Helper()
+	c, err := gptoss.OpenCheckpoint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 func names(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -46,85 +71,11 @@ func names(t *testing.T, dir string) string {
 	return strings.Join(list, " ")
 }
 
-// The files of the published repositories, to the byte:
-// huggingface.co/openai/gpt-oss-20b and its original/ (August 2025).
-func TestPublishedFiles(t *testing.T) {
-	for _, tt := range []struct {
-		preset  string
-		dialect Dialect
-		want    []string
-	}{
-		{"20b", Original, []string{"model.safetensors 13761300984"}},
-		{"20b", HuggingFace, []string{
-			"model-00000-of-00002.safetensors 4792272488",
-			"model-00001-of-00002.safetensors 4798702184",
-			"model-00002-of-00002.safetensors 4170342232",
-		}},
-	} {
-		c, err := Preset(tt.preset)
-		if err != nil {
-			t.Fatal(err)
-		}
-		g, err := Build(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		shards, _, total, err := plan("", g, c, tt.dialect, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files, err := shards.Files()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, f := range files {
-			got = append(got, fmt.Sprint(f.Name, " ", f.Size))
-		}
-		if !slices.Equal(got, tt.want) {
-			t.Errorf("%s %v: %v, want %v", tt.preset, tt.dialect, got, tt.want)
-		}
-		if total != 13761264768 { // total_size of the published index
-			t.Errorf("%s %v: %d bytes of tensors, want 13761264768", tt.preset, tt.dialect, total)
-		}
-		if tt.dialect == Original {
-			if n := len(originalTypes(g)); n != 13082 {
-				t.Errorf("dtypes.json has %d bytes, want 13082", n)
-			}
-		}
-	}
-	// 120b: the number of files is known, and their names.
-	c, err := Preset("120b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := Build(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for d, want := range map[Dialect][2]string{
-		Original:    {"model--00001-of-00007.safetensors", "model--00007-of-00007.safetensors"},
-		HuggingFace: {"model-00000-of-00014.safetensors", "model-00014-of-00014.safetensors"},
-	} {
-		shards, _, _, err := plan("", g, c, d, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files, err := shards.Files()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := [2]string{files[0].Name, files[len(files)-1].Name}; got != want {
-			t.Errorf("120b %v: %v, want %v", d, got, want)
-		}
-	}
-}
-
 // The bytes of tiny with seed 1. Goldens of the model depend on them: who
 // changes the recipe makes those anew.
-func TestSynthesizeIsPinned(t *testing.T) {
+func TestWriteIsPinned(t *testing.T) {
 	const want = "8b43aef6cbdcee81913ba49ee6102c4ba9e47b54a9c05bd3ba5ae8f87cea197d"
-	f, err := os.Open(filepath.Join(synth(t, Original), "model.safetensors"))
+	f, err := os.Open(filepath.Join(tiny(t, gptoss.Original), "model.safetensors"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +90,7 @@ func TestSynthesizeIsPinned(t *testing.T) {
 }
 
 func TestDialectsHoldTheSameValues(t *testing.T) {
-	a, b := openCheckpoint(t, synth(t, Original)), openCheckpoint(t, synth(t, HuggingFace))
+	a, b := openCheckpoint(t, tiny(t, gptoss.Original)), openCheckpoint(t, tiny(t, gptoss.HuggingFace))
 	if got := names(t, a.Folder.Dir()); got != "config.json dtypes.json model.safetensors" {
 		t.Errorf("original files: %s", got)
 	}
@@ -158,14 +109,14 @@ func TestDialectsHoldTheSameValues(t *testing.T) {
 
 // A parameter depends on the seed and its path, not on what else there is.
 func TestParametersDrawAlone(t *testing.T) {
-	c, err := Preset("tiny")
+	c, err := gptoss.Preset("tiny")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Layers, c.Vocab = 2, 256
 	values := func(seed uint64) map[string][]float64 {
 		dir := t.TempDir()
-		if err := Synthesize(t.Context(), dir, c, Original, seed, nil); err != nil {
+		if err := Write(t.Context(), dir, c, gptoss.Original, seed, nil); err != nil {
 			t.Fatal(err)
 		}
 		ck := openCheckpoint(t, dir)
@@ -176,7 +127,7 @@ func TestParametersDrawAlone(t *testing.T) {
 		return all
 	}
 	short, other := values(1), values(2)
-	full := openCheckpoint(t, synth(t, Original))
+	full := openCheckpoint(t, tiny(t, gptoss.Original))
 	for p, param := range full.Graph.Params {
 		got, ok := short[param.Name]
 		if !ok || param.Name == "norm.scale" { // its level follows from the depth
@@ -195,8 +146,8 @@ func TestParametersDrawAlone(t *testing.T) {
 }
 
 // What the recipe promises of the weights.
-func TestSynthesizedWeights(t *testing.T) {
-	c := openCheckpoint(t, synth(t, Original))
+func TestWritedWeights(t *testing.T) {
+	c := openCheckpoint(t, tiny(t, gptoss.Original))
 	for p, param := range c.Graph.Params {
 		name := param.Name[strings.LastIndex(param.Name, ".")+1:]
 		values := rows(c.Weights, p, param)
@@ -291,8 +242,8 @@ func deviation(values []float64) float64 {
 
 // What the recipe promises of the activations, in the oracle. The bounds are
 // wide: they say that no stage has gone mild or wild.
-func TestSynthesizedActivations(t *testing.T) {
-	c := openCheckpoint(t, synth(t, Original))
+func TestWritedActivations(t *testing.T) {
+	c := openCheckpoint(t, tiny(t, gptoss.Original))
 	tokens, positions := make([]uint32, 48), make([]int, 48)
 	for i := range tokens {
 		tokens[i], positions[i] = uint32(i*37%c.Config.Vocab), i
@@ -330,12 +281,12 @@ func TestSynthesizedActivations(t *testing.T) {
 	}
 }
 
-func TestSynthesizeLeavesNothing(t *testing.T) {
-	c, err := Preset("tiny")
+func TestWriteLeavesNothing(t *testing.T) {
+	c, err := gptoss.Preset("tiny")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range []Dialect{Original, HuggingFace} {
+	for _, d := range []gptoss.Dialect{gptoss.Original, gptoss.HuggingFace} {
 		parent := t.TempDir()
 		made := filepath.Join(parent, "made")
 		if err := os.Mkdir(made, 0o777); err != nil {
@@ -343,7 +294,7 @@ func TestSynthesizeLeavesNothing(t *testing.T) {
 		}
 		for _, dir := range []string{filepath.Join(parent, "new"), made} {
 			ctx, cancel := context.WithCancel(t.Context())
-			err := Synthesize(ctx, dir, c, d, 1, func(done, total int64) {
+			err := Write(ctx, dir, c, d, 1, func(done, total int64) {
 				if done > total/2 {
 					cancel()
 				}
@@ -358,8 +309,8 @@ func TestSynthesizeLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestSynthesizeRefuses(t *testing.T) {
-	c, err := Preset("tiny")
+func TestWriteRefuses(t *testing.T) {
+	c, err := gptoss.Preset("tiny")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,8 +320,8 @@ func TestSynthesizeRefuses(t *testing.T) {
 		if err := os.WriteFile(path, nil, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		want := fmt.Sprintf("gptoss: %s: holds %s, want a folder without a checkpoint", dir, name)
-		if err := Synthesize(t.Context(), dir, c, Original, 1, nil); err == nil || err.Error() != want {
+		want := fmt.Sprintf("synth: %s: holds %s, want a folder without a checkpoint", dir, name)
+		if err := Write(t.Context(), dir, c, gptoss.Original, 1, nil); err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 		if got := names(t, dir); got != name {
@@ -379,21 +330,35 @@ func TestSynthesizeRefuses(t *testing.T) {
 		os.Remove(path)
 	}
 	c.Heads = 0
-	if err := Synthesize(t.Context(), dir, c, Original, 1, nil); err == nil {
+	if err := Write(t.Context(), dir, c, gptoss.Original, 1, nil); err == nil {
 		t.Error("no error for a config with zero heads")
 	}
-	if err := Synthesize(t.Context(), filepath.Join(dir, "a", "b"), c, Original, 1, nil); err == nil {
+	c.Heads = 8
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(t.Context(), filepath.Join(file, "a", "b"), c, gptoss.Original, 1, nil); err == nil {
 		t.Error("no error for a folder that cannot be made")
+	}
+	// No disk has room for tables of 4 PB, and it is asked first.
+	c.Vocab, c.Dim = 1<<24, 1<<16
+	far := filepath.Join(dir, "far", "too", "large")
+	if err := Write(t.Context(), far, c, gptoss.Original, 1, nil); err == nil || !strings.Contains(err.Error(), "GB free") {
+		t.Errorf("too large: got %v", err)
+	}
+	if got := names(t, dir); got != "file" {
+		t.Errorf("left %s", got)
 	}
 }
 
-func TestSynthesizeReportsProgress(t *testing.T) {
-	c, err := Preset("tiny")
+func TestWriteReportsProgress(t *testing.T) {
+	c, err := gptoss.Preset("tiny")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var last, all int64
-	err = Synthesize(t.Context(), t.TempDir(), c, Original, 1, func(done, total int64) {
+	err = Write(t.Context(), t.TempDir(), c, gptoss.Original, 1, func(done, total int64) {
 		if done <= last || done > total {
 			t.Errorf("%d of %d after %d", done, total, last)
 		}
