@@ -8,6 +8,8 @@ func faster() (sets []Set) {
 	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
 		return nil
 	}
+	s.Name, s.vectorSet = "avx2", vectorAVX2(s.vectorSet)
+	sets = append(sets, s)
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL {
 		s.Name, s.vectorSet = "avx512", vectorAVX512(s.vectorSet)
 		sets = append(sets, s)
