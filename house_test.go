@@ -31,6 +31,8 @@ var rooms = map[string][]string{
 	"harmony/conform":        {"harmony", "tokenizer"},
 	"weight":                 {"checkpoint", "float", "graph"},
 	"engine/internal/kernel": {"float"},
+	"engine/internal/screen": {"float", "kernel"},
+	"pull":                   {},
 	"engine":                 {"engine/internal/kernel", "float", "graph", "kernel", "weight"},
 	"parity":                 {"checkpoint", "float", "internal/fileset"},
 	"gptoss":                 {"checkpoint", "engine", "float", "graph", "internal/fileset", "tokenizer", "weight"},

@@ -75,6 +75,7 @@ func newRoot() *cobra.Command {
 		newExport(),
 		newHarmony(),
 		newInspect(),
+		newPull(),
 		newSynth(),
 		newTokenize(),
 		newTrace(),
