@@ -60,7 +60,7 @@ type Reason uint8
 const (
 	_           Reason = iota
 	Stopped            // a token of Options.Stop came
-	Told               // emit returned Done
+	Told               // emit returned ErrDone
 	MostReached        // Options.Most tokens came
 	ContextFull        // Options.Context tokens came, the prompt's included
 )
@@ -69,8 +69,8 @@ func (r Reason) String() string {
 	return [...]string{"?", "stop", "stop text", "length", "context"}[r]
 }
 
-// Done is what emit returns to end an answer without an error.
-var Done = errors.New("generate: done")
+// ErrDone is what emit returns to end an answer without an error.
+var ErrDone = errors.New("generate: done")
 
 // A Result says what an answer took.
 type Result struct {
@@ -214,7 +214,7 @@ func (g *run) take(t Token) error {
 		g.seen[t.ID]++
 	}
 	switch err := g.emit(t); {
-	case errors.Is(err, Done):
+	case errors.Is(err, ErrDone):
 		g.r.Reason = Told
 		return nil
 	case err != nil:

@@ -155,7 +155,7 @@ func TestReasons(t *testing.T) {
 		{"context of one more", func(o *generate.Options) { o.Context = 4 }, nil, 1, generate.ContextFull},
 		{"told", func(o *generate.Options) {}, func(n int) error {
 			if n == 3 {
-				return generate.Done
+				return generate.ErrDone
 			}
 			return nil
 		}, 3, generate.Told},

@@ -16,11 +16,12 @@ type Set struct {
 
 	matrixSet
 	vectorSet
+	int8Set
 }
 
 // Portable returns the defining set.
 func Portable() Set {
-	return Set{Name: "portable", matrixSet: portableMatrix(), vectorSet: portableVector()}
+	return Set{Name: "portable", matrixSet: portableMatrix(), vectorSet: portableVector(), int8Set: int8Set{int8Portable}}
 }
 
 // All returns the sets this machine can run, slowest first.
