@@ -18,8 +18,8 @@ const (
 	Tool      Role = "tool"
 )
 
-// roles are all roles, in the order in which the reference lists them.
-var roles = [...]Role{User, Assistant, System, Developer, Tool}
+// Roles lists all roles, in the reference's order.
+func Roles() []Role { return []Role{User, Assistant, System, Developer, Tool} }
 
 // ParseRole returns the role with this name, or an *[Error].
 func ParseRole(name string) (Role, error) {
@@ -29,7 +29,13 @@ func ParseRole(name string) (Role, error) {
 	return "", errorf("unknown role: %s", name)
 }
 
-func (r Role) known() bool { return slices.Contains(roles[:], r) }
+func (r Role) known() bool {
+	switch r {
+	case User, Assistant, System, Developer, Tool:
+		return true
+	}
+	return false
+}
 
 // debug is the role as the reference's errors show it.
 func (r Role) debug() string { return strings.ToUpper(string(r[:1])) + string(r[1:]) }
@@ -114,9 +120,11 @@ func (m Message) Text() string {
 type Conversation struct{ Messages []Message }
 
 // Content is one of [Text], [SystemContent] and [DeveloperContent].
-type Content interface {
-	appendJSON(dst []byte) []byte
-}
+type Content interface{ content() }
+
+func (Text) content()             {}
+func (SystemContent) content()    {}
+func (DeveloperContent) content() {}
 
 // Text is content of any message.
 type Text string
@@ -201,7 +209,18 @@ const (
 	High
 )
 
-var efforts = [...]string{Low: "Low", Medium: "Medium", High: "High"}
+// String returns the effort's name, "" if it is unsaid.
+func (e ReasoningEffort) String() string {
+	switch e {
+	case Low:
+		return "Low"
+	case Medium:
+		return "Medium"
+	case High:
+		return "High"
+	}
+	return ""
+}
 
 // A ChannelConfig says which channels there are.
 type ChannelConfig struct {

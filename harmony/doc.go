@@ -7,6 +7,8 @@
 // headers that models do write, and loses text; a server wants [Recovery],
 // which never fails and keeps every byte.
 //
+// The JSON form of conversations is package serde's.
+//
 // Where the reference takes only UTF-8, text that is not becomes U+FFFD, one
 // for every maximal ill-formed subpart.
 package harmony

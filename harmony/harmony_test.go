@@ -1,12 +1,7 @@
 package harmony
 
 import (
-	"encoding/json"
-	"errors"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -29,70 +24,12 @@ func decodeAll(t *testing.T, ids []uint32) string {
 	return text
 }
 
-func TestBuiltinToolsAreTheReferences(t *testing.T) {
-	want, err := os.ReadFile("testdata/builtin.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := json.Marshal(map[string]json.RawMessage{
-		"browser": Browser().AppendJSON(nil), "python": Python().AppendJSON(nil),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != strings.TrimSpace(string(want)) {
-		t.Errorf("built-in tools\n%s\nwant\n%s", got, want)
-	}
-}
-
-func TestPromptsAreTheReferences(t *testing.T) {
-	files, err := filepath.Glob("../testdata/prompts/*.json")
-	if err != nil || len(files) != 6 {
-		t.Fatalf("%d prompts and error %v, want 6 and none", len(files), err)
-	}
-	e := encoding()
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var p struct {
-			Kind         string
-			Conversation Conversation
-			IDs          []uint32
-			Mask         []int
-		}
-		if err := json.Unmarshal(data, &p); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		got, err := e.RenderForCompletion(p.Conversation, Assistant, DropNone)
-		if p.Kind == "training" {
-			got, err = e.RenderForTraining(p.Conversation, DropNone)
-		}
-		if err != nil || !slices.Equal(got, p.IDs) {
-			t.Errorf("%s: ids %v and error %v, want %v", file, got, err, p.IDs)
-		}
-		mask := make([]int, len(got))
-		for i, m := range e.AssistantMask(got) {
-			if m {
-				mask[i] = 1
-			}
-		}
-		if !slices.Equal(mask, p.Mask) {
-			t.Errorf("%s: mask %v, want %v", file, mask, p.Mask)
-		}
-	}
-}
-
 func TestBuilding(t *testing.T) {
 	e := encoding()
-	schema, err := ParseValue([]byte(`{"type":"object","properties":{"b":{"type":"string"},"a":{"type":"integer","default":1.0}},"required":["b"]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	schema := parameters("b", parameter("b", "", "string"), parameter("a", "1.0", "integer"))
 	system := NewSystemContent().WithReasoningEffort(High).WithConversationStartDate("2025-06-28").
 		WithKnowledgeCutoff("2025-01").WithModelIdentity("You are a test.").WithRequiredChannels("final").WithPythonTool()
-	developer := DeveloperContent{}.WithInstructions("Be brief.").WithFunctionTools(ToolDescription{"f", "Does f.", &schema})
+	developer := DeveloperContent{}.WithInstructions("Be brief.").WithFunctionTools(ToolDescription{"f", "Does f.", schema})
 	c := Conversation{[]Message{
 		NewMessage(System, system),
 		NewMessage(Developer, developer),
@@ -115,10 +52,6 @@ func TestBuilding(t *testing.T) {
 		"<|start|>functions.f to=assistant<|channel|>commentary<|message|>1<|end|><|start|>assistant"
 	if got := decodeAll(t, ids); got != want {
 		t.Errorf("rendered\n%s\nwant\n%s", got, want)
-	}
-	written := string(c.AppendJSON(nil))
-	if again, err := ParseConversation([]byte(written)); err != nil || string(again.AppendJSON(nil)) != written {
-		t.Errorf("read again: %s and %v, want %s", again.AppendJSON(nil), err, written)
 	}
 	withBoth := system.WithBrowserTool()
 	if len(withBoth.Tools) != 2 || len(system.Tools) != 1 {
@@ -184,7 +117,7 @@ func TestConstants(t *testing.T) {
 	if _, err := ParseRole("bogus"); err == nil || err.Error() != "harmony: unknown role: bogus" {
 		t.Errorf("role bogus: %v", err)
 	}
-	for _, r := range roles {
+	for _, r := range Roles() {
 		if got, err := ParseRole(string(r)); got != r || err != nil {
 			t.Errorf("role %s: %v and %v", r, got, err)
 		}
@@ -233,24 +166,6 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("completion of an unknown role: %v", err)
 	}
 
-	for _, test := range []struct{ name, in, want string }{
-		{"invalid UTF-8", "{\"messages\":\n[\"\xff\"]}", "invalid unicode code point at line 2 column 2"},
-		{"lone high surrogate", `{"messages":[{"role":"user","content":"\ud800"}]}`, "unexpected end of hex escape at line 1 column 46"},
-		{"lone low surrogate", `{"messages":[{"role":"user","content":"\udc00"}]}`, "lone leading surrogate in hex escape at line 1 column 45"},
-		{"unknown role", `{"messages":[{"role":"bogus","content":""}]}`,
-			"unknown variant `bogus`, expected one of `user`, `assistant`, `system`, `developer`, `tool` at line 1 column 42"},
-		{"too deep", strings.Repeat("[", 200), "invalid type: sequence, expected struct Message at line 1 column 2"},
-		{"too deep in a content", `{"messages":[{"content":[{"type":"text","x":` + strings.Repeat("[", 200), "recursion limit exceeded at line 1 column 167"},
-		{"nothing", "", "EOF while parsing a value at line 1 column 0"},
-		{"more", "{\"messages\":[]} x", "trailing characters at line 1 column 17"},
-	} {
-		_, err := ParseConversation([]byte(test.in))
-		var e *Error
-		if !errors.As(err, &e) || e.Reference() != test.want {
-			t.Errorf("%s: error %v, want %s", test.name, err, test.want)
-		}
-	}
-
 	for _, id := range []uint32{tokenizer.DecodeSize, 1<<32 - 1} {
 		got, err := e.Parse([]uint32{tokenizer.Message, 64, id, 65}, Assistant, ParseOptions{})
 		if err != nil || len(got) != 1 || got[0].Text() != "a\uFFFD" {
@@ -261,77 +176,6 @@ func TestBadInput(t *testing.T) {
 		}
 		if m := e.Recover([]uint32{id, tokenizer.Message, 64, id, 65}, RecoveryOptions{}); len(m) != 1 || m[0].Text() != "ab" {
 			t.Errorf("id %d recovered: %v, want ab", id, m)
-		}
-	}
-}
-
-func TestTenMegabytes(t *testing.T) {
-	e := encoding()
-	text := strings.Repeat("Ten \"megabytes\" of text,\n日本語 and more. ", 10<<20/43)
-	c := Conversation{[]Message{NewMessage(User, Text(text))}}
-	again, err := ParseConversation(c.AppendJSON(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ids, err := e.RenderConversation(again, DropAuto)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := e.Parse(ids, "", ParseOptions{})
-	if err != nil || len(got) != 1 || got[0].Text() != text {
-		t.Errorf("10 MB did not come back: %d messages and error %v", len(got), err)
-	}
-	if m := e.Recover(ids, RecoveryOptions{}); len(m) != 1 || m[0].Text() != text || m[0].Role != User {
-		t.Errorf("10 MB did not come back from recovery: %d messages", len(m))
-	}
-}
-
-func TestValue(t *testing.T) {
-	for in, want := range map[string]string{
-		` { "b" : 1 , "a" : [ ] , "b" : {"x":1,"x":2} } `: `{"b":{"x":2},"a":[]}`,
-		`[1.0,1e21,1E5,-0.0,-0,0,1e-7,0.00001,1e16,1e15]`: `[1.0,1e21,100000.0,-0.0,-0.0,0,1e-7,0.00001,1e16,1000000000000000.0]`,
-		`[18446744073709551615,18446744073709551616]`:     `[18446744073709551615,1.8446744073709552e19]`,
-		`[-9223372036854775808,-9223372036854775809]`:     `[-9223372036854775808,-9.223372036854776e18]`,
-		`"\u00e9\n<>&\u2028\u0007\u007f\/\ud83d\ude00"`:   "\"é\\n<>&\u2028\\u0007\x7f/😀\"",
-		`null`: `null`, `true`: `true`, `false`: `false`,
-	} {
-		v, err := ParseValue([]byte(in))
-		if got := string(v.AppendJSON(nil)); got != want || err != nil {
-			t.Errorf("%s: %s and error %v, want %s", in, got, err, want)
-		}
-	}
-	var v Value
-	if err := json.Unmarshal([]byte(`{"a":{"b":[1]}}`), &v); err != nil {
-		t.Fatal(err)
-	}
-	a, _ := v.Get("a")
-	b, ok := a.Get("b")
-	if _, no := a.Get("c"); !ok || no || v.Kind() != Object || b.Kind() != Array || b.Items()[0].Text() != "1" || v.Members()[0].Name != "a" {
-		t.Errorf("%v is not what was read", v)
-	}
-}
-
-// Numbers as openai-harmony 0.0.8 prints them. Its reader rounds twice.
-func TestNumbersAreTheReferences(t *testing.T) {
-	for in, want := range map[string]string{
-		"184467440737095516190":                       "1.844674407370955e20",
-		"184467440737095516165.5":                     "1.844674407370955e20",
-		"1844674407370955161.65":                      "1.8446744073709553e18",
-		"123456789012345678901":                       "1.2345678901234567e20",
-		"1.2345678901234567e+20":                      "1.2345678901234568e20",
-		"123456789012345678901234567890.5e-5":         "1.2345678901234568e24",
-		"123456789e-320":                              "1.23456789e-312",
-		"17976931348623157000000e-330":                "1.7976931348623155e-308",
-		"99999999999999999999e-330":                   "1e-310",
-		"179769313486231570e291":                      "1.7976931348623157e308",
-		"0.1e-310":                                    "1e-311",
-		"1844674407370955161900000000000000000000000": "1.8446744073709553e42",
-		"5e-324": "5e-324",
-		"1e-400": "0.0",
-		"0e400":  "0.0",
-	} {
-		if v, err := ParseValue([]byte(in)); v.Text() != want || err != nil {
-			t.Errorf("%s: %s and error %v, want %s", in, v.Text(), err, want)
 		}
 	}
 }

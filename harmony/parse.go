@@ -3,10 +3,10 @@ package harmony
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"unicode"
 
+	"ossify/harmony/internal/rust"
 	"ossify/tokenizer"
 )
 
@@ -126,7 +126,7 @@ func (p *Parser) endHeader() error {
 		return e
 	}
 	if words = m.address(words); len(words) > 0 {
-		return errorf("unexpected tokens remaining in message header: Some(%s)", debugString(strings.Join(words, " ")))
+		return errorf("unexpected tokens remaining in message header: Some(%s)", rust.Debug(strings.Join(words, " ")))
 	}
 	p.state, p.role, p.message = InContent, "", m
 	return nil
@@ -243,37 +243,26 @@ func (p *Parser) CurrentContent() string {
 // bytes wait for more.
 func (p *Parser) LastContentDelta() Opt { return p.delta }
 
-// StateJSON returns the state with what belongs to it: the ids of the header,
-// or the header and the content encoded again, which need not be the ids that
-// came.
-func (p *Parser) StateJSON() []byte {
-	switch p.state {
-	case Header:
-		return append(appendIDs([]byte(`{"state":"Header","header_tokens":`), p.header), '}')
-	case InContent:
-		var ids []uint32
-		from := 0
-		for _, to := range p.pieces {
-			ids = p.e.text(ids, string(p.content[from:to]))
-			from = to
-		}
-		dst := []byte(`{"state":"Content","header":{"author":{"role":`)
-		dst = appendQuoted(dst, string(p.message.Role))
-		dst = appendSome(dst, `,"name":`, p.message.Name)
-		dst = append(dst, `},"recipient":`...)
-		dst = appendOpt(dst, p.message.Recipient)
-		dst = append(dst, `,"channel":`...)
-		dst = appendOpt(dst, p.message.Channel)
-		dst = append(dst, `,"content_type":`...)
-		dst = appendOpt(dst, p.message.ContentType)
-		dst = append(dst, `},"content_tokens":`...)
-		return append(appendIDs(dst, ids), '}')
+// CurrentAuthor returns the author of the message whose content is being read.
+func (p *Parser) CurrentAuthor() Author { return p.message.Author }
+
+// HeaderTokens returns the ids of the header that is being read.
+func (p *Parser) HeaderTokens() []uint32 {
+	if p.state != Header {
+		return nil
 	}
-	return []byte(`{"state":"ExpectStart"}`)
+	return p.header
 }
 
-func appendIDs(dst []byte, ids []uint32) []byte {
-	return appendList(dst, ids, func(id uint32, dst []byte) []byte { return strconv.AppendUint(dst, uint64(id), 10) })
+// ContentTokens returns the content that is being read encoded again, part by
+// part as it came, which need not be the ids that came.
+func (p *Parser) ContentTokens() (ids []uint32) {
+	from := 0
+	for _, to := range p.pieces {
+		ids = p.e.text(ids, string(p.content[from:to]))
+		from = to
+	}
+	return ids
 }
 
 // parseHeader reads the text of a header: author and channel into m. words is

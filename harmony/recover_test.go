@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -348,8 +349,8 @@ func TestRecoveryAgreesOnWellFormed(t *testing.T) {
 		for _, m := range recoverChecked(t, ids, RecoveryOptions{}) {
 			got = append(got, m.Message)
 		}
-		if g, w := string(AppendMessages(nil, got)), string(AppendMessages(nil, want)); g != w {
-			t.Fatalf("conversation %d: %s, want %s", i, g, w)
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("conversation %d: %v, want %v", i, got, want)
 		}
 	}
 }
@@ -421,60 +422,12 @@ func FuzzParser(f *testing.F) {
 			if err := p.Process(id); err != nil && !errors.As(err, new(*Error)) {
 				t.Fatalf("error of type %T", err)
 			}
-			if v, err := ParseValue(p.StateJSON()); err != nil || v.Kind() != Object {
-				t.Fatalf("state %s: %v", p.StateJSON(), err)
-			}
 			if d, ok := p.LastContentDelta().Get(); ok && p.State() == InContent && p.CurrentContent() != before+d {
 				t.Fatalf("content %q and delta %q became %q", before, d, p.CurrentContent())
 			}
 		}
 		if !slices.Equal(p.Tokens(), ids) {
 			t.Fatal("the ids are not those that came")
-		}
-	})
-}
-
-func FuzzConversationJSON(f *testing.F) {
-	f.Add([]byte(`{"messages":[{"role":"user","content":"hi","name":"x","channel":null}]}`))
-	f.Add([]byte(`[[{"role":{"system":null},"content":[["system_content",null,"Low",{},null,null,[["a"],true]]]}]]`))
-	f.Add([]byte(`{"messages":[{"role":"developer","content":[{"type":"developer_content","instructions":"","tools":{"functions":{"name":"f","tools":[{"name":"","description":"","parameters":{"oneOf":[{"type":["null"],"default":-0}]}}]}}}]}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseConversation(data)
-		if err != nil {
-			var e *Error
-			if !errors.As(err, &e) || e.Line < 1 || e.Column < 0 || e.Column > len(data) {
-				t.Fatalf("error %#v", err)
-			}
-			return
-		}
-		written := c.AppendJSON(nil)
-		again, err := ParseConversation(written)
-		if err != nil {
-			t.Fatalf("%s, written of %q: %v", written, data, err)
-		}
-		a, errA := encoding().RenderConversation(c, DropAuto)
-		b, errB := encoding().RenderConversation(again, DropAuto)
-		if (errA == nil) != (errB == nil) || !slices.Equal(a, b) && !strings.ContainsAny(string(written), "eE.") {
-			t.Fatalf("%q renders otherwise after it was written and read", data)
-		}
-		for _, id := range a {
-			if id >= tokenizer.Ordinary && id != tokenizer.Start && id != tokenizer.End && id != tokenizer.Call &&
-				id != tokenizer.Message && id != tokenizer.Channel && id != tokenizer.Constrain {
-				t.Fatalf("%q renders the special token %d", data, id)
-			}
-		}
-	})
-}
-
-func FuzzTypeScript(f *testing.F) {
-	f.Add([]byte(`{"type":"object","properties":{"a":{"type":"array","items":{"oneOf":[{"type":"string","enum":["x"]}]},"nullable":true,"default":[1]}}}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		v, err := ParseValue(data)
-		if err != nil {
-			return
-		}
-		if s := typeScript(v, ""); !utf8.ValidString(s) {
-			t.Fatalf("%q renders %q", data, s)
 		}
 	})
 }

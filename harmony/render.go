@@ -278,8 +278,8 @@ func (s SystemContent) text(o RenderOptions) string {
 	if len(top) > 0 {
 		sections = append(sections, strings.Join(top, "\n"))
 	}
-	if s.ReasoningEffort.known() {
-		sections = append(sections, "Reasoning: "+strings.ToLower(efforts[s.ReasoningEffort]))
+	if e := s.ReasoningEffort.String(); e != "" {
+		sections = append(sections, "Reasoning: "+strings.ToLower(e))
 	}
 	if len(s.Tools) > 0 {
 		sections = append(sections, toolsText(s.Tools))

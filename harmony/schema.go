@@ -26,10 +26,10 @@ func typeScript(schema Value, indent string) string {
 		var types []string
 		for _, n := range names {
 			switch {
-			case n.kind == String && n.text == "integer":
+			case n.Kind == String && n.Text == "integer":
 				types = append(types, "number")
-			case n.kind == String:
-				types = append(types, n.text)
+			case n.Kind == String:
+				types = append(types, n.Text)
 			}
 		}
 		if len(types) > 0 {
@@ -44,8 +44,8 @@ func typeScript(schema Value, indent string) string {
 		var values []string
 		enum, _ := schema.array("enum")
 		for _, v := range enum {
-			if v.kind == String {
-				values = append(values, `"`+v.text+`"`)
+			if v.Kind == String {
+				values = append(values, `"`+v.Text+`"`)
 			}
 		}
 		if len(values) > 0 {
@@ -83,12 +83,12 @@ func objectType(schema Value, indent string) string {
 	required := make(map[string]bool)
 	names, _ := schema.array("required")
 	for _, n := range names {
-		if n.kind == String {
-			required[n.text] = true
+		if n.Kind == String {
+			required[n.Text] = true
 		}
 	}
 	properties, _ := schema.Get("properties")
-	for _, p := range properties.members {
+	for _, p := range properties.Members {
 		v := p.Value
 		name := p.Name
 		if !required[name] {
@@ -106,8 +106,8 @@ func objectType(schema Value, indent string) string {
 		if examples, _ := v.array("examples"); len(examples) > 0 {
 			line("// Examples:")
 			for _, e := range examples {
-				if e.kind == String {
-					line(`// - "`, e.text, `"`)
+				if e.Kind == String {
+					line(`// - "`, e.Text, `"`)
 				}
 			}
 		}
@@ -155,10 +155,10 @@ func objectType(schema Value, indent string) string {
 // that escape nothing.
 func defaultText(v Value, bare, quoted bool) string {
 	switch {
-	case v.kind == String && bare:
-		return v.text
-	case v.kind == String && quoted:
-		return `"` + v.text + `"`
+	case v.Kind == String && bare:
+		return v.Text
+	case v.Kind == String && quoted:
+		return `"` + v.Text + `"`
 	}
 	return string(v.AppendJSON(nil))
 }

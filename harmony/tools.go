@@ -15,8 +15,8 @@ func Browser() ToolNamespaceConfig {
 			{
 				Name:        "search",
 				Description: "Searches for information related to `query` and displays `topn` results.",
-				Parameters: builtin(`{"type":"object","properties":{"query":{"type":"string"},` +
-					`"topn":{"type":"number","default":10},"source":{"type":"string"}},"required":["query"]}`),
+				Parameters: parameters("query",
+					parameter("query", "", "string"), parameter("topn", "10", "number"), parameter("source", "", "string")),
 			},
 			{
 				Name: "open",
@@ -26,16 +26,14 @@ func Browser() ToolNamespaceConfig {
 					"If `id` is a string, it is treated as a fully qualified URL associated with `source`.\n" +
 					"If `loc` is not provided, the viewport will be positioned at the beginning of the document or centered on the most relevant passage, if available.\n" +
 					"Use this function without `id` to scroll to a new location of an opened page.",
-				Parameters: builtin(`{"type":"object","properties":{"id":{"type":["number","string"],"default":-1},` +
-					`"cursor":{"type":"number","default":-1},"loc":{"type":"number","default":-1},` +
-					`"num_lines":{"type":"number","default":-1},"view_source":{"type":"boolean","default":false},` +
-					`"source":{"type":"string"}}}`),
+				Parameters: parameters("",
+					parameter("id", "-1", "number", "string"), parameter("cursor", "-1", "number"), parameter("loc", "-1", "number"),
+					parameter("num_lines", "-1", "number"), parameter("view_source", "false", "boolean"), parameter("source", "", "string")),
 			},
 			{
 				Name:        "find",
 				Description: "Finds exact matches of `pattern` in the current page, or the page given by `cursor`.",
-				Parameters: builtin(`{"type":"object","properties":{"pattern":{"type":"string"},` +
-					`"cursor":{"type":"number","default":-1}},"required":["pattern"]}`),
+				Parameters:  parameters("pattern", parameter("pattern", "", "string"), parameter("cursor", "-1", "number")),
 			},
 		},
 	}
@@ -56,8 +54,35 @@ func Python() ToolNamespaceConfig {
 	}
 }
 
-// builtin returns a schema of this file, which parses: a test renders each.
-func builtin(schema string) *Value {
-	v, _ := ParseValue([]byte(schema))
-	return &v
+// parameters returns the schema of a tool's parameters, of which one may be
+// required.
+func parameters(required string, properties ...Member) *Value {
+	members := []Member{{"type", text("object")}, {"properties", Value{Kind: Object, Members: properties}}}
+	if required != "" {
+		members = append(members, Member{"required", Value{Kind: Array, Items: []Value{text(required)}}})
+	}
+	return &Value{Kind: Object, Members: members}
 }
+
+// parameter returns a property of one or several types; its default is a
+// number or false, "" for none.
+func parameter(name, standard string, types ...string) Member {
+	typ := text(types[0])
+	if len(types) > 1 {
+		typ = Value{Kind: Array}
+		for _, t := range types {
+			typ.Items = append(typ.Items, text(t))
+		}
+	}
+	members := []Member{{"type", typ}}
+	switch standard {
+	case "":
+	case "false":
+		members = append(members, Member{"default", Value{Kind: Bool, Text: standard}})
+	default:
+		members = append(members, Member{"default", Value{Kind: Number, Text: standard}})
+	}
+	return Member{name, Value{Kind: Object, Members: members}}
+}
+
+func text(s string) Value { return Value{Kind: String, Text: s} }

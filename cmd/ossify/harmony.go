@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ossify/harmony"
+	"ossify/harmony/serde"
 	"ossify/tokenizer"
 )
 
@@ -63,7 +64,7 @@ otherwise.`,
 			if err != nil {
 				return err
 			}
-			c, err := harmony.ParseConversation(in)
+			c, err := serde.ParseConversation(in)
 			if err != nil {
 				return err
 			}
@@ -150,7 +151,7 @@ server needs, and loses no text.`,
 				}
 				messages = append(messages, got...)
 			}
-			_, err = cmd.OutOrStdout().Write(append(harmony.AppendMessages(nil, messages), '\n'))
+			_, err = cmd.OutOrStdout().Write(append(serde.AppendMessages(nil, messages), '\n'))
 			return err
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"ossify/harmony"
+	"ossify/harmony/serde"
 	"ossify/tokenizer"
 )
 
@@ -23,7 +24,7 @@ func promptTokens(prompt, conversationFile string) ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := harmony.ParseConversation(text)
+	c, err := serde.ParseConversation(text)
 	if err != nil {
 		return nil, inFile(conversationFile, err)
 	}

@@ -31,6 +31,7 @@ import (
 	"strings"
 
 	"ossify/harmony"
+	"ossify/harmony/serde"
 	"ossify/tokenizer"
 )
 
@@ -113,7 +114,7 @@ func (c *Checker) answer(q query) (any, error) {
 	case "info":
 		return c.info(), nil
 	case "render":
-		m, err := harmony.ParseMessage(message)
+		m, err := serde.ParseMessage(message)
 		if err != nil {
 			return jsonFailure(err), nil
 		}
@@ -125,7 +126,7 @@ func (c *Checker) answer(q query) (any, error) {
 		}
 		return c.ids(c.e.Render(m, harmony.RenderOptions{ConversationHasFunctionTools: o.Functions})), nil
 	case "conversation", "training", "completion":
-		conversation, err := harmony.ParseConversation(messages)
+		conversation, err := serde.ParseConversation(messages)
 		if err != nil {
 			return jsonFailure(err), nil
 		}
@@ -159,10 +160,7 @@ func (c *Checker) answer(q query) (any, error) {
 		if err != nil {
 			return failure(err), nil
 		}
-		if messages == nil {
-			messages = []harmony.Message{}
-		}
-		return result{"ok": messages}, nil
+		return result{"ok": json.RawMessage(serde.AppendMessages(nil, messages))}, nil
 	case "stream":
 		ids, err := c.stream(q)
 		if err != nil {
@@ -200,7 +198,7 @@ func (c *Checker) steps(q query, ids []uint32) result {
 			"tok": token, "state": p.State().String(), "content": p.CurrentContent(), "role": nil,
 			"channel": opt(p.CurrentChannel()), "recipient": opt(p.CurrentRecipient()),
 			"type": opt(p.CurrentContentType()), "delta": opt(p.LastContentDelta()),
-			"n": len(p.Messages()), "state_data": json.RawMessage(p.StateJSON()),
+			"n": len(p.Messages()), "state_data": json.RawMessage(serde.AppendState(nil, p)),
 		}
 		if r := p.CurrentRole(); r != "" {
 			s["role"] = r
@@ -216,11 +214,7 @@ func (c *Checker) steps(q query, ids []uint32) result {
 	if string(q["eos"]) == "true" {
 		step("eos", p.ProcessEOS())
 	}
-	messages := p.Messages()
-	if messages == nil {
-		messages = []harmony.Message{}
-	}
-	return result{"steps": steps, "messages": messages}
+	return result{"steps": steps, "messages": json.RawMessage(serde.AppendMessages(nil, p.Messages()))}
 }
 
 // ids is the result of rendering.

@@ -1,4 +1,5 @@
-package harmony
+// Package rust writes texts as Rust does.
+package rust
 
 import (
 	"fmt"
@@ -6,9 +7,9 @@ import (
 	"strings"
 )
 
-// debugString writes s as Rust's Debug form does, which some of the
-// reference's errors show.
-func debugString(s string) string {
+// Debug writes s as Rust's Debug form does, which some of the reference's
+// errors show.
+func Debug(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {

@@ -1,10 +1,12 @@
-package harmony
+package serde
 
 import (
 	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"ossify/harmony"
 )
 
 // maxDepth is how deep arrays and objects may nest, as in serde_json.
@@ -45,7 +47,7 @@ type reader struct {
 }
 
 // readAll calls read on a whole text.
-func readAll(data []byte, read func(*reader) *Error) error {
+func readAll(data []byte, read func(*reader) *harmony.Error) error {
 	r := &reader{s: string(data), depth: maxDepth}
 	if !utf8.ValidString(r.s) {
 		for r.i < len(r.s) {
@@ -67,18 +69,18 @@ func readAll(data []byte, read func(*reader) *Error) error {
 }
 
 // fail returns an error at the bytes read so far.
-func (r *reader) fail(text string) *Error { return r.at(r.i, text) }
+func (r *reader) fail(text string) *harmony.Error { return r.at(r.i, text) }
 
 // failNext returns an error at the next byte.
-func (r *reader) failNext(text string) *Error { return r.at(min(r.i+1, len(r.s)), text) }
+func (r *reader) failNext(text string) *harmony.Error { return r.at(min(r.i+1, len(r.s)), text) }
 
-func (r *reader) at(i int, text string) *Error {
+func (r *reader) at(i int, text string) *harmony.Error {
 	line := strings.LastIndexByte(r.s[:i], '\n') + 1
-	return &Error{Text: text, Line: 1 + strings.Count(r.s[:line], "\n"), Column: i - line}
+	return &harmony.Error{Text: text, Line: 1 + strings.Count(r.s[:line], "\n"), Column: i - line}
 }
 
 // placed gives err a place, if there is an error and it has none.
-func (r *reader) placed(err *Error) *Error {
+func (r *reader) placed(err *harmony.Error) *harmony.Error {
 	if err != nil && err.Line == 0 {
 		return r.fail(err.Text)
 	}
@@ -106,7 +108,7 @@ func (r *reader) space() (c byte, ok bool) {
 }
 
 // ident reads the rest of null, true or false.
-func (r *reader) ident(rest string) *Error {
+func (r *reader) ident(rest string) *harmony.Error {
 	for i := range len(rest) {
 		if r.i == len(r.s) {
 			return r.fail(eofValue)
@@ -120,15 +122,15 @@ func (r *reader) ident(rest string) *Error {
 }
 
 // value reads any value. Repeated names are kept.
-func (r *reader) value() (v Value, err *Error) {
+func (r *reader) value() (v harmony.Value, err *harmony.Error) {
 	c, ok := r.space()
 	if !ok {
 		return v, r.failNext(eofValue)
 	}
 	switch c {
 	case '[':
-		v.kind = Array
-		err = r.list(func(a *access) *Error {
+		v.Kind = harmony.Array
+		err = r.list(func(a *access) *harmony.Error {
 			for {
 				if more, err := a.element(); err != nil || !more {
 					return err
@@ -137,13 +139,13 @@ func (r *reader) value() (v Value, err *Error) {
 				if err != nil {
 					return err
 				}
-				v.items = append(v.items, e)
+				v.Items = append(v.Items, e)
 			}
 		})
 		return v, err
 	case '{':
-		v.kind = Object
-		err = r.object(func(a *access) *Error {
+		v.Kind = harmony.Object
+		err = r.object(func(a *access) *harmony.Error {
 			for {
 				name, more, err := a.name()
 				if err != nil || !more {
@@ -153,7 +155,7 @@ func (r *reader) value() (v Value, err *Error) {
 				if err != nil {
 					return err
 				}
-				v.members = append(v.members, Member{Name: name, Value: e})
+				v.Members = append(v.Members, harmony.Member{Name: name, Value: e})
 			}
 		})
 		return v, err
@@ -162,30 +164,30 @@ func (r *reader) value() (v Value, err *Error) {
 }
 
 // scalar reads a value that is no array or object and starts with c.
-func (r *reader) scalar(c byte) (v Value, err *Error) {
+func (r *reader) scalar(c byte) (v harmony.Value, err *harmony.Error) {
 	switch {
 	case c == 'n':
 		r.i++
 		return v, r.ident("ull")
 	case c == 't':
 		r.i++
-		return Value{kind: Bool, text: "true"}, r.ident("rue")
+		return harmony.Value{Kind: harmony.Bool, Text: "true"}, r.ident("rue")
 	case c == 'f':
 		r.i++
-		return Value{kind: Bool, text: "false"}, r.ident("alse")
+		return harmony.Value{Kind: harmony.Bool, Text: "false"}, r.ident("alse")
 	case c == '-':
 		r.i++
-		v.kind = Number
-		v.text, err = r.number(false)
+		v.Kind = harmony.Number
+		v.Text, err = r.number(false)
 		return v, err
 	case '0' <= c && c <= '9':
-		v.kind = Number
-		v.text, err = r.number(true)
+		v.Kind = harmony.Number
+		v.Text, err = r.number(true)
 		return v, err
 	case c == '"':
 		r.i++
-		v.kind = String
-		v.text, err = r.str()
+		v.Kind = harmony.String
+		v.Text, err = r.str()
 		return v, err
 	}
 	return v, r.failNext(wantValue)
@@ -198,16 +200,16 @@ type access struct {
 }
 
 // list reads an array that is next; visit reads its elements.
-func (r *reader) list(visit func(*access) *Error) *Error {
+func (r *reader) list(visit func(*access) *harmony.Error) *harmony.Error {
 	return r.nested(visit, r.endList)
 }
 
 // object reads an object that is next; visit reads its members.
-func (r *reader) object(visit func(*access) *Error) *Error {
+func (r *reader) object(visit func(*access) *harmony.Error) *harmony.Error {
 	return r.nested(visit, r.endObject)
 }
 
-func (r *reader) nested(visit func(*access) *Error, end func() *Error) *Error {
+func (r *reader) nested(visit func(*access) *harmony.Error, end func() *harmony.Error) *harmony.Error {
 	r.depth--
 	if r.depth == 0 {
 		return r.failNext(tooDeep)
@@ -222,7 +224,7 @@ func (r *reader) nested(visit func(*access) *Error, end func() *Error) *Error {
 	return r.placed(err)
 }
 
-func (r *reader) endList() *Error {
+func (r *reader) endList() *harmony.Error {
 	switch c, ok := r.space(); {
 	case !ok:
 		return r.failNext(eofList)
@@ -238,7 +240,7 @@ func (r *reader) endList() *Error {
 	return r.failNext(trailing)
 }
 
-func (r *reader) endObject() *Error {
+func (r *reader) endObject() *harmony.Error {
 	switch c, ok := r.space(); {
 	case !ok:
 		return r.failNext(eofObject)
@@ -252,7 +254,7 @@ func (r *reader) endObject() *Error {
 }
 
 // element reports whether an element follows.
-func (a *access) element() (more bool, err *Error) {
+func (a *access) element() (more bool, err *harmony.Error) {
 	r := a.r
 	c, ok := r.space()
 	switch {
@@ -277,7 +279,7 @@ func (a *access) element() (more bool, err *Error) {
 }
 
 // name reads the next member's name, if there is one.
-func (a *access) name() (name string, more bool, err *Error) {
+func (a *access) name() (name string, more bool, err *harmony.Error) {
 	r := a.r
 	c, ok := r.space()
 	switch {
@@ -307,7 +309,7 @@ func (a *access) name() (name string, more bool, err *Error) {
 }
 
 // colon reads what separates a name from its value.
-func (r *reader) colon() *Error {
+func (r *reader) colon() *harmony.Error {
 	switch c, ok := r.space(); {
 	case !ok:
 		return r.failNext(eofObject)
@@ -319,15 +321,15 @@ func (r *reader) colon() *Error {
 }
 
 // value reads a member's value after its name.
-func (a *access) value() (Value, *Error) {
+func (a *access) value() (harmony.Value, *harmony.Error) {
 	if err := a.r.colon(); err != nil {
-		return Value{}, err
+		return harmony.Value{}, err
 	}
 	return a.r.value()
 }
 
 // str reads a string after its first quote.
-func (r *reader) str() (string, *Error) {
+func (r *reader) str() (string, *harmony.Error) {
 	var b []byte
 	from := r.i
 	for ; ; r.i++ {
@@ -344,7 +346,7 @@ func (r *reader) str() (string, *Error) {
 		case c == '\\':
 			b = append(b, r.s[from:r.i]...)
 			r.i++
-			var err *Error
+			var err *harmony.Error
 			if b, err = r.escape(b); err != nil {
 				return "", err
 			}
@@ -359,7 +361,7 @@ func (r *reader) str() (string, *Error) {
 
 // escape reads an escape after its backslash and appends its meaning to b,
 // which is not nil afterwards.
-func (r *reader) escape(b []byte) ([]byte, *Error) {
+func (r *reader) escape(b []byte) ([]byte, *harmony.Error) {
 	if r.i == len(r.s) {
 		return b, r.fail(eofString)
 	}
@@ -399,7 +401,7 @@ func (r *reader) escape(b []byte) ([]byte, *Error) {
 	return utf8.AppendRune(b, (n-0xD800)<<10+(low-0xDC00)+0x10000), nil
 }
 
-func (r *reader) hex4() (n rune, err *Error) {
+func (r *reader) hex4() (n rune, err *harmony.Error) {
 	if len(r.s)-r.i < 4 {
 		r.i = len(r.s)
 		return 0, r.fail(eofString)
@@ -414,7 +416,7 @@ func (r *reader) hex4() (n rune, err *Error) {
 }
 
 // number reads a number after its sign and returns it as it is printed.
-func (r *reader) number(positive bool) (string, *Error) {
+func (r *reader) number(positive bool) (string, *harmony.Error) {
 	if r.i == len(r.s) {
 		return "", r.fail(eofValue)
 	}
@@ -457,7 +459,7 @@ func (r *reader) number(positive bool) (string, *Error) {
 }
 
 // decimal reads what follows from the point on.
-func (r *reader) decimal(positive bool, n uint64, exp int) (string, *Error) {
+func (r *reader) decimal(positive bool, n uint64, exp int) (string, *harmony.Error) {
 	r.i++
 	from := r.i
 	for full := false; isDigit(r.peek()); r.i++ {
@@ -481,7 +483,7 @@ func (r *reader) decimal(positive bool, n uint64, exp int) (string, *Error) {
 }
 
 // exponent reads what follows from the e on.
-func (r *reader) exponent(positive bool, n uint64, start int) (string, *Error) {
+func (r *reader) exponent(positive bool, n uint64, start int) (string, *harmony.Error) {
 	r.i++
 	sign := 1
 	switch r.peek() {
@@ -518,7 +520,7 @@ func (r *reader) exponent(positive bool, n uint64, start int) (string, *Error) {
 
 // float returns n * 10^exp as serde_json computes it: one rounding for n and
 // one for the multiplication, so the last digit may not be the nearest.
-func (r *reader) float(positive bool, n uint64, exp int) (string, *Error) {
+func (r *reader) float(positive bool, n uint64, exp int) (string, *harmony.Error) {
 	f := float64(n)
 	for f != 0 && exp < -308 {
 		f /= 1e308
@@ -556,14 +558,14 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // skip reads a value that nobody wants. Numbers may be of any size, nesting of
 // any depth and surrogates alone.
-func (r *reader) skip() *Error {
+func (r *reader) skip() *harmony.Error {
 	var open []byte // brackets around, innermost last
 	for {
 		c, ok := r.space()
 		if !ok {
 			return r.failNext(eofValue)
 		}
-		var err *Error
+		var err *harmony.Error
 		opened := false
 		switch {
 		case c == 'n':
@@ -606,7 +608,7 @@ func (r *reader) skip() *Error {
 
 // skipEnds reads the closing brackets that follow, and a comma unless a
 // bracket was opened just now. It returns what is still open.
-func (r *reader) skipEnds(open []byte, opened bool) ([]byte, *Error) {
+func (r *reader) skipEnds(open []byte, opened bool) ([]byte, *harmony.Error) {
 	for len(open) > 0 {
 		frame := open[len(open)-1]
 		c, ok := r.space()
@@ -633,7 +635,7 @@ func (r *reader) skipEnds(open []byte, opened bool) ([]byte, *Error) {
 }
 
 // skipName reads a member's name and colon.
-func (r *reader) skipName() *Error {
+func (r *reader) skipName() *harmony.Error {
 	switch c, ok := r.space(); {
 	case !ok:
 		return r.failNext(eofObject)
@@ -647,7 +649,7 @@ func (r *reader) skipName() *Error {
 	return r.colon()
 }
 
-func (r *reader) skipString() *Error {
+func (r *reader) skipString() *harmony.Error {
 	for ; r.i < len(r.s); r.i++ {
 		switch c := r.s[r.i]; {
 		case c == '"':
@@ -676,7 +678,7 @@ func (r *reader) skipString() *Error {
 }
 
 // skipNumber reads a number after its sign.
-func (r *reader) skipNumber() *Error {
+func (r *reader) skipNumber() *harmony.Error {
 	digits := func() (n int) {
 		for ; isDigit(r.peek()); n++ {
 			r.i++
