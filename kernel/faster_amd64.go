@@ -4,19 +4,34 @@ import "golang.org/x/sys/cpu"
 
 // faster returns the sets of this processor above the portable one.
 func faster() (sets []Set) {
-	s := Portable()
-	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
+	x, s := &cpu.X86, Portable()
+	if !x.HasAVX2 || !x.HasFMA {
 		return nil
 	}
 	s.Name, s.vectorSet = "avx2", vectorAVX2(s.vectorSet)
 	s.Int8 = int8AVX2With
 	sets = append(sets, s)
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL {
+	if x.HasBMI2 && x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL {
 		s.Name, s.vectorSet = "avx512", vectorAVX512(s.vectorSet)
-		if cpu.X86.HasAVX512VNNI {
+		s.matrixSet, s.Read = avx512Matrix(), readWith(read512)
+		if x.HasAVX512VNNI {
 			s.Int8 = int8With(int8VNNI)
 		}
 		sets = append(sets, s)
+		if x.HasAVX512BF16 {
+			s.Name, s.matrixSet = "avx512bf16", avx512bf16Matrix()
+			sets = append(sets, s)
+		}
 	}
 	return sets
+}
+
+// readWith reads whole steps of 256 bytes by a loop, the rest portably.
+func readWith(loop func(b *byte, n int) uint64) func(b []byte) uint64 {
+	return func(b []byte) (sum uint64) {
+		if n := len(b) &^ 255; n > 0 {
+			sum, b = loop(&b[0], n), b[n:]
+		}
+		return sum ^ readAll(b)
+	}
 }

@@ -17,11 +17,15 @@ type Set struct {
 	matrixSet
 	vectorSet
 	int8Set
+
+	// Read reads every byte and returns the exclusive or of all little-endian
+	// 8-byte words, the last one padded with zeros: it is as fast as memory.
+	Read func(b []byte) uint64
 }
 
 // Portable returns the defining set.
 func Portable() Set {
-	return Set{Name: "portable", matrixSet: portableMatrix(), vectorSet: portableVector(), int8Set: int8Set{int8Portable}}
+	return Set{Name: "portable", matrixSet: portableMatrix(), vectorSet: portableVector(), int8Set: int8Set{int8Portable}, Read: readAll}
 }
 
 // All returns the sets this machine can run, slowest first.

@@ -484,3 +484,120 @@ func TestPackReuses(t *testing.T) {
 		}
 	}
 }
+
+// Two products in one lane that leave 2^e of each other, for e about the least
+// normal exponent: where an instruction that flushes subnormals must not be
+// used, and where it may. Also operands that are subnormal themselves.
+func TestEdgeOfSubnormals(t *testing.T) {
+	two := func(e int) float32 { return float32(math.Ldexp(1, e)) }
+	type pair struct{ w, x [2]float32 }
+	var s Scratch
+	for _, e := range entries {
+		var pairs []pair
+		for low := -131; low <= -122; low++ {
+			for a := -60; a <= 60; a += 12 {
+				b := low - a // MXFP4: 2^a·(1+2^-7)·2^b - 2^a·2^b = 2^(low-7)
+				if e.kind == MXFP4 {
+					pairs = append(pairs, pair{[2]float32{two(a), two(a)}, [2]float32{two(b+7) * (1 + 0x1p-7), -two(b + 7)}})
+					continue
+				}
+				// (1+2^-7)² - (1+2^-6) = 2^-14
+				u, v := two(a+7), two(b+7)
+				pairs = append(pairs, pair{[2]float32{u * (1 + 0x1p-7), u * (1 + 0x1p-6)}, [2]float32{v * (1 + 0x1p-7), -v}})
+				pairs = append(pairs, pair{[2]float32{u * (1 + 0x1p-6), u * (1 + 0x1p-7)}, [2]float32{-v, v * (1 + 0x1p-7)}})
+			}
+		}
+		pairs = append(pairs,
+			pair{[2]float32{0x1p-127, 0}, [2]float32{0x1p100, 0}}, pair{[2]float32{0, 0x1p-126}, [2]float32{0, 0x1p100}},
+			pair{[2]float32{0x1p100, 0}, [2]float32{0x1p-130, 0}}, pair{[2]float32{0x1p1, 0}, [2]float32{0x1p-127, 0}})
+		if e.kind == BF16 {
+			pairs = append(pairs, pair{[2]float32{0x1p-133, 0x1p-127}, [2]float32{0x1p120, 0x1p120}})
+		}
+		for _, n := range []int{1, 2, 7, 20} {
+			for k, p := range pairs {
+				const rows, cols = 21, 256
+				w := Matrix{Kind: e.kind, Rows: rows, Cols: cols}
+				vals := make([]float32, rows*cols)
+				row, at := k%rows, 8*(k%16)+k%4
+				first, second := at+128, at+4+128 // words 2i and 2i+1 of a group
+				if e.kind == BF16 {
+					first, second = at/2*2, at/2*2+1
+				}
+				vals[row*cols+first], vals[row*cols+second] = p.w[0], p.w[1]
+				if e.kind == BF16 {
+					w.Data = make([]byte, 2*len(vals))
+					float.EncodeBF16(w.Data, vals)
+				} else {
+					w.Data, w.Scales = make([]byte, len(vals)/2), make([]byte, len(vals)/32)
+					for i := range w.Scales {
+						w.Scales[i] = 200
+					}
+					for i, v := range vals {
+						if v != 0 { // ±2^a is code 1, 0.5, at scale a+1
+							w.Data[i/2] |= 1 << (4 * (i % 2))
+							w.Scales[i/32] = byte(math.Ilogb(float64(v)) + 1 + 127)
+						}
+					}
+				}
+				pr := &problem{w: w, half: e.half, vals: vals, n: n, xs: cols, x: make([]float32, n*cols)}
+				for i := range pr.x {
+					pr.x[i] = 1
+				}
+				odd := pr.x[k%n*cols:]
+				odd[first], odd[second] = p.x[0], p.x[1]
+				want := make([]float32, n*rows)
+				for i := range want {
+					want[i] = pr.want(i/rows, i%rows, fma32)
+				}
+				for _, set := range All() {
+					checkJob(t, set, pr, &s, 0, rows, nil, nil, want)
+				}
+			}
+		}
+	}
+}
+
+// Packing gives what the layout says, of every kind of value, and pads with
+// zeros what was there before.
+func TestPack(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	var a Activations
+	for _, set := range All() {
+		for _, e := range entries {
+			for _, f := range fillings {
+				for _, cols := range []int{1, 31, 32, 100, 128, 160, 300, 2880} {
+					x := make([]float32, 4*cols+3)
+					for i := range x {
+						x[i] = f.x(r)
+						if i%3 == 0 {
+							x[i] = math.Float32frombits(r.Uint32())
+						}
+					}
+					set.Pack(&a, e.kind, e.half, x, 4, cols, cols+1)
+					want := Activations{}
+					want.resize(a.layout, e.kind, e.half, 4, cols)
+					packRows(&want, 0, x, 4, cols+1)
+					for row := range 4 {
+						if a.layout == pairs {
+							for i, w := range want.word(row) {
+								got := a.word(row)[i]
+								if !same(float.FromBF16(got), float.FromBF16(w)) {
+									t.Fatalf("%s, %v, %d columns: row %d, %d: %#x, want %#x", set.Name, e.kind, cols, row, i, got, w)
+								}
+							}
+							if a.low[row] != want.low[row] {
+								t.Fatalf("%s, %v, %d columns: row %d: lowest exponent %d, want %d", set.Name, e.kind, cols, row, a.low[row], want.low[row])
+							}
+							continue
+						}
+						for i, w := range want.value(row) {
+							if got := a.value(row)[i]; !same(got, w) {
+								t.Fatalf("%s, %v, %d columns: row %d, %d: %x, want %x", set.Name, e.kind, cols, row, i, got, w)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}

@@ -100,24 +100,37 @@ func packRows(dst *Activations, first int, x []float32, n, stride int) {
 			}
 		}
 		if dst.layout == pairs {
-			dst.low[first+t] = lowest(dst.word(first + t))
+			dst.low[first+t] = int16(lowest(dst.word(first + t)))
 		}
 	}
 }
 
 // lowest returns the lowest exponent field among the bfloat16 words that are
-// not zero: 0 if one is subnormal, 256 if all are zero.
-func lowest(words []uint16) int16 {
-	least := uint16(math.MaxUint16)
+// not zero, as lowOf has it.
+func lowest(words []uint16) int {
+	least := ^uint16(0)
 	for _, w := range words {
-		least = min(least, w<<1-1) // zero becomes the largest
+		least = min(least, w<<1-1) // zero becomes the greatest
 	}
-	return int16((uint32(least) + 1) >> 8)
+	return lowOf(least)
+}
+
+// never stands for the exponent of a subnormal.
+const never = -1 << 10
+
+// lowOf returns the exponent field from the least of twice each word less one:
+// 256 if all are zero, never if one is subnormal.
+func lowOf(least uint16) int {
+	if e := (int(least) + 1) >> 8; e > 0 {
+		return e
+	}
+	return never
 }
 
 // Scratch is a worker's own memory. The zero value is ready; it grows as needed.
 type Scratch struct {
-	panel []float32 // decoded weights
+	panel []float32 // a decoded row of weights
+	arch  archScratch
 }
 
 // grow returns n elements, aligned to 64 bytes, their contents undefined: b's
