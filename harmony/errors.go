@@ -1,6 +1,10 @@
 package harmony
 
-import "fmt"
+import (
+	"fmt"
+
+	"ossify/internal/quote"
+)
 
 // An Error is a mistake in a conversation, in its JSON form or in a stream of
 // ids. Its words are openai-harmony's own.
@@ -10,9 +14,10 @@ type Error struct {
 	Column int    // bytes of the line that were read
 }
 
-func (e *Error) Error() string { return "harmony: " + e.Reference() }
+// Error is the message as it may be shown: it quotes roles and the like.
+func (e *Error) Error() string { return "harmony: " + quote.Start(e.Reference()) }
 
-// Reference is the reference's whole message.
+// Reference is the reference's whole message, unquoted.
 func (e *Error) Reference() string {
 	if e.Line == 0 {
 		return e.Text

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,8 +37,11 @@ line is "N passed, N failed"; any failure exits with 1. FILE may be - for stdin.
 			var passed, failed int
 			for _, name := range args {
 				p, f, err := conformFile(cmd.Context(), c, name, cmd.InOrStdin(), cmd.OutOrStdout())
+				if err == nil && p+f == 0 {
+					err = errors.New("conform: no records, want one a line")
+				}
 				if err != nil {
-					return inFile(name, err)
+					return inFile(inputName(name), err)
 				}
 				passed, failed = passed+p, failed+f
 			}
@@ -49,6 +53,9 @@ line is "N passed, N failed"; any failure exits with 1. FILE may be - for stdin.
 		},
 	}
 }
+
+// recordMost is the length of the longest record in bytes.
+const recordMost = 16 << 20
 
 // conformFile runs the records of one file, stdin if it is -, and prints its
 // failures.
@@ -63,8 +70,9 @@ func conformFile(ctx context.Context, c *conform.Checker, name string, stdin io.
 		in = f
 	}
 	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 1<<30) // a record may be long
-	for n := 1; lines.Scan(); n++ {
+	lines.Buffer(nil, recordMost)
+	n := 1
+	for ; lines.Scan(); n++ {
 		if err := ctx.Err(); err != nil {
 			return 0, 0, err
 		}
@@ -82,5 +90,10 @@ func conformFile(ctx context.Context, c *conform.Checker, name string, stdin io.
 			fmt.Fprintf(out, "%s:%d: %s\n%s", name, n, record, diff)
 		}
 	}
-	return passed, failed, lines.Err()
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return 0, 0, fmt.Errorf("line %d: more than %d bytes", n, recordMost)
+	} else if err != nil {
+		return 0, 0, err
+	}
+	return passed, failed, nil
 }

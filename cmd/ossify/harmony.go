@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -60,7 +59,7 @@ otherwise.`,
 			if training && cmd.Flags().Changed("next") {
 				return usage("harmony: --training ends the conversation: it goes without --next")
 			}
-			in, err := io.ReadAll(cmd.InOrStdin())
+			in, err := readInput(cmd, "-")
 			if err != nil {
 				return err
 			}
@@ -127,7 +126,7 @@ server needs, and loses no text.`,
 			case !recovery && len(tools) > 0:
 				return usage("harmony: --tool needs --recover")
 			}
-			in, err := io.ReadAll(cmd.InOrStdin())
+			in, err := readInput(cmd, "-")
 			if err != nil {
 				return err
 			}

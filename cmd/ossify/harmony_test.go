@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,10 +54,17 @@ func TestHarmonyCommands(t *testing.T) {
 		{"unknown role in JSON", `{"messages":[{"role":"bogus","content":""}]}`, []string{"render"}, false, "unknown variant `bogus`"},
 		{"no ids", "[-1]", []string{"parse"}, false, "JSON array of ids"},
 		{"parser's error", "x", []string{"parse", "--text"}, false, "Unexpected EOS"},
+		{"escape sequence in JSON", `{"messages":[{"role":"\u001b[31m","content":""}]}`, []string{"render"}, false, `unknown variant ` + "`" + `\x1b[31m`},
+		{"escape sequence in a header", "\x1b[31m<|message|>", []string{"parse", "--text", "--role", "none"}, false, "Unexpected token"},
+		{"escape sequence as a role", "<|start|>\x1b[31m<|message|>", []string{"parse", "--text", "--role", "none"}, false, `Unknown role: \x1b[31m`},
+		{"escape sequence as a type", "x y \u009b<|message|>", []string{"parse", "--text"}, false, `Some("x`},
 	} {
 		_, err := tokenCommand(c.stdin, append([]string{"harmony"}, c.args...)...)
 		if err == nil || errors.Is(err, errUsage) != c.usage || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q, of usage: %t", c.name, err, c.want, c.usage)
+		}
+		if err != nil && strings.ContainsAny(err.Error(), "\x1b\u009b") {
+			t.Errorf("%s: error %q reaches the terminal", c.name, err)
 		}
 	}
 }
@@ -82,6 +90,23 @@ func TestConformCommand(t *testing.T) {
 	if _, err := tokenCommand("", "conform", file); err == nil || !strings.Contains(err.Error(), "line 1: conform: no record") {
 		t.Errorf("no record: %v", err)
 	}
+	for name, text := range map[string]string{"nothing": "", "empty lines": "\n\n"} {
+		write(text)
+		if _, err := tokenCommand("", "conform", file); err == nil || err.Error() != file+": conform: no records, want one a line" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := tokenCommand("", "conform", "-"); err == nil || !strings.Contains(err.Error(), "standard input: conform: no records") {
+		t.Errorf("nothing on standard input: %v", err)
+	}
+	const wrong = `{"name":"\u001b[31mred","query":{"op":"decode","tokens":[24912]},"result":{"\u001b[2J":"\u009b\u202e"}}`
+	if got, _ := tokenCommand(wrong, "conform", "-"); !strings.Contains(got, `-:1: \x1b[31mred`) || !strings.Contains(got, `- .\x1b[2J: "\u009b\u202e"`) || strings.ContainsAny(got, "\x1b\u009b\u202e") {
+		t.Errorf("a record with escape sequences: %q", got)
+	}
+	write(`{"t":"a","ids":[64]}` + "\n" + strings.Repeat(" ", recordMost+1))
+	if _, err := tokenCommand("", "conform", file); err == nil || err.Error() != fmt.Sprintf("%s: line 2: more than %d bytes", file, recordMost) {
+		t.Errorf("a line without end: %v", err)
+	}
 	if _, err := tokenCommand("", "conform"); !errors.Is(err, errUsage) {
 		t.Errorf("no file: %v, want an error of usage", err)
 	}
@@ -91,7 +116,9 @@ func TestConformCommand(t *testing.T) {
 }
 
 func TestPromptTokens(t *testing.T) {
-	ids, err := promptTokens("What is 2 + 2?", "")
+	cmd := newRoot()
+	cmd.SetContext(t.Context())
+	ids, err := promptTokens(cmd, "What is 2 + 2?", "")
 	if err != nil || len(ids) != 64 || ids[63] != 173781 {
 		t.Errorf("prompt: ids %v and %v, want the 64 of testdata/prompts/user.json", ids, err)
 	}
@@ -99,17 +126,17 @@ func TestPromptTokens(t *testing.T) {
 	if err := os.WriteFile(file, []byte(`{"messages":[{"role":"user","content":"hi"}]}`), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := promptTokens("", file); err != nil || !slices.Equal(got, []uint32{200006, 1428, 200008, 3686, 200007, 200006, 173781}) {
+	if got, err := promptTokens(cmd, "", file); err != nil || !slices.Equal(got, []uint32{200006, 1428, 200008, 3686, 200007, 200006, 173781}) {
 		t.Errorf("conversation: %v and %v", got, err)
 	}
 	if err := os.WriteFile(file, []byte("{"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := promptTokens("", file); err == nil || !strings.Contains(err.Error(), "c.json: harmony: EOF") {
+	if _, err := promptTokens(cmd, "", file); err == nil || !strings.Contains(err.Error(), "c.json: harmony: EOF") {
 		t.Errorf("broken conversation: %v", err)
 	}
 	for _, c := range [][2]string{{"", ""}, {"a", file}} {
-		if _, err := promptTokens(c[0], c[1]); !errors.Is(err, errUsage) {
+		if _, err := promptTokens(cmd, c[0], c[1]); !errors.Is(err, errUsage) {
 			t.Errorf("%v: %v, want an error of usage", c, err)
 		}
 	}

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"os"
+	"github.com/spf13/cobra"
 
 	"ossify/harmony"
 	"ossify/harmony/serde"
@@ -12,7 +12,7 @@ import (
 // assistant's answer: of a text, as one message of the user after the default
 // system message, or of a conversation in a JSON file, rendered as
 // openai-harmony does by default. One of the two is given.
-func promptTokens(prompt, conversationFile string) ([]uint32, error) {
+func promptTokens(c *cobra.Command, prompt, conversationFile string) ([]uint32, error) {
 	if (prompt == "") == (conversationFile == "") {
 		return nil, usage("give one of --prompt and --conversation")
 	}
@@ -20,17 +20,17 @@ func promptTokens(prompt, conversationFile string) ([]uint32, error) {
 	if conversationFile == "" {
 		return e.RenderUserPrompt(prompt), nil
 	}
-	text, err := os.ReadFile(conversationFile)
+	text, err := readInput(c, conversationFile)
 	if err != nil {
 		return nil, err
 	}
-	c, err := serde.ParseConversation(text)
+	conversation, err := serde.ParseConversation(text)
 	if err != nil {
-		return nil, inFile(conversationFile, err)
+		return nil, inFile(inputName(conversationFile), err)
 	}
-	ids, err := e.RenderForCompletion(c, harmony.Assistant, harmony.DropAuto)
+	ids, err := e.RenderForCompletion(conversation, harmony.Assistant, harmony.DropAuto)
 	if err != nil {
-		return nil, inFile(conversationFile, err)
+		return nil, inFile(inputName(conversationFile), err)
 	}
 	return ids, nil
 }

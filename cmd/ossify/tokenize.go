@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -95,36 +93,6 @@ are a JSON array. Without arguments it reads them from standard input.`,
 	return c
 }
 
-// argumentsOrInput returns the arguments joined by spaces, or all of standard
-// input if there are none.
-func argumentsOrInput(c *cobra.Command, args []string) (string, error) {
-	if len(args) > 0 {
-		return strings.Join(args, " "), nil
-	}
-	b, err := readAll(c.Context(), c.InOrStdin())
-	return string(b), err
-}
-
-// readAll is io.ReadAll that an interrupt ends: a read from a terminal would
-// wait on.
-func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
-	type result struct {
-		b   []byte
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		b, err := io.ReadAll(r)
-		done <- result{b, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case r := <-done:
-		return r.b, r.err
-	}
-}
-
 // appendIDs appends ids separated by spaces, or as a JSON array.
 func appendIDs(line []byte, ids []uint32, asJSON bool) []byte {
 	open, between, end := "", " ", ""
@@ -141,28 +109,49 @@ func appendIDs(line []byte, ids []uint32, asJSON bool) []byte {
 	return append(line, end...)
 }
 
-// parseIDs reads ids separated by white space or commas, or a JSON array.
-func parseIDs(text string) ([]uint32, error) {
-	text = strings.TrimSpace(text)
-	var words []string
-	if strings.HasPrefix(text, "[") {
-		var numbers []json.RawMessage
-		if err := json.Unmarshal([]byte(text), &numbers); err != nil {
-			return nil, fmt.Errorf("the ids are no JSON array: %w", err)
-		}
-		for _, n := range numbers {
-			words = append(words, string(n))
-		}
-	} else {
-		words = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || '\t' <= r && r <= '\r' })
+// fileTokens reads the ids of a file, standard input if it is -.
+func fileTokens(c *cobra.Command, name string) ([]uint32, error) {
+	text, err := readInput(c, name)
+	if err != nil {
+		return nil, err
 	}
-	ids := make([]uint32, len(words))
-	for i, w := range words {
-		id, err := strconv.ParseUint(w, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("ids[%d]: %q is no token id, want 0 to %d", i, w, tokenizer.DecodeSize-1)
-		}
-		ids[i] = uint32(id)
+	ids, err := parseIDs(string(text))
+	if err != nil {
+		return nil, inFile(inputName(name), err)
 	}
 	return ids, nil
 }
+
+// parseIDs reads ids separated by white space or a comma, or a JSON array.
+func parseIDs(text string) ([]uint32, error) {
+	text = strings.TrimSpace(text)
+	ids := []uint32{}
+	if strings.HasPrefix(text, "[") {
+		var array json.RawMessage
+		if err := json.Unmarshal([]byte(text), &array); err != nil {
+			return nil, fmt.Errorf("the ids are no JSON array: %w", err)
+		}
+		text = strings.TrimFunc(text[1:len(text)-1], isSpace) // what is not a number is found below
+	}
+	for text != "" {
+		end := strings.IndexFunc(text, func(r rune) bool { return r == ',' || isSpace(r) })
+		if end < 0 {
+			end = len(text)
+		}
+		id, err := strconv.ParseUint(text[:end], 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("ids[%d]: %.80q is no token id, want 0 to %d", len(ids), text[:end], tokenizer.DecodeSize-1)
+		}
+		ids = append(ids, uint32(id))
+		rest := strings.TrimLeftFunc(text[end:], isSpace)
+		text = strings.TrimPrefix(rest, ",")
+		if comma := text != rest; comma {
+			if text = strings.TrimLeftFunc(text, isSpace); text == "" {
+				return nil, fmt.Errorf("ids[%d] is missing after the last comma", len(ids))
+			}
+		}
+	}
+	return ids, nil
+}
+
+func isSpace(r rune) bool { return r == ' ' || '\t' <= r && r <= '\r' }

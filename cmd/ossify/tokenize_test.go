@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -62,6 +65,8 @@ func TestDetokenize(t *testing.T) {
 		{"JSON argument", "", []string{"[24912,", "2375]"}, "hello world"},
 		{"none", "", nil, ""},
 		{"empty array", "[]", nil, ""},
+		{"empty array of spaces", "[ \n]", nil, ""},
+		{"commas after spaces", "24912 ,2375", nil, "hello world"},
 		{"specials", "", []string{"200006", "201088"}, "<|start|><|reserved_201088|>"},
 		{"bytes", "", []string{"172"}, "\xF0"},
 		{"as JSON", "", []string{"--json", "24912", "172", "27", "198"}, "\"hello\uFFFD<\\n\"\n"},
@@ -84,6 +89,16 @@ func TestDetokenizeErrors(t *testing.T) {
 		{"fraction", "[1, 2.5]", `detokenize: ids[1]: "2.5" is no token id, want 0 to 201088`},
 		{"null", "[null]", `detokenize: ids[0]: "null" is no token id, want 0 to 201088`},
 		{"nested", "[[1]]", `detokenize: ids[0]: "[1]" is no token id, want 0 to 201088`},
+		{"two commas", "1,,2", `detokenize: ids[1]: "" is no token id, want 0 to 201088`},
+		{"two commas apart", "1, \n,2", `detokenize: ids[1]: "" is no token id, want 0 to 201088`},
+		{"comma first", ",1", `detokenize: ids[0]: "" is no token id, want 0 to 201088`},
+		{"comma last", "1, 2,\n", "detokenize: ids[2] is missing after the last comma"},
+		{"only a comma", ",", `detokenize: ids[0]: "" is no token id, want 0 to 201088`},
+		{"long", "1 " + strings.Repeat("9", 5<<20), `detokenize: ids[1]: "` + strings.Repeat("9", 80) + `" is no token id, want 0 to 201088`},
+		{"long in an array", "[" + strings.Repeat("9", 5<<20) + "]", `detokenize: ids[0]: "` + strings.Repeat("9", 80) + `" is no token id, want 0 to 201088`},
+		{"escape sequence", "\x1b[31m", `detokenize: ids[0]: "\x1b[31m" is no token id, want 0 to 201088`},
+		{"two arrays", "[1][2]", "detokenize: the ids are no JSON array: invalid character '[' after top-level value"},
+		{"comma last in an array", "[1,]", "detokenize: the ids are no JSON array: invalid character ']' looking for beginning of value"},
 		{"unclosed", "[1, 2", "detokenize: the ids are no JSON array: unexpected end of JSON input"},
 	} {
 		for _, flags := range [][]string{nil, {"--json"}} {
@@ -129,5 +144,56 @@ func TestTokenizeInterrupted(t *testing.T) {
 	cancel()
 	if err := root.ExecuteContext(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+}
+
+// endless is a file without end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
+}
+
+// What has no end is refused at a stated size: nothing is read for ever.
+func TestEndlessInput(t *testing.T) {
+	want := fmt.Sprintf("more than %d bytes", inputMost)
+	for _, args := range [][]string{
+		{"tokenize"}, {"tokenize", "--count"}, {"detokenize"}, {"harmony", "render"}, {"harmony", "parse"},
+		{"trace", "DIR", "-o", "x", "--tokens-file", "-"}, {"trace", "DIR", "-o", "x", "--conversation", "-"},
+		{"verify", "DIR", "--conversation", "-"},
+	} {
+		root := newRoot()
+		root.SetIn(endless{})
+		root.SetArgs(args)
+		if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "standard input: "+want) {
+			t.Errorf("%v: %v, want %s", args, err, want)
+		}
+	}
+	const zero = "/dev/zero"
+	if _, err := os.Stat(zero); err != nil {
+		return // a system without it: the same limit was tested above
+	}
+	for _, flag := range []string{"--tokens-file", "--conversation"} {
+		_, err := tokenCommand("", "trace", "DIR", "-o", "x", flag, zero)
+		if err == nil || !strings.Contains(err.Error(), zero+": "+want) {
+			t.Errorf("%s %s: %v", flag, zero, err)
+		}
+	}
+}
+
+// Ids come from standard input as from a file.
+func TestTokensFile(t *testing.T) {
+	cmd := newRoot()
+	cmd.SetContext(t.Context())
+	cmd.SetIn(strings.NewReader("24912 2375\n"))
+	if ids, err := fileTokens(cmd, "-"); err != nil || !slices.Equal(ids, []uint32{24912, 2375}) {
+		t.Errorf("%v and %v", ids, err)
+	}
+	cmd.SetIn(strings.NewReader("1,,2"))
+	if _, err := fileTokens(cmd, "-"); err == nil || !strings.HasPrefix(err.Error(), "standard input: ids[1]: ") {
+		t.Errorf("a mistake: %v", err)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -51,14 +50,11 @@ still hold every row, for later rows read them.`,
 			var err error
 			switch {
 			case c.Flags().Changed("tokens-file"):
-				var text []byte
-				if text, err = os.ReadFile(tokensFile); err == nil {
-					q.Tokens, err = parseIDs(string(text))
-				}
+				q.Tokens, err = fileTokens(c, tokensFile)
 			case c.Flags().Changed("tokens"):
 				q.Tokens, err = parseIDs(tokens)
 			default:
-				q.Tokens, err = promptTokens(prompt, conversation)
+				q.Tokens, err = promptTokens(c, prompt, conversation)
 			}
 			if err != nil {
 				return err
@@ -87,7 +83,7 @@ still hold every row, for later rows read them.`,
 	}
 	f := c.Flags()
 	f.StringVar(&tokens, "tokens", "", "token ids: 1,2,3")
-	f.StringVar(&tokensFile, "tokens-file", "", "file of token ids, as tokenize prints them")
+	f.StringVar(&tokensFile, "tokens-file", "", "file of token ids, as tokenize prints them; - is standard input")
 	f.StringVar(&prompt, "prompt", "", "text of a user's message")
 	f.StringVar(&conversation, "conversation", "", "JSON file of a conversation")
 	f.StringVar(&q.Precision, "precision", "bf16", "bf16 or f32 of the engine, f64 of the oracle")

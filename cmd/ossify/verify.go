@@ -62,7 +62,7 @@ fails unless each is caught at the stage where it sits.`,
 					return usage("--golden has tokens of its own, want no --prompt and no --conversation beside it")
 				}
 				var err error
-				if tokens, err = promptTokens(prompt, conversation); err != nil {
+				if tokens, err = promptTokens(c, prompt, conversation); err != nil {
 					return err
 				}
 			}

@@ -32,6 +32,7 @@ import (
 
 	"ossify/harmony"
 	"ossify/harmony/serde"
+	"ossify/internal/quote"
 	"ossify/tokenizer"
 )
 
@@ -47,8 +48,8 @@ func NewChecker(t *tokenizer.Tokenizer) *Checker {
 }
 
 type record struct {
-	T   *string `json:"t"`
-	IDs any     `json:"ids"`
+	T   *string         `json:"t"`
+	IDs json.RawMessage `json:"ids"`
 
 	Name     string `json:"name"`
 	Query    query  `json:"query"`
@@ -56,7 +57,7 @@ type record struct {
 	Result   any    `json:"result"`
 }
 
-// Check runs one line. diff is empty if our answer is the recorded one. err
+// Check runs one line. name and diff may be shown on a terminal. diff is empty if our answer is the recorded one. err
 // says that the line is no record.
 func (c *Checker) Check(line []byte) (name, diff string, err error) {
 	var r record
@@ -64,22 +65,28 @@ func (c *Checker) Check(line []byte) (name, diff string, err error) {
 		return "", "", fmt.Errorf("conform: %w", err)
 	}
 	if r.T != nil {
+		name = fmt.Sprintf("%.40q", *r.T)
 		got := c.t.EncodeOrdinary(nil, *r.T)
-		return fmt.Sprintf("%.40q", *r.T), differences(r.IDs, plain(got)), nil
+		var want []uint32
+		if json.Unmarshal(r.IDs, &want) == nil && slices.Equal(got, want) {
+			return name, "", nil
+		}
+		return name, differences(plain(r.IDs), plain(got)), nil
 	}
+	name = quote.Start(r.Name)
 	if r.QueryRaw != "" {
 		if err := json.Unmarshal([]byte(r.QueryRaw), &r.Query); err != nil {
-			return r.Name, "", fmt.Errorf("conform: %s: query_raw: %w", r.Name, err)
+			return name, "", fmt.Errorf("conform: %s: query_raw: %w", name, err)
 		}
 	}
 	if r.Query == nil || r.Result == nil {
-		return r.Name, "", errors.New(`conform: no record: want "t" and "ids", or "query" and "result"`)
+		return name, "", errors.New(`conform: no record: want "t" and "ids", or "query" and "result"`)
 	}
 	got, err := c.answer(r.Query)
 	if err != nil {
-		return r.Name, "", fmt.Errorf("conform: %s: %w", r.Name, err)
+		return name, "", fmt.Errorf("conform: %s: %w", name, err)
 	}
-	return r.Name, differences(r.Result, visible(r.Result, plain(got))), nil
+	return name, differences(r.Result, visible(r.Result, plain(got))), nil
 }
 
 // answer is our result of a query.
@@ -342,6 +349,7 @@ func differences(want, got any) string {
 			}
 		}
 		left--
+		path = quote.Plain(path)
 		fmt.Fprintf(&b, "- %s: %s\n+ %s: %s\n", path, show(want), path, show(got))
 	}
 	walk("", want, got)
@@ -380,5 +388,5 @@ func show(v any) string {
 		return "(nothing)"
 	}
 	text, _ := json.Marshal(v) // v came from JSON
-	return string(text)
+	return quote.Plain(string(text))
 }
