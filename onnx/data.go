@@ -1,44 +1,72 @@
 package onnx
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"ossify/checkpoint"
+	"ossify/float"
+	"ossify/internal/fileset"
 	"ossify/onnx/lower"
 	"ossify/onnx/wire"
+	"ossify/weight"
 )
 
-// dataFiles are the data files of an export under construction. They have
-// temporary names until commit.
+// dataFiles are the data files of an export under construction.
 type dataFiles struct {
-	dir      string
+	set      *fileset.Set
+	dir      string // the model's
 	align    int64
 	most     int64 // bytes of a file; 0 is no limit
 	files    []checkpoint.FileInfo
 	progress func(done, total int64)
 
-	names  []string // they will have
-	temps  []string // they have; "" once renamed
-	bytes  int64    // planned
-	done   int64    // written
+	first  *fileset.File // the only one that there may be before it is known how many there are
+	names  []string      // in dir
+	bytes  int64         // planned
+	done   int64         // written
 	method string
 }
 
-// A piece is a run of bytes to be copied: from a file or from memory.
+// A piece is a run of bytes to be copied, or converted: from a file or from
+// memory.
 type piece struct {
 	from   string // path; "" is memory
 	offset int64  // in from
 	data   []byte
 	to     int64 // offset in the data file
-	length int64
+	length int64 // there
+
+	conversion *conversion // nil copies
+	name       string      // of the initializer
+	shape      []int
+}
+
+// source returns which bytes, from p.offset or of p.data, make the bytes of the
+// piece from byte at up to byte end.
+func (p *piece) source(at, end int64) (from, to int64) {
+	if c := p.conversion; c != nil {
+		return at / int64(c.to) * int64(c.from), end / int64(c.to) * int64(c.from)
+	}
+	return at, end
+}
+
+// put sets dst, the bytes of the piece from byte at on, to src or what it
+// becomes.
+func (p *piece) put(dst, src []byte, at int64) error {
+	if p.conversion != nil {
+		return p.convert(dst, src, at)
+	}
+	copy(dst, src)
+	return nil
 }
 
 // write plans the files, writes them, and returns where each initializer is.
@@ -77,7 +105,8 @@ func (d *dataFiles) write(ctx context.Context, inits []lower.Initializer) ([]wir
 }
 
 // plan lays tensors out in the order in which their sources have them, each at
-// a multiple of the alignment.
+// a multiple of the alignment. A tensor beyond the shard size has a file of its
+// own.
 func (d *dataFiles) plan(inits []lower.Initializer, paths map[string]string) ([]wire.Place, [][]piece, error) {
 	order := make([]int, 0, len(inits))
 	for i, in := range inits {
@@ -93,21 +122,28 @@ func (d *dataFiles) plan(inits []lower.Initializer, paths map[string]string) ([]
 	pieces := [][]piece{nil}
 	var end int64
 	for _, i := range order {
-		t, n := inits[i].From, tensorBytes(inits[i].From)
-		if d.most > 0 && n > d.most {
-			return nil, nil, fmt.Errorf("onnx: %s: %d bytes, more than the shard size of %d", inits[i].Name, n, d.most)
+		in := &inits[i]
+		t := in.From
+		c, err := conversionOf(in)
+		if err != nil {
+			return nil, nil, err
 		}
-		at := d.up(end)
-		if d.most > 0 && at+n > d.most {
+		size, _ := t.Entry().Bytes()
+		n := size
+		if c != nil {
+			n = size / int64(c.from) * int64(c.to)
+		}
+		at := d.up(end, c)
+		if d.most > 0 && at+n > d.most && len(pieces[len(pieces)-1]) > 0 {
 			pieces, at = append(pieces, nil), 0
 		}
 		last := len(pieces) - 1
-		places[i] = wire.Place{File: d.name(last), Offset: at, Length: n}
-		p := piece{to: at, length: n}
+		places[i] = wire.Place{File: dataFile(last), Offset: at, Length: n}
+		p := piece{to: at, length: n, conversion: c, name: in.Name, shape: t.Shape}
 		if t.File == "" {
 			p.data = t.Data
-			if int64(len(t.Data)) != n {
-				return nil, nil, fmt.Errorf("onnx: %s: %d bytes, want %d", inits[i].Name, len(t.Data), n)
+			if int64(len(t.Data)) != size {
+				return nil, nil, fmt.Errorf("onnx: %s: %d bytes, want %d", in.Name, len(t.Data), size)
 			}
 		} else {
 			p.from, p.offset = paths[t.File], t.Offset
@@ -116,37 +152,39 @@ func (d *dataFiles) plan(inits []lower.Initializer, paths map[string]string) ([]
 		end = at + n
 	}
 	for i := range pieces {
-		d.names = append(d.names, d.name(i))
+		d.names = append(d.names, dataFile(i))
 	}
 	return places, pieces, nil
 }
 
-func (d *dataFiles) up(n int64) int64 { return (n + d.align - 1) &^ (d.align - 1) }
-
-// name returns the name of data file i.
-func (d *dataFiles) name(i int) string {
-	switch {
-	case d.most == 0:
-		return DataFile
-	case i == 0:
-		return shardFile
+// up returns where a tensor starts behind n. What is converted starts at a whole
+// element at least, so that no chunk ends within one.
+func (d *dataFiles) up(n int64, c *conversion) int64 {
+	align := d.align
+	if c != nil {
+		align = max(align, int64(c.to))
 	}
-	return fmt.Sprintf("%s_%d", shardFile, i)
+	return (n + align - 1) &^ (align - 1)
 }
 
-// create starts data file i under a temporary name.
-func (d *dataFiles) create(name string) (*os.File, error) {
-	for {
-		temp := filepath.Join(d.dir, fmt.Sprintf(".%s.%08x.tmp", name, rand.Uint32()))
-		f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-		switch {
-		case err == nil:
-			d.temps = append(d.temps, temp)
-			return f, nil
-		case !errors.Is(err, os.ErrExist):
-			return nil, fmt.Errorf("onnx: %w", err)
-		}
+// dataFile returns the name of data file i, as transformers.js looks for it.
+func dataFile(i int) string {
+	if i == 0 {
+		return DataFile
 	}
+	return fmt.Sprintf("%s_%d", DataFile, i)
+}
+
+// create starts data file i, or starts it anew.
+func (d *dataFiles) create(i int) (*fileset.File, error) {
+	if i == 0 && d.first != nil {
+		return d.first, d.first.OS().Truncate(0)
+	}
+	f, err := d.set.Create(filepath.Join(d.dir, dataFile(i)))
+	if i == 0 {
+		d.first = f
+	}
+	return f, err
 }
 
 var errNoReflink = errors.New("no reflink")
@@ -155,30 +193,31 @@ var errNoReflink = errors.New("no reflink")
 // multiple of the alignment on, sharing their blocks. Tensors keep the places
 // that they have in their files.
 func (d *dataFiles) clone(inits []lower.Initializer) ([]wire.Place, [][]piece, error) {
-	if d.most > 0 || len(d.files) == 0 || slices.ContainsFunc(inits, func(in lower.Initializer) bool { return in.From != nil && in.From.File == "" }) {
+	if d.most > 0 || len(d.files) == 0 || slices.ContainsFunc(inits, func(in lower.Initializer) bool {
+		return in.From != nil && (in.From.File == "" || in.Type != lower.ElementType(in.From.Type))
+	}) {
 		return nil, nil, errNoReflink
 	}
-	out, err := d.create(DataFile)
+	f, err := d.create(0)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer out.Close()
 	start, end := map[string]int64{}, int64(0)
-	for _, f := range d.files {
-		at := max(d.up(end), (end+DefaultAlign-1)&^(DefaultAlign-1)) // of file systems' blocks
-		if err := reflink(out, at, f.Path); err != nil {
-			d.abort()
+	for _, s := range d.files {
+		at := max(d.up(end, nil), (end+DefaultAlign-1)&^(DefaultAlign-1)) // of file systems' blocks
+		if reflink(f.OS(), at, s.Path) != nil {
 			return nil, nil, errNoReflink
 		}
-		start[f.Name], end = at, at+f.Size
+		start[s.Name], end = at, at+s.Size
 	}
-	if err := out.Sync(); err != nil {
-		return nil, nil, fmt.Errorf("onnx: %w", err)
+	if err := f.Close(); err != nil {
+		return nil, nil, err
 	}
 	places := make([]wire.Place, len(inits))
 	for i, in := range inits {
 		if t := in.From; t != nil {
-			places[i] = wire.Place{File: DataFile, Offset: start[t.File] + t.Offset, Length: tensorBytes(t)}
+			n, _ := t.Entry().Bytes()
+			places[i] = wire.Place{File: DataFile, Offset: start[t.File] + t.Offset, Length: n}
 		}
 	}
 	d.names, d.method = []string{DataFile}, "reflink"
@@ -186,26 +225,25 @@ func (d *dataFiles) clone(inits []lower.Initializer) ([]wire.Place, [][]piece, e
 }
 
 // fill writes data file i.
-func (d *dataFiles) fill(ctx context.Context, i int, pieces []piece) (err error) {
-	out, err := d.create(d.names[i])
+func (d *dataFiles) fill(ctx context.Context, i int, pieces []piece) error {
+	f, err := d.create(i)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, out.Close()) }()
 	d.method = "direct"
 	done := d.done
-	err = direct(ctx, out, pieces, d.tell)
+	err = direct(ctx, f.OS(), pieces, d.tell)
 	if errors.Is(err, errNoDirect) {
 		d.method, d.done = "buffered", done
-		err = buffered(ctx, out, pieces, d.tell)
-	}
-	if err == nil {
-		err = out.Sync()
+		if err := f.OS().Truncate(0); err != nil {
+			return fmt.Errorf("onnx: %s: %w", d.names[i], err)
+		}
+		err = buffered(ctx, f.OS(), pieces, d.tell)
 	}
 	if err != nil {
 		return fmt.Errorf("onnx: %s: %w", d.names[i], err)
 	}
-	return nil
+	return f.Close()
 }
 
 func (d *dataFiles) tell(n int64) {
@@ -221,25 +259,32 @@ const chunk = 8 << 20
 
 // buffered copies through the page cache.
 func buffered(ctx context.Context, out *os.File, pieces []piece, tell func(int64)) error {
-	buf := make([]byte, chunk)
+	dst, read := make([]byte, chunk), make([]byte, chunk)
 	open := &opener{}
 	defer open.close()
-	for _, p := range pieces {
+	for i := range pieces {
+		p := &pieces[i]
 		for at := int64(0); at < p.length; {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			b := buf[:min(chunk, p.length-at)]
+			b := dst[:min(chunk, p.length-at)]
+			from, to := p.source(at, at+int64(len(b)))
+			src := p.data
 			if p.from == "" {
-				b = p.data[at:][:len(b)]
+				src = src[from:to]
 			} else {
 				in, err := open.file(p.from, 0)
 				if err != nil {
 					return err
 				}
-				if _, err := in.ReadAt(b, p.offset+at); err != nil {
+				src = read[:to-from]
+				if _, err := in.ReadAt(src, p.offset+from); err != nil {
 					return shortened(p.from, err)
 				}
+			}
+			if err := p.put(b, src, at); err != nil {
+				return err
 			}
 			if _, err := out.WriteAt(b, p.to+at); err != nil {
 				return err
@@ -283,23 +328,72 @@ func (o *opener) close() {
 	}
 }
 
-// commit gives the files their names.
-func (d *dataFiles) commit() ([]string, error) {
-	for i, temp := range d.temps {
-		if err := os.Rename(temp, filepath.Join(d.dir, d.names[i])); err != nil {
-			return nil, fmt.Errorf("onnx: %w", err)
-		}
-		d.temps[i] = ""
+// checkScales refuses MXFP4 scales that are NaN, as [weight.Set.Check] does. It
+// reads them, 6% of an MXFP4 weight, past the mappings: so they take no memory,
+// and a file that has shrunk is an error.
+func checkScales(ctx context.Context, w *weight.Set) error {
+	paths := map[string]string{}
+	for _, f := range w.Files() {
+		paths[f.Name] = f.Path
 	}
-	return d.names, nil
+	var scales []checkpoint.Tensor
+	for p := range w.Params() {
+		for _, s := range w.Sources(p) {
+			if s.Scales.Shape != nil {
+				scales = append(scales, s.Scales)
+			}
+		}
+	}
+	errs := make([]error, len(scales)) // several are read at once
+	next := make(chan int)
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			open := &opener{}
+			defer open.close()
+			buf := make([]byte, 1<<20)
+			for i := range next {
+				errs[i] = checkScale(open, paths[scales[i].File], scales[i], buf)
+			}
+		})
+	}
+	for i := range scales {
+		if ctx.Err() != nil {
+			break
+		}
+		next <- i
+	}
+	close(next)
+	all.Wait()
+	return errors.Join(ctx.Err(), errors.Join(errs...))
 }
 
-// abort removes the files that have no name yet.
-func (d *dataFiles) abort() {
-	for _, temp := range d.temps {
-		if temp != "" {
-			os.Remove(temp)
+func checkScale(open *opener, path string, t checkpoint.Tensor, buf []byte) error {
+	refuse := func(at int64) error {
+		return fmt.Errorf("onnx: %s: %s: scale 255, which is NaN, at %d, want at most 254", t.File, t.Name, at)
+	}
+	if t.File == "" {
+		if at := bytes.IndexByte(t.Data, float.ScaleNaN); at >= 0 {
+			return refuse(int64(at))
+		}
+		return nil
+	}
+	if path == "" {
+		return fmt.Errorf("onnx: %s: in %s, which is not among the sources' files", t.Name, t.File)
+	}
+	in, err := open.file(path, 0)
+	if err != nil {
+		return fmt.Errorf("onnx: %w", err)
+	}
+	n, _ := t.Entry().Bytes()
+	for at := int64(0); at < n; at += int64(len(buf)) {
+		b := buf[:min(n-at, int64(len(buf)))]
+		if _, err := in.ReadAt(b, t.Offset+at); err != nil {
+			return fmt.Errorf("onnx: %w", shortened(path, err))
+		}
+		if i := bytes.IndexByte(b, float.ScaleNaN); i >= 0 {
+			return refuse(at + int64(i))
 		}
 	}
-	d.temps = nil
+	return nil
 }

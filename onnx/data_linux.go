@@ -133,10 +133,14 @@ func (r *directReader) fill(buf []byte, at int64, pieces *[]piece) (n int64, err
 		if from < to {
 			clear(buf[done : from-at])
 			done = to - at
-			dst := buf[from-at : done]
+			a, b := p.source(from-p.to, to-p.to)
+			src := p.data
 			if p.from == "" {
-				copy(dst, p.data[from-p.to:])
-			} else if err := r.read(dst, p.from, p.offset+from-p.to); err != nil {
+				src = src[a:b]
+			} else if src, err = r.read(p.from, p.offset+a, int(b-a)); err != nil {
+				return n, err
+			}
+			if err := p.put(buf[from-at:done], src, from-p.to); err != nil {
 				return n, err
 			}
 			n += to - from
@@ -150,29 +154,28 @@ func (r *directReader) fill(buf []byte, at int64, pieces *[]piece) (n int64, err
 	return n, nil
 }
 
-// read reads the file's bytes at offset, which dst is no longer than a chunk of.
-func (r *directReader) read(dst []byte, path string, offset int64) error {
+// read returns n bytes of the file at offset, until the next read. They are no
+// more than a chunk.
+func (r *directReader) read(path string, offset int64, n int) ([]byte, error) {
 	in, err := r.file(path, syscall.O_DIRECT)
 	if errors.Is(err, syscall.EINVAL) {
-		return errNoDirect
+		return nil, errNoDirect
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	first := offset &^ (block - 1)
 	skip := int(offset - first)
-	want := skip + len(dst)
+	want := skip + n
 	b := r.scratch[:up(int64(want))]
-	n, err := in.ReadAt(b, first)
+	got, err := in.ReadAt(b, first)
 	switch {
 	case errors.Is(err, syscall.EINVAL):
-		return errNoDirect
-	case n >= want: // at the end of the file a block may be short
+		return nil, errNoDirect
+	case got >= want: // at the end of the file a block may be short
+		return b[skip:want], nil
 	case err == nil || err == io.EOF:
-		return fmt.Errorf("%s: shorter than when it was opened", path)
-	default:
-		return err
+		return nil, fmt.Errorf("%s: shorter than when it was opened", path)
 	}
-	copy(dst, b[skip:want])
-	return nil
+	return nil, err
 }

@@ -10,23 +10,24 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"ossify/checkpoint"
 	"ossify/graph"
+	"ossify/internal/fileset"
 	"ossify/onnx/lower"
 	"ossify/onnx/wire"
 	"ossify/weight"
 )
 
-// Names of the files that [Export] writes. With a shard size, the data files
-// are named as transformers.js looks for them: model.onnx_data,
-// model.onnx_data_1 and so on.
+// Names of the files that [Export] writes: data files beyond the first are
+// model.onnx_data_1 and so on, as transformers.js looks for them.
 const (
 	ModelFile = "model.onnx"
-	DataFile  = "model.onnx.data"
-	shardFile = "model.onnx_data"
+	DataFile  = "model.onnx_data"
 )
 
 // DefaultAlign is where tensors start in a data file, bytes: a page. Windows
@@ -47,11 +48,23 @@ type Options struct {
 
 	Positions int // that the model can tell apart, default DefaultPositions
 
+	// Weights is what bfloat16 tensors of the checkpoint become: float, which is
+	// exact, float16, or, by default, what they are. Others stay as they are.
+	Weights wire.DataType
+
 	// InPlace writes no data: the model refers to the sources' own files, and
 	// is written beside them.
 	InPlace   bool
 	Align     int64 // of tensors in data files, default DefaultAlign
-	ShardSize int64 // of a data file at most, in bytes; 0 is no limit
+	ShardSize int64 // of a data file at most, in bytes, but for larger tensors; 0 is no limit
+
+	// Files are written besides: what a program needs that loads folders. In
+	// place, those that are there already stay.
+	Files  []File
+	Folder string // of the model and its data, below dir; "" is dir itself
+
+	Inputs []string // files that were read, which must stay; the sources' need not be named
+	Force  bool     // replace files that are no former export's
 
 	Version  string            // of the program, as producer_version
 	Metadata map[string]string // metadata_props, besides those of Export
@@ -59,31 +72,42 @@ type Options struct {
 	Progress func(done, total int64) // bytes of data written; may be nil
 }
 
+// A File is one of an export that is in memory.
+type File struct {
+	Name string // in the export's folder
+	Data []byte
+}
+
 // Result says what an export wrote.
 type Result struct {
-	Files []string // in dir; the model first
+	Files []string // slash-separated, below dir; the model first
 	Bytes int64    // of data files
 	Copy  string   // how data was written: "", "reflink", "direct" or "buffered"
 }
 
+// producer says who made a model.
+const producer = "ossify"
+
 // Metadata keys of what Export adds.
 const (
-	KeyTarget = "ossify.target" // what ParseTarget reads
+	KeyTarget = "ossify.target" // what lower.ParseTarget reads
 
+	keyFiles   = "ossify.files"                 // of the export, besides the model
 	keySource  = "ossify.source.files"          // names and sizes
 	keyHeaders = "ossify.source.headers.sha256" // see headerDigest
 )
 
-// Export writes g as ONNX into dir, as model.onnx and its data. Files appear
-// under their names when they are complete; if Export fails or ctx ends, dir is
-// as before.
+// Export writes g as ONNX into dir, which it makes if need be, as model.onnx and
+// its data. All files appear together; if Export fails or ctx ends, dir is as
+// before. Files of a former export are replaced, those of its data that this
+// one has not are removed; others are refused unless opt.Force.
 func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir string) (*Result, error) {
 	if opt.Target.Name == "" {
 		opt.Target = lower.Portable()
 	}
 	low, err := lower.Graph(g, w, lower.Options{
 		Target: opt.Target, Inline: opt.Inline, Trace: opt.Trace, LastOnly: opt.LastOnly, Titles: opt.Titles,
-		Batch: opt.Batch, Seq: opt.Seq, Total: opt.Total, Positions: opt.Positions,
+		Batch: opt.Batch, Seq: opt.Seq, Total: opt.Total, Positions: opt.Positions, Weights: opt.Weights,
 	})
 	if err != nil {
 		return nil, err
@@ -97,37 +121,72 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 		return nil, err
 	}
 
-	result := &Result{Files: []string{ModelFile}}
-	var data *dataFiles
+	old := formerly(dir)
+	inputs := slices.Clone(opt.Inputs)
+	for _, f := range w.Files() {
+		inputs = append(inputs, f.Path)
+	}
+	set := fileset.New(ctx, fileset.Options{Inputs: inputs, Ours: old.has, Force: opt.Force})
+	defer set.Abort()
+	folder := filepath.Join(dir, filepath.FromSlash(opt.Folder))
+	if err := set.MkdirAll(folder); err != nil {
+		return nil, fmt.Errorf("onnx: %w", err)
+	}
+	result := &Result{Files: []string{path.Join(opt.Folder, ModelFile)}}
+	// What may not be replaced is said before anything is read.
+	modelFile, err := set.Create(filepath.Join(folder, ModelFile))
+	if err != nil {
+		return nil, fmt.Errorf("onnx: %w", err)
+	}
+	if err := checkScales(ctx, w); err != nil {
+		return nil, err
+	}
 	var places []wire.Place
 	if opt.InPlace {
 		places, err = inPlace(low.Initializers, w.Files(), dir)
 	} else {
-		data, places, err = writeData(ctx, low.Initializers, w.Files(), opt, dir)
+		d := &dataFiles{set: set, dir: folder, align: cmp.Or(opt.Align, DefaultAlign), most: opt.ShardSize, files: w.Files(), progress: opt.Progress}
+		places, err = writeData(ctx, d, low.Initializers)
+		result.Bytes, result.Copy = d.bytes, d.method
+		for _, name := range d.names {
+			result.Files = append(result.Files, path.Join(opt.Folder, name))
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if data != nil {
-		defer data.abort()
-	}
-	m := join(low, places, metadata, opt.Version)
-	if data != nil {
-		result.Bytes, result.Copy = data.bytes, data.method
-		names, err := data.commit()
-		if err != nil {
-			return nil, err
+	for _, f := range opt.Files {
+		to := filepath.Join(dir, f.Name)
+		if _, err := os.Lstat(to); err == nil && opt.InPlace && !old.has(to) {
+			continue
 		}
-		result.Files = append(result.Files, names...)
+		if err := set.WriteFile(to, f.Data); err != nil {
+			return nil, fmt.Errorf("onnx: %w", err)
+		}
+		result.Files = append(result.Files, f.Name)
 	}
-	return result, checkpoint.WriteFile(filepath.Join(dir, ModelFile), wire.Encode(m))
+	metadata[keyFiles] = strings.Join(result.Files[1:], "\n")
+	if _, err := modelFile.Write(wire.Encode(join(low, places, metadata, opt.Version))); err != nil {
+		return nil, fmt.Errorf("onnx: %s: %w", ModelFile, err)
+	}
+	for _, name := range old.files {
+		if path.Dir(name) == path.Dir(result.Files[0]) && !slices.Contains(result.Files, name) && !packaged[name] {
+			if err := set.Remove(filepath.Join(dir, filepath.FromSlash(name))); err != nil {
+				return nil, fmt.Errorf("onnx: %w", err)
+			}
+		}
+	}
+	if err := set.Commit(); err != nil {
+		return nil, fmt.Errorf("onnx: %w", err)
+	}
+	return result, nil
 }
 
 // join makes a lowered graph and the places of its weights a model.
 func join(low *lower.Model, places []wire.Place, metadata map[string]string, version string) *wire.Model {
 	m := &wire.Model{
 		IR:              low.IR,
-		Producer:        "ossify",
+		Producer:        producer,
 		ProducerVersion: version,
 		Opsets:          low.Opsets,
 		Functions:       low.Functions,
@@ -195,12 +254,6 @@ func headerDigest(files []checkpoint.FileInfo) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// tensorBytes is the size of a tensor of a checkpoint.
-func tensorBytes(t *checkpoint.Tensor) int64 {
-	n, _ := checkpoint.Entry{Name: t.Name, Type: t.Type, Shape: t.Shape}.Bytes()
-	return n
-}
-
 // inPlace returns the places of all initializers in the sources' files, which
 // must lie in dir.
 func inPlace(inits []lower.Initializer, files []checkpoint.FileInfo, dir string) ([]wire.Place, error) {
@@ -222,7 +275,11 @@ func inPlace(inits []lower.Initializer, files []checkpoint.FileInfo, dir string)
 			if t.File == "" {
 				return nil, fmt.Errorf("onnx: %s: changed in memory, and in place means in its file", in.Name)
 			}
-			places[i] = wire.Place{File: t.File, Offset: t.Offset, Length: tensorBytes(t)}
+			if in.Type != lower.ElementType(t.Type) {
+				return nil, fmt.Errorf("onnx: %s: %v in its file, want that in place, not %v", in.Name, t.Type, in.Type)
+			}
+			n, _ := t.Entry().Bytes()
+			places[i] = wire.Place{File: t.File, Offset: t.Offset, Length: n}
 		}
 	}
 	return places, nil
@@ -230,18 +287,12 @@ func inPlace(inits []lower.Initializer, files []checkpoint.FileInfo, dir string)
 
 // writeData writes the bytes of all initializers that are tensors of the
 // checkpoint.
-func writeData(ctx context.Context, inits []lower.Initializer, files []checkpoint.FileInfo, opt Options, dir string) (*dataFiles, []wire.Place, error) {
-	d := &dataFiles{dir: dir, align: cmp.Or(opt.Align, DefaultAlign), most: opt.ShardSize, files: files, progress: opt.Progress}
-	if d.align < 1 || d.align&(d.align-1) != 0 {
-		return nil, nil, fmt.Errorf("onnx: alignment %d, want a power of two", d.align)
+func writeData(ctx context.Context, d *dataFiles, inits []lower.Initializer) ([]wire.Place, error) {
+	switch {
+	case d.align < 1 || d.align&(d.align-1) != 0:
+		return nil, fmt.Errorf("onnx: alignment %d, want a power of two", d.align)
+	case d.most < 0:
+		return nil, fmt.Errorf("onnx: shard size %d, want 0 or more", d.most)
 	}
-	if d.most < 0 {
-		return nil, nil, fmt.Errorf("onnx: shard size %d", d.most)
-	}
-	places, err := d.write(ctx, inits)
-	if err != nil {
-		d.abort()
-		return nil, nil, err
-	}
-	return d, places, nil
+	return d.write(ctx, inits)
 }

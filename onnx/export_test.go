@@ -6,6 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +21,8 @@ import (
 	"ossify/graph"
 	"ossify/onnx"
 	"ossify/onnx/examples"
+	"ossify/onnx/ort"
+	"ossify/onnx/wire"
 	"ossify/synth"
 	"ossify/weight"
 )
@@ -226,6 +231,7 @@ func TestBytesAreTheCheckpoints(t *testing.T) {
 			{"aligned for Windows", onnx.Options{Align: 65536}, 1},
 			{"not aligned", onnx.Options{Align: 1}, 1},
 			{"shards", onnx.Options{ShardSize: 150000}, 5},
+			{"shards smaller than tensors", onnx.Options{ShardSize: 30000}, 10},
 		}
 		for _, w := range ways {
 			t.Run(layout.String()+" "+w.name, func(t *testing.T) {
@@ -272,7 +278,7 @@ func TestBytesAreTheCheckpoints(t *testing.T) {
 					if align := max(w.opt.Align, 1); !w.opt.InPlace && in.Offset%align != 0 {
 						t.Errorf("%s: at %d, want a multiple of %d", in.Name, in.Offset, align)
 					}
-					if w.opt.ShardSize > 0 && int64(len(data)) > w.opt.ShardSize {
+					if w.opt.ShardSize > 0 && int64(len(data)) > max(w.opt.ShardSize, in.Bytes) {
 						t.Errorf("%s: %d bytes, want at most %d", in.File, len(data), w.opt.ShardSize)
 					}
 					delete(want, in.Name)
@@ -393,7 +399,7 @@ func TestNothingIsLeft(t *testing.T) {
 			cancel()
 			return w
 		}, "context canceled"},
-		{"cancelled within", onnx.Options{ShardSize: 100000}, func(cancel func(), w *weight.Set, opt *onnx.Options) *weight.Set {
+		{"cancelled within", onnx.Options{ShardSize: 90000}, func(cancel func(), w *weight.Set, opt *onnx.Options) *weight.Set {
 			opt.Progress = func(int64, int64) { cancel() }
 			return w
 		}, "context canceled"},
@@ -403,7 +409,29 @@ func TestNothingIsLeft(t *testing.T) {
 		{"a source that is gone", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
 			return remade(t, w, func(_ *checkpoint.Tensor, files []checkpoint.FileInfo) { files[0].Path += ".gone" })
 		}, "no such file"},
-		{"a shard too small", onnx.Options{ShardSize: 1000}, same, "more than the shard size of 1000"},
+		{"a negative shard size", onnx.Options{ShardSize: -1}, same, "shard size -1, want 0 or more"},
+		{"a value beyond float16", onnx.Options{Weights: wire.Float16}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
+			return w.Edited(func(p graph.Param, data, _ []byte) bool {
+				if p.Name != "block.1.attn.qkv.weight" {
+					return false
+				}
+				i := 3*p.Shape[1] + 17
+				data[2*i], data[2*i+1] = 0x80, 0x47 // 65536
+				return true
+			})
+		}, "block.1.attn.qkv.weight[3 17] is 65536, want at most 65504 for float16"},
+		{"a scale that is NaN", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
+			return w.Edited(func(p graph.Param, _, scales []byte) bool {
+				if p.Name == "block.2.mlp.mlp1_weight" {
+					scales[5] = 255
+				}
+				return p.Name == "block.2.mlp.mlp1_weight"
+			})
+		}, "scale 255, which is NaN, at 5, want at most 254"},
+		{"a file that may not be written", onnx.Options{Files: []onnx.File{{Name: "folder", Data: []byte("{}")}}}, same, "a folder, want a regular file"},
+		{"a file that is read", onnx.Options{}, func(_ func(), _ *weight.Set, opt *onnx.Options) *weight.Set {
+			return nil
+		}, "is read as"},
 		{"an odd alignment", onnx.Options{Align: 4095}, same, "want a power of two"},
 		{"an unknown file", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
 			return remade(t, w, func(_ *checkpoint.Tensor, files []checkpoint.FileInfo) { files[0].Name = "other" })
@@ -415,18 +443,145 @@ func TestNothingIsLeft(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			opt, dir := tt.opt, t.TempDir()
-			if err := os.WriteFile(filepath.Join(dir, onnx.ModelFile), []byte("old"), 0o666); err != nil {
+			// Of a former export, all stays: its model, its data, its shards.
+			export(t, ck.Graph, src, onnx.Options{ShardSize: 200000, Trace: true}, dir)
+			if err := os.Mkdir(filepath.Join(dir, "folder"), 0o777); err != nil {
 				t.Fatal(err)
 			}
-			src = tt.edit(cancel, src, &opt)
-			_, err := onnx.Export(ctx, ck.Graph, src, opt, dir)
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v, want %q", err, tt.want)
+			before := contents(t, dir)
+			edited := tt.edit(cancel, src, &opt)
+			if edited == nil {
+				edited, opt.Inputs = src, []string{filepath.Join(dir, onnx.DataFile)}
 			}
-			if old, err := os.ReadFile(filepath.Join(dir, onnx.ModelFile)); len(list(t, dir)) != 1 || string(old) != "old" {
-				t.Errorf("left %v, %q, %v", list(t, dir), old, err)
+			r, err := onnx.Export(ctx, ck.Graph, edited, opt, dir)
+			if err == nil || r != nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v and %v, want %q", r, err, tt.want)
+			}
+			if after := contents(t, dir); !maps.Equal(after, before) {
+				t.Errorf("left %v", slices.Sorted(maps.Keys(after)))
 			}
 		})
+	}
+}
+
+// contents returns the files of a folder, by name.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, name := range list(t, dir) {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil && name != "folder" {
+			t.Fatal(err)
+		}
+		all[name] = string(data)
+	}
+	return all
+}
+
+// Only a former export is replaced, and all of it: what is of another's making
+// stays, unless it is said otherwise; shards that a new export has not are gone.
+func TestWhatIsReplaced(t *testing.T) {
+	ck, src, _ := tiny(t, gptoss.Original)
+	dir := t.TempDir()
+	shards := onnx.Options{ShardSize: 200000, Files: []onnx.File{{Name: "config.json", Data: []byte("{}")}}}
+	export(t, ck.Graph, src, shards, dir)
+	if n := len(list(t, dir)); n < 5 {
+		t.Fatalf("%d files", n)
+	}
+	// A model may name what it likes: only names that exports write count.
+	path := filepath.Join(dir, onnx.ModelFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &wire.Model{}
+	if err := wire.Decode(data, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range m.Metadata {
+		if e.Key == "ossify.files" {
+			e.Value += "\nprecious.txt\n../model.onnx_data"
+		}
+	}
+	m.Graph.Initializers[0].External = wire.Place{File: "precious.txt"}.Entries()
+	if err := errors.Join(os.WriteFile(path, wire.Encode(m), 0o666), os.WriteFile(filepath.Join(dir, "precious.txt"), []byte("precious"), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	export(t, ck.Graph, src, onnx.Options{}, dir)
+	if got, want := list(t, dir), []string{"config.json", "model.onnx", "model.onnx_data", "precious.txt"}; !slices.Equal(got, want) {
+		t.Errorf("after an export without shards: %v, want %v", got, want)
+	}
+	for _, file := range []string{onnx.ModelFile, onnx.DataFile, "config.json"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, file), []byte("other"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		opt := shards
+		if _, err := onnx.Export(t.Context(), ck.Graph, src, opt, dir); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s of another's: %v", file, err)
+		}
+		opt.Force = true
+		export(t, ck.Graph, src, opt, dir)
+	}
+	if err := os.Symlink(filepath.Join(dir, onnx.ModelFile), filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	linked := t.TempDir()
+	if err := os.Symlink(filepath.Join(dir, onnx.ModelFile), filepath.Join(linked, onnx.ModelFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := onnx.Export(t.Context(), ck.Graph, src, onnx.Options{}, linked); err == nil || !strings.Contains(err.Error(), "a symbolic link") {
+		t.Errorf("a link: %v", err)
+	}
+}
+
+// Weights converted on the way are the values of the checkpoint, however they
+// are laid out; files of 16 bits and 32 alike.
+func TestConversions(t *testing.T) {
+	ck, src, from := tiny(t, gptoss.HuggingFace)
+	for _, kind := range []wire.DataType{wire.Float, wire.Float16} {
+		for _, opt := range []onnx.Options{{}, {Align: 1}, {ShardSize: 100000}} {
+			opt.Weights = kind
+			dir := t.TempDir()
+			m, _ := export(t, ck.Graph, src, opt, dir)
+			values := map[string][]float64{} // of a parameter, parts in order
+			for _, in := range m.Summary().Initializers {
+				if in.Type == "bfloat16" {
+					t.Errorf("%v: %s is bfloat16 still", kind, in.Name)
+				}
+				if in.File == "" || in.Type != kind.String() && in.Type != "float" {
+					continue
+				}
+				data, err := os.ReadFile(filepath.Join(dir, in.File))
+				if err != nil {
+					t.Fatal(err)
+				}
+				x := ort.Tensor{Type: map[string]checkpoint.DType{"float": checkpoint.F32, "float16": checkpoint.F16}[in.Type], Data: data[in.Offset:][:in.Bytes]}
+				name, _, _ := strings.Cut(in.Name, "[")
+				values[name] = append(values[name], x.Float64s()...)
+			}
+			for p, param := range ck.Graph.Params {
+				if param.Storage == graph.MXFP4 {
+					continue
+				}
+				got, row := values[param.Name], make([]float64, weight.Columns(param))
+				if len(got) != weight.Rows(param)*len(row) {
+					t.Fatalf("%v: %s: %d values", kind, param.Name, len(got))
+				}
+				for i := range weight.Rows(param) {
+					src.Row(p, i, row)
+					for j, want := range row {
+						// Below 2⁻¹⁴, float16 has units of 2⁻²⁴.
+						if v := got[i*len(row)+j]; !(v == want || kind == wire.Float16 && math.Abs(want) < math.Ldexp(1, -14) && math.Abs(v-want) <= math.Ldexp(1, -25)) {
+							t.Fatalf("%v: %s: row %d, column %d is %g, want %g", kind, param.Name, i, j, v, want)
+						}
+					}
+				}
+			}
+		}
+	}
+	if _, err := onnx.Export(t.Context(), ck.Graph, src, onnx.Options{InPlace: true, Weights: wire.Float}, from); err == nil || !strings.Contains(err.Error(), "BF16 in its file, want that in place, not float") {
+		t.Errorf("converted in place: %v", err)
 	}
 }
 

@@ -33,6 +33,10 @@ type Options struct {
 	Batch, Seq, Total int
 
 	Positions int // that the model can tell apart, default DefaultPositions
+
+	// Weights is what bfloat16 tensors of the checkpoint become: float, which is
+	// exact, float16, or, by default, what they are. Others stay as they are.
+	Weights wire.DataType
 }
 
 // Model is a lowered graph: a model but for the places of its weights.
@@ -47,7 +51,7 @@ type Model struct {
 }
 
 // An Initializer is a constant of the model: its own bytes, or a tensor of the
-// checkpoint.
+// checkpoint, converted on the way if its type is another.
 type Initializer struct {
 	Name  string
 	Type  wire.DataType
@@ -190,14 +194,22 @@ func (l *lowering) tensorOf(path, suffix string, t *checkpoint.Tensor, shape ...
 	}
 	if l.First(name) {
 		l.leafRole[name] = path[strings.LastIndexAny(path, "._")+1:] + suffix // weight, bias, scale, sinks
-		l.inits = append(l.inits, Initializer{Name: name, Type: elementType(t.Type), Shape: shape, From: t})
+		l.inits = append(l.inits, Initializer{Name: name, Type: l.stored(t), Shape: shape, From: t})
 	}
 	return name
 }
 
-// elementType is a checkpoint's type in ONNX.
-func elementType(t checkpoint.DType) wire.DataType {
+// ElementType is a checkpoint's type in ONNX.
+func ElementType(t checkpoint.DType) wire.DataType {
 	return map[checkpoint.DType]wire.DataType{checkpoint.BF16: wire.Bfloat16, checkpoint.F32: wire.Float, checkpoint.U8: wire.Uint8}[t]
+}
+
+// stored is the type that a tensor of the checkpoint has in the model.
+func (l *lowering) stored(t *checkpoint.Tensor) wire.DataType {
+	if t.Type == checkpoint.BF16 && l.opt.Weights != 0 {
+		return l.opt.Weights
+	}
+	return ElementType(t.Type)
 }
 
 // A part is a run of a parameter's rows, as its file has it.
@@ -217,7 +229,7 @@ func (l *lowering) parts(n *graph.Node, i int) []part {
 	segments, path := l.w.Sources(n.Params[i]), l.g.Params[n.Params[i]].Name
 	var tensors []checkpoint.Tensor
 	for _, s := range segments {
-		tensors = append(tensors, split(s.Data)...)
+		tensors = append(tensors, l.split(s.Data)...)
 	}
 	var all []part
 	first := 0
@@ -227,7 +239,7 @@ func (l *lowering) parts(n *graph.Node, i int) []part {
 		if len(tensors) > 1 {
 			suffix = fmt.Sprintf("[%d:%d]", first, first+t.Shape[0])
 		}
-		all = append(all, part{l.tensorOf(path, suffix, t), t.Shape[0], elementType(t.Type) != l.t.Float})
+		all = append(all, part{l.tensorOf(path, suffix, t), t.Shape[0], l.stored(t) != l.t.Float})
 		first += t.Shape[0]
 	}
 	return all
@@ -235,8 +247,8 @@ func (l *lowering) parts(n *graph.Node, i int) []part {
 
 // split cuts a matrix that is too large to be converted at once into runs of
 // rows, which lie one after the other in its file.
-func split(t checkpoint.Tensor) []checkpoint.Tensor {
-	if len(t.Shape) != 2 || t.Type != checkpoint.BF16 || t.Shape[0]*t.Shape[1] <= maxFolded/4 {
+func (l *lowering) split(t checkpoint.Tensor) []checkpoint.Tensor {
+	if len(t.Shape) != 2 || l.stored(&t) == l.t.Float || t.Shape[0]*t.Shape[1] <= maxFolded/4 {
 		return []checkpoint.Tensor{t}
 	}
 	var all []checkpoint.Tensor
@@ -282,7 +294,7 @@ func (l *lowering) gather(n *graph.Node) {
 		return
 	}
 	p := l.tensorOf(path, "", &segments[0].Data)
-	if elementType(segments[0].Data.Type) == l.t.Float {
+	if l.stored(&segments[0].Data) == l.t.Float {
 		l.Result("Gather", p, l.in(n, 0))
 		return
 	}
@@ -634,7 +646,7 @@ func (l *lowering) stripOf(n *graph.Node, i int, strip string, all, height int) 
 		return ""
 	}
 	v := l.Op("b", "Gather", l.tensorOf(p.Name, "", &segments[0].Data, all, height), strip)
-	if elementType(segments[0].Data.Type) != l.t.Float {
+	if l.stored(&segments[0].Data) != l.t.Float {
 		v = l.Cast("b.f32", v, l.t.Float)
 	}
 	return v
