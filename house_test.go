@@ -46,7 +46,7 @@ var rooms = map[string][]string{
 	"onnx/lower":             {"checkpoint", "float", "graph", "onnx/build", "onnx/wire", "weight"},
 	"onnx":                   {"checkpoint", "float", "graph", "internal/fileset", "onnx/build", "onnx/lower", "onnx/wire", "weight"},
 	"onnx/examples":          {"graph", "onnx", "onnx/lower"},
-	"onnx/ort":               {"checkpoint"},
+	"onnx/ort":               {"checkpoint", "float"},
 	"verify":                 {"checkpoint", "engine", "fault", "gptoss", "graph", "internal/fileset", "onnx", "onnx/lower", "onnx/ort", "oracle", "parity", "weight"},
 }
 

@@ -11,6 +11,19 @@ import (
 	"ossify/onnx/wire"
 )
 
+// ParseWeights reads the name of an [Options.Weights]: bf16, f32 or f16.
+func ParseWeights(s string) (wire.DataType, error) {
+	switch s {
+	case "bf16":
+		return 0, nil
+	case "f32":
+		return wire.Float, nil
+	case "f16":
+		return wire.Float16, nil
+	}
+	return 0, fmt.Errorf("onnx: weights %s, want bf16, f32 or f16", wire.Show(s))
+}
+
 // A conversion makes elements of a model from those of a checkpoint.
 type conversion struct {
 	from, to int // bytes of an element

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
@@ -20,7 +19,7 @@ import (
 
 func newExport() *cobra.Command {
 	var opt onnx.Options
-	var out, shard, target string
+	var out, shard, target, weights string
 	var plain bool
 	c := &cobra.Command{
 		Use:   "export CKPT (--in-place | -o DIR)",
@@ -29,11 +28,13 @@ func newExport() *cobra.Command {
 key/value cache, the experts in their official MXFP4 bytes.
 
 In place, only model.onnx is written, beside the checkpoint's files, to whose
-bytes it refers. With -o, the weights go to DIR/model.onnx.data: shared blocks
-where the file system can, else copied past the page cache.`,
+bytes it refers. With -o, the weights go to DIR/model.onnx_data: shared blocks
+where the file system can, else copied past the page cache, or converted on the
+way if --weights asks for it. All files appear together, or none. What an
+earlier export wrote is replaced, other files only with --force.`,
 		Example: `  ossify export --in-place /tmp/20b
   ossify export /tmp/20b -o /tmp/20b-onnx
-  ossify export /tmp/20b -o web --shard-size 2GB --last`,
+  ossify export /tmp/20b -o web --shard-size 2GB --last --weights f16`,
 		Args: oneArgument("CKPT"),
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
@@ -44,6 +45,8 @@ where the file system can, else copied past the page cache.`,
 				return usage("want one of --in-place and -o DIR")
 			case err != nil:
 				return usage("%v (--target)", err)
+			case opt.InPlace && weights != "bf16":
+				return usage("--weights %s makes new files, want -o", weights)
 			case opt.InPlace && (shard != "" || c.Flags().Changed("align")):
 				return usage("--shard-size and --align concern the files that -o writes")
 			case opt.Positions < 1 || opt.Positions > 1<<24:
@@ -52,6 +55,9 @@ where the file system can, else copied past the page cache.`,
 				return usage("--align %d, want a power of two up to %d", opt.Align, 1<<24)
 			case opt.Batch < 0 || opt.Seq < 0 || opt.Total < 0 || opt.Total > 0 && opt.Seq > opt.Total:
 				return usage("--batch, --seq and --total want 0 or more, seq at most total")
+			}
+			if opt.Weights, err = onnx.ParseWeights(weights); err != nil {
+				return usage("%v (--weights)", err)
 			}
 			if shard != "" {
 				n, err := parseSize(shard)
@@ -76,15 +82,12 @@ where the file system can, else copied past the page cache.`,
 			progress, finish := progressOf(c.ErrOrStderr(), "export")
 			defer finish()
 			opt.Progress = progress
-			made, err := makeDir(dir)
-			if err != nil {
-				return err
-			}
+			opt.Inputs = []string{filepath.Join(args[0], "config.json")}
 			result, err := onnx.Export(c.Context(), ck.Graph, ck.Weights, opt, dir)
+			if errors.Is(err, fs.ErrExist) {
+				err = fmt.Errorf("%w, or --force", err)
+			}
 			if err != nil {
-				if made {
-					os.Remove(dir) // refuses if it is not empty
-				}
 				return err
 			}
 			finish()
@@ -98,6 +101,8 @@ where the file system can, else copied past the page cache.`,
 	f.BoolVar(&opt.InPlace, "in-place", false, "write model.onnx into CKPT and refer to its files")
 	f.StringVarP(&out, "output", "o", "", "folder to write model and weights to")
 	f.StringVar(&target, "target", lower.Portable().Name, "operators to use: portable (opset 21)")
+	f.StringVar(&weights, "weights", "bf16", "of -o, what bfloat16 tensors become: bf16 (the checkpoint's bytes), f32 (exact) or f16")
+	f.BoolVar(&opt.Force, "force", false, "replace files of that name that no earlier export wrote")
 	f.BoolVar(&opt.Inline, "inline", false, "no functions: one flat graph")
 	f.BoolVar(&opt.Trace, "trace", false, "make every stage an output")
 	f.BoolVar(&opt.LastOnly, "last", false, "logits of the last position only")
@@ -107,7 +112,7 @@ where the file system can, else copied past the page cache.`,
 	f.IntVar(&opt.Total, "total", 0, "fix the positions, past and new; 0 leaves them open")
 	f.IntVar(&opt.Positions, "positions", lower.DefaultPositions, "positions that the rotary tables cover")
 	f.Int64Var(&opt.Align, "align", onnx.DefaultAlign, "where tensors start in data files, bytes (65536 for mapping on Windows)")
-	f.StringVar(&shard, "shard-size", "", "largest data file, like 2GB, in files named as transformers.js wants them")
+	f.StringVar(&shard, "shard-size", "", "largest data file, like 2GB or 500KB; a tensor beyond it has a file of its own")
 	return c
 }
 
@@ -142,7 +147,7 @@ func parseSize(s string) (int64, error) {
 	units := []struct {
 		name string
 		size int64
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1}, {"", 1}}
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"KB", 1e3}, {"B", 1}, {"", 1}}
 	for _, u := range units {
 		number, ok := strings.CutSuffix(s, u.name)
 		if !ok {
@@ -155,13 +160,4 @@ func parseSize(s string) (int64, error) {
 		return int64(v * float64(u.size)), nil
 	}
 	return 0, errors.New("want a size like 2GB")
-}
-
-// makeDir makes a folder unless it is there.
-func makeDir(dir string) (made bool, err error) {
-	err = os.Mkdir(dir, 0o777)
-	if errors.Is(err, fs.ErrExist) {
-		return false, nil
-	}
-	return err == nil, err
 }

@@ -34,8 +34,9 @@ func TestExportCommand(t *testing.T) {
 		{"more new tokens than all", []string{ckpt, "-o", out, "--seq", "5", "--total", "4"}, 2},
 		{"no positions", []string{ckpt, "-o", out, "--positions", "0"}, 2},
 		{"no checkpoint", []string{dir, "-o", out}, 1},
-		{"folder of a folder that is not there", []string{ckpt, "-o", filepath.Join(dir, "none", "out")}, 1},
-		{"shards too small", []string{ckpt, "-o", out, "--shard-size", "1kB"}, 1},
+		{"below a file", []string{ckpt, "-o", filepath.Join(ckpt, "config.json", "out")}, 1},
+		{"converted in place", []string{ckpt, "--in-place", "--weights", "f32"}, 2},
+		{"weights of another type", []string{ckpt, "-o", out, "--weights", "fp8"}, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,12 +48,13 @@ func TestExportCommand(t *testing.T) {
 			}
 		})
 	}
-	for _, args := range [][]string{{"--in-place"}, {"-o", out, "--shard-size", "0.2MB", "--last"}} {
+	other := filepath.Join(dir, "parent", "other")
+	for _, args := range [][]string{{"--in-place"}, {"-o", out, "--shard-size", "200KB", "--last"}, {"-o", other, "--weights", "f16"}} {
 		if code := run(append([]string{"export", ckpt}, args...)); code != 0 {
 			t.Fatalf("%v: exit %d", args, code)
 		}
 	}
-	for _, d := range []string{ckpt, out} {
+	for _, d := range []string{ckpt, out, other} {
 		m, err := onnx.Read(filepath.Join(d, onnx.ModelFile))
 		if err != nil {
 			t.Fatal(err)
@@ -62,6 +64,38 @@ func TestExportCommand(t *testing.T) {
 		}
 		if code := run([]string{"inspect", filepath.Join(d, onnx.ModelFile)}); code != 0 {
 			t.Errorf("inspect: exit %d", code)
+		}
+	}
+}
+
+// What is not an export's is replaced with --force only.
+func TestExportAsks(t *testing.T) {
+	var said strings.Builder
+	run := func(args ...string) int {
+		said.Reset()
+		return run(t.Context(), args, strings.NewReader(""), io.Discard, &said)
+	}
+	dir := t.TempDir()
+	ckpt, out := filepath.Join(dir, "tiny"), filepath.Join(dir, "out")
+	if code := run("synth", "--preset", "tiny", ckpt); code != 0 {
+		t.Fatalf("synth: exit %d", code)
+	}
+	if err := os.Mkdir(out, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	model := filepath.Join(out, onnx.ModelFile)
+	if err := os.WriteFile(model, []byte("mine"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if code := run("export", ckpt, "-o", out); code != 1 || !strings.Contains(said.String(), "--force") {
+		t.Errorf("exit %d: %s", code, &said)
+	}
+	if data, err := os.ReadFile(model); err != nil || string(data) != "mine" {
+		t.Errorf("%q, %v", data, err)
+	}
+	for _, args := range [][]string{{"--force"}, {}} {
+		if code := run(append([]string{"export", ckpt, "-o", out}, args...)...); code != 0 {
+			t.Errorf("%v: exit %d: %s", args, code, &said)
 		}
 	}
 }

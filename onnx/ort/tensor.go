@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"ossify/checkpoint"
+	"ossify/float"
 )
 
 // A Tensor is an input or output: little-endian elements, row-major.
@@ -86,9 +87,9 @@ func (t Tensor) Float64s() []float64 {
 		case checkpoint.F32:
 			v[i] = float64(math.Float32frombits(le.Uint32(b)))
 		case checkpoint.BF16:
-			v[i] = float64(math.Float32frombits(uint32(le.Uint16(b)) << 16))
+			v[i] = float64(float.FromBF16(le.Uint16(b)))
 		case checkpoint.F16:
-			v[i] = float16(le.Uint16(b))
+			v[i] = float64(float.FromF16(le.Uint16(b)))
 		case checkpoint.I64:
 			v[i] = float64(int64(le.Uint64(b)))
 		case checkpoint.U64:
@@ -106,27 +107,6 @@ func (t Tensor) Float64s() []float64 {
 		default: // U8, BOOL
 			v[i] = float64(b[0])
 		}
-	}
-	return v
-}
-
-// float16 is the value of IEEE 754 binary16 bits.
-func float16(b uint16) float64 {
-	exponent, fraction := int(b>>10&31), float64(b&1023)
-	var v float64
-	switch exponent {
-	case 0:
-		v = math.Ldexp(fraction, -24)
-	case 31:
-		v = math.Inf(1)
-		if fraction != 0 {
-			v = math.NaN()
-		}
-	default:
-		v = math.Ldexp(1024+fraction, exponent-25)
-	}
-	if b>>15 != 0 {
-		v = -v
 	}
 	return v
 }
