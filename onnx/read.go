@@ -190,7 +190,11 @@ func (c *checker) size(name string) (int64, error) {
 	for i := range parts {
 		info, err := c.lstat(strings.Join(parts[:i+1], "/"))
 		if err != nil {
-			return 0, fmt.Errorf("external data: %w", err)
+			var at *fs.PathError // whose path is the model's word
+			if errors.As(err, &at) {
+				err = at.Err
+			}
+			return 0, fmt.Errorf("external data: location %s: %w", wire.Show(name), err)
 		}
 		last := i == len(parts)-1
 		switch {

@@ -21,7 +21,7 @@ type onnxModel struct {
 }
 
 // open loads a model with its logits and cache, and with its stages if asked.
-func (v *onnxCheck) open(path string, sum *onnx.Summary, stages bool) (*onnxModel, error) {
+func (v *onnxCheck) open(ctx context.Context, path string, sum *onnx.Summary, stages bool) (*onnxModel, error) {
 	want := map[string]bool{} // by name of a stage
 	for _, n := range v.c.Graph.Nodes {
 		want[n.Name] = false
@@ -37,7 +37,7 @@ func (v *onnxCheck) open(path string, sum *onnx.Summary, stages bool) (*onnxMode
 		}
 		return x.Name == "logits" || strings.HasPrefix(strings.ToLower(x.Name), "present") || !named && len(x.Shape) == 3
 	}
-	s, err := v.rt.Load(path, o)
+	s, err := v.rt.Load(ctx, path, o)
 	if err != nil {
 		return nil, err
 	}

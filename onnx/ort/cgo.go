@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -38,6 +39,10 @@ func openLibrary(path string) (version string, err error) {
 	if ort.IsInitialized() {
 		return "", errors.New("a library is open already")
 	}
+	// The library reads it when its environment is made, C's and not a copy.
+	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
+		return "", err
+	}
 	ort.SetSharedLibraryPath(path)
 	// Errors come back as values; what the library would print besides is noise.
 	err = ort.InitializeEnvironment(ort.WithLogLevelFatal())
@@ -45,6 +50,10 @@ func openLibrary(path string) (version string, err error) {
 		if strings.Contains(err.Error(), "setting ORT API base: 2") {
 			return "", fmt.Errorf("older than ONNX Runtime %s", oldest)
 		}
+		return "", err
+	}
+	if err := ort.DisableTelemetry(); err != nil { // of releases that do not know the variable
+		ort.DestroyEnvironment()
 		return "", err
 	}
 	return ort.GetVersion(), nil
@@ -72,7 +81,7 @@ func load(path string, o Options) (*Session, error) {
 	}
 	for _, x := range slices.Concat(s.Inputs, s.Outputs) {
 		if !x.Type.Valid() {
-			return nil, fmt.Errorf("%s: not a tensor of numbers", x.Name)
+			return nil, fmt.Errorf("%s: not a tensor of numbers", shown(x.Name))
 		}
 	}
 	if len(s.Inputs) == 0 || len(s.Outputs) == 0 {
@@ -110,39 +119,48 @@ func names(list []Info) []string {
 	return all
 }
 
-func options(o Options) (opts *ort.SessionOptions, err error) {
-	if opts, err = ort.NewSessionOptions(); err != nil {
+func options(o Options) (*ort.SessionOptions, error) {
+	opts, err := ort.NewSessionOptions()
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			opts.Destroy()
-		}
-	}()
+	if err := set(opts, o); err != nil {
+		opts.Destroy()
+		return nil, err
+	}
+	return opts, nil
+}
+
+func set(opts *ort.SessionOptions, o Options) error {
 	level := ort.GraphOptimizationLevel(ort.GraphOptimizationLevelEnableExtended)
 	if o.Plain {
 		level = ort.GraphOptimizationLevelDisableAll
 	}
-	if err = opts.SetGraphOptimizationLevel(level); err != nil {
-		return nil, err
+	if err := opts.SetGraphOptimizationLevel(level); err != nil {
+		return err
 	}
 	// An arena keeps the largest temporary of a prefill for ever.
-	if err = opts.SetCpuMemArena(false); err != nil {
-		return nil, err
+	if err := opts.SetCpuMemArena(false); err != nil {
+		return err
 	}
-	if err = opts.SetMemPattern(false); err != nil {
-		return nil, err
+	if err := opts.SetMemPattern(false); err != nil {
+		return err
 	}
-	if err = opts.SetIntraOpNumThreads(o.Threads); err != nil {
-		return nil, err
+	if err := opts.SetIntraOpNumThreads(o.Threads); err != nil {
+		return err
+	}
+	for _, p := range o.Providers {
+		if err := opts.AppendExecutionProvider(p.Name, p.Options); err != nil {
+			return fmt.Errorf("provider %s: %w", shown(p.Name), err)
+		}
 	}
 	config := o.config()
 	for _, key := range slices.Sorted(maps.Keys(config)) {
-		if err = opts.AddSessionConfigEntry(key, config[key]); err != nil {
-			return nil, err
+		if err := opts.AddSessionConfigEntry(key, config[key]); err != nil {
+			return err
 		}
 	}
-	return opts, nil
+	return nil
 }
 
 func (h handle) close() error { return h.s.Destroy() }
@@ -159,7 +177,7 @@ func (h handle) run(ctx context.Context, s *Session, in, out map[string]Tensor) 
 	give := func(name string, t Tensor) (ort.Value, error) {
 		v, err := value(t, &pinned)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", shown(name), err)
 		}
 		values = append(values, v)
 		return v, nil
@@ -180,7 +198,7 @@ func (h handle) run(ctx context.Context, s *Session, in, out map[string]Tensor) 
 			}
 			outputs[i] = v
 		} else if x.Type == checkpoint.F16 || x.Type == checkpoint.BF16 {
-			return fmt.Errorf("output %s: %v outputs need a shape", x.Name, x.Type) // the binding copies half of what it allocates itself
+			return fmt.Errorf("output %s: %v outputs need a shape", shown(x.Name), x.Type) // the binding copies half of what it allocates itself
 		}
 	}
 	opts, err := ort.NewRunOptions()

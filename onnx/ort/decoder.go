@@ -50,7 +50,7 @@ func NewDecoder(s *Session, heads, dim int) (*Decoder, error) {
 			d.Keep = x
 		case cached(x, past):
 		default:
-			return nil, fmt.Errorf("ort: input %s, %v %v: not one of a language model that ossify knows", x.Name, x.Type, x.Shape)
+			return nil, fmt.Errorf("ort: input %s, %v %v: not one of a language model that ossify knows", shown(x.Name), x.Type, x.Shape)
 		}
 	}
 	for _, x := range s.Outputs {
@@ -88,7 +88,7 @@ func NewDecoder(s *Session, heads, dim int) (*Decoder, error) {
 				x.Shape[3] = dim
 			}
 			if x.Shape[1] < 1 || x.Shape[3] < 1 {
-				return nil, fmt.Errorf("ort: input %s of shape %v, want [batch, heads, positions, dim] with heads and dim that the model or the caller fixes", x.Name, x.Shape)
+				return nil, fmt.Errorf("ort: input %s of shape %v, want [batch, heads, positions, dim] with heads and dim that the model or the caller fixes", shown(x.Name), x.Shape)
 			}
 		}
 		if in.Key.Type != out.Key.Type || in.Value.Type != out.Value.Type {
@@ -172,10 +172,10 @@ func (s *State) Forward(ctx context.Context, tokens [][]uint32) (map[string]Tens
 	for _, x := range []Info{d.IDs, d.Logits} {
 		// The last position only is one row, whatever the input.
 		if n := x.Shape[1]; n > 0 && n != seq && (x.Name != d.Logits.Name || n != 1) {
-			return nil, fmt.Errorf("ort: %s is fixed at %d tokens, not %d", x.Name, n, seq)
+			return nil, fmt.Errorf("ort: %s is fixed at %d tokens, not %d", shown(x.Name), n, seq)
 		}
 		if n := x.Shape[0]; n > 0 && n != batch {
-			return nil, fmt.Errorf("ort: %s is fixed at a batch of %d, not %d", x.Name, n, batch)
+			return nil, fmt.Errorf("ort: %s is fixed at a batch of %d, not %d", shown(x.Name), n, batch)
 		}
 	}
 

@@ -96,6 +96,7 @@ func TestDecoderRefusals(t *testing.T) {
 		{"ids of floats", []ort.Info{{Name: "input_ids", Type: f32, Shape: []int{-1, -1}}}, []ort.Info{logits}, "ort: input input_ids, F32 [-1 -1]: not one of a language model that ossify knows"},
 		{"no logits", []ort.Info{ids}, []ort.Info{kv("present.0.key", 2)}, "ort: no logits [batch, seq, vocab] among the outputs"},
 		{"an image", []ort.Info{ids, {Name: "pixels", Type: f32, Shape: []int{-1, 3, 8, 8}}}, []ort.Info{logits}, "ort: input pixels, F32 [-1 3 8 8]: not one of a language model that ossify knows"},
+		{"a name that would change colours", []ort.Info{ids, {Name: "x\x1b[31m", Type: f32, Shape: []int{1}}}, []ort.Info{logits}, `ort: input "x\x1b[31m", F32 [1]: not one of a language model that ossify knows`},
 		{"a layer without values", []ort.Info{ids, kv("past.0.key", 2)}, []ort.Info{logits, kv("present.0.key", 2)}, "ort: layer 0 of 1: no key and value in both the inputs and the outputs"},
 		{"a layer left out", []ort.Info{ids, kv("past.1.key", 2), kv("past.1.value", 2)}, []ort.Info{logits, kv("present.1.key", 2), kv("present.1.value", 2)}, "ort: layer 0 of 1: no key and value in both the inputs and the outputs"},
 		{"a cache that does not come out", []ort.Info{ids, kv("past.0.key", 2), kv("past.0.value", 2)}, []ort.Info{logits}, "ort: a cache of 1 layers as input and 0 as output"},

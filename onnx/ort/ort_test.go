@@ -4,12 +4,16 @@ package ort_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"ossify/checkpoint"
 	"ossify/onnx/ort"
@@ -36,7 +40,7 @@ func open(t *testing.T) *ort.Runtime {
 
 func load(t *testing.T, r *ort.Runtime, model string, o ort.Options) *ort.Session {
 	t.Helper()
-	s, err := r.Load(filepath.Join("testdata", model), o)
+	s, err := r.Load(t.Context(), filepath.Join("testdata", model), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,10 +209,10 @@ func TestErrors(t *testing.T) {
 		if err := os.WriteFile(path, []byte(tt.data), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		_, err := r.Load(path, ort.Options{})
+		_, err := r.Load(t.Context(), path, ort.Options{})
 		checkError(t, err, tt.want)
 	}
-	_, err = r.Load(filepath.Join(dir, "none.onnx"), ort.Options{})
+	_, err = r.Load(t.Context(), filepath.Join(dir, "none.onnx"), ort.Options{})
 	checkError(t, err, "no such file")
 
 	d, err := ort.NewDecoder(load(t, r, "decoder.onnx", ort.Options{Want: func(x ort.Info) bool { return x.Name != "seen" }}), 0, 0)
@@ -223,9 +227,60 @@ func TestErrors(t *testing.T) {
 
 func checkError(t *testing.T, err error, want string) {
 	t.Helper()
-	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+	if err == nil || !strings.Contains(err.Error(), want) || strings.ContainsAny(err.Error(), "\n\x1b") {
 		t.Errorf("got %v\nwant one line with %q", err, want)
 	}
+}
+
+// A load that is given up returns at once, and leaves nothing behind that
+// matters: the runtime can be closed or used on.
+func TestLoadIsGivenUp(t *testing.T) {
+	r := open(t)
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Load(done, "testdata/types.onnx", ort.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	for i := range 50 { // at any moment
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*40*time.Microsecond)
+		s, err := r.Load(ctx, "testdata/types.onnx", ort.Options{})
+		cancel()
+		switch {
+		case err == nil:
+			s.Close()
+		case !errors.Is(err, context.DeadlineExceeded):
+			t.Errorf("got %v", err)
+		}
+	}
+	load(t, r, "types.onnx", ort.Options{})
+	for r.Loading() > 0 { // the library may be unloaded then
+		runtime.Gosched()
+	}
+}
+
+// Nothing is written to the user's cache.
+func TestNoTelemetry(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", dir)
+	t.Setenv("HOME", dir)
+	t.Setenv("ORT_DISABLE_TELEMETRY", "0")
+	os.Unsetenv("ORT_DISABLE_TELEMETRY")
+	load(t, open(t), "types.onnx", ort.Options{})
+	list, err := os.ReadDir(dir)
+	if err != nil || len(list) > 0 {
+		t.Errorf("ONNX Runtime wrote %v, %v", list, err)
+	}
+}
+
+// A provider that the library does not have is refused by name, and harms
+// nothing.
+func TestProviders(t *testing.T) {
+	r := open(t)
+	for _, name := range []string{"XNNPACK", "none\x1b[31m"} {
+		_, err := r.Load(t.Context(), "testdata/types.onnx", ort.Options{Providers: []ort.Provider{{Name: name, Options: map[string]string{"a": "b"}}}})
+		checkError(t, err, "provider "+strings.ReplaceAll(strconv.Quote(name), `"XNNPACK"`, "XNNPACK")+": ")
+	}
+	load(t, r, "types.onnx", ort.Options{})
 }
 
 func TestOpenWhatIsNoLibrary(t *testing.T) {
