@@ -133,10 +133,7 @@ func (s *ShardWriter) Close() error {
 	if err := s.writers[n-1].Close(); err != nil || !s.index {
 		return err
 	}
-	if err := s.set.WriteFile(filepath.Join(s.dir, IndexFile), s.encodeIndex()); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	return nil
+	return s.set.WriteFile(filepath.Join(s.dir, IndexFile), s.encodeIndex())
 }
 
 // encodeIndex returns the shard index: one line, like Python's json module

@@ -37,11 +37,11 @@ func Create(set *fileset.Set, path string, entries []Entry, metadata map[string]
 	}
 	file, err := set.Create(path)
 	if err != nil {
-		return nil, fmt.Errorf("checkpoint: %w", err)
+		return nil, err
 	}
 	w := &Writer{file: file, buf: bufio.NewWriterSize(file, 1<<20), entries: entries}
 	if _, err := w.buf.Write(header); err != nil {
-		return nil, fmt.Errorf("checkpoint: %w", err)
+		return nil, err
 	}
 	return w, nil
 }
@@ -80,8 +80,8 @@ func (w *Writer) Zeros(name string) error {
 		err = w.file.Skip(w.left)
 	}
 	if err != nil {
-		w.err = fmt.Errorf("checkpoint: %w", err)
-		return w.err
+		w.err = err
+		return err
 	}
 	w.left = 0
 	return nil
@@ -110,7 +110,7 @@ func (t tensorWriter) Write(p []byte) (int, error) {
 	n, err := w.buf.Write(p)
 	w.left -= int64(n)
 	if err != nil {
-		w.err = fmt.Errorf("checkpoint: %w", err)
+		w.err = err
 	}
 	return n, w.err
 }
@@ -129,12 +129,8 @@ func (w *Writer) Close() error {
 		return w.fail("%s: declared and not written", show(w.entries[w.next].Name))
 	}
 	w.closed = true
-	err := w.buf.Flush()
-	if err == nil {
-		err = w.file.Close()
-	}
-	if err != nil {
-		w.err = fmt.Errorf("checkpoint: %w", err)
+	if w.err = w.buf.Flush(); w.err == nil {
+		w.err = w.file.Close()
 	}
 	return w.err
 }
@@ -177,10 +173,7 @@ func Save(path string, tensors []Tensor, metadata map[string]string) error {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	if err := set.Commit(); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	return nil
+	return set.Commit()
 }
 
 // encodeHeader returns the first bytes of a file, up to its data: compact JSON
@@ -251,8 +244,5 @@ func encodeJSON(b *bytes.Buffer, v any) {
 
 // WriteFile writes a small file, and replaces what is there.
 func WriteFile(path string, data []byte) error {
-	if err := fileset.WriteFile(context.Background(), path, data, fileset.Options{Ours: fileset.Any}); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	return nil
+	return fileset.WriteFile(context.Background(), path, data, fileset.Options{Ours: fileset.Any})
 }

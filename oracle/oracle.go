@@ -11,9 +11,9 @@ import (
 	"runtime"
 	"slices"
 	"sort"
-	"sync"
 
 	"ossify/graph"
+	"ossify/internal/mapped"
 )
 
 // Weights yields parameters, row by row, to several goroutines at once. A parameter [.., D] is Π(..) rows of
@@ -319,11 +319,7 @@ func rotate(out, x []float64, pos float64, freq []float64, r graph.Rope) {
 // columns of a result do not depend on each other, so it changes no value.
 func split(n int, f func(lo, hi int)) {
 	parts := runtime.GOMAXPROCS(0)
-	var all sync.WaitGroup
-	for i := range parts {
-		all.Go(func() { f(i*n/parts, (i+1)*n/parts) })
-	}
-	all.Wait()
+	mapped.Each(parts, func(i int) { f(i*n/parts, (i+1)*n/parts) })
 }
 
 // vector returns a parameter [D].

@@ -144,11 +144,11 @@ func write(ctx context.Context, dir string, c *gptoss.Config, d gptoss.Dialect, 
 		byName[p.Name], total = p, total+n
 	}
 	if err := set.MkdirAll(dir); err != nil {
-		return fmt.Errorf("synth: %w", err)
+		return err
 	}
 	if full {
 		if err := fileset.Room(dir, total); err != nil {
-			return fmt.Errorf("synth: %w", err)
+			return err
 		}
 	}
 	for _, e := range shards.Entries() {
@@ -161,13 +161,10 @@ func write(ctx context.Context, dir string, c *gptoss.Config, d gptoss.Dialect, 
 	}
 	for _, name := range slices.Sorted(maps.Keys(small)) {
 		if err := set.WriteFile(filepath.Join(dir, name), small[name]); err != nil {
-			return fmt.Errorf("synth: %w", err)
+			return err
 		}
 	}
-	if err := set.Commit(); err != nil {
-		return fmt.Errorf("synth: %w", err)
-	}
-	return nil
+	return set.Commit()
 }
 
 // refuse refuses a folder with a checkpoint.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ossify/internal/fileset"
 	"ossify/onnx/ort"
 	"ossify/testdata/goldens"
 	"ossify/tokenizer"
@@ -39,12 +40,12 @@ compared with the oracle on those tokens.`,
 			if prompt != "" && conversation != "" {
 				return usage("want one of --prompt and --conversation")
 			}
-			dir, err := os.MkdirTemp("", "ossify-demo-")
+			dir, err := fileset.TempDir("ossify-demo")
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-			d := &demo{c: c, dir: dir}
+			defer func() { err = errors.Join(err, dir.Remove()) }()
+			d := &demo{c: c, dir: dir.Path()}
 			tiny := d.path("tiny")
 			synth := []string{"synth", "--preset", "tiny", "--seed", demoSeed, tiny}
 			onnx := []string{"verify", tiny, "--onnx", filepath.Join(tiny, "model.onnx")}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -132,14 +131,6 @@ func exportMetadata(dir string) (map[string]string, error) {
 // exportTitles are the class names of gpt_oss/torch/model.py.
 func exportTitles() map[string]string {
 	return map[string]string{"block": "TransformerBlock", "attn": "AttentionBlock", "mlp": "MLPBlock", "swiglu": "SwiGLU"}
-}
-
-// version is that of the module the program was built from.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "(unknown)"
 }
 
 // parseSize reads a number of bytes: 2GB is 2·10⁹, 2GiB is 2·2³⁰.

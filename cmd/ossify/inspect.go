@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -52,10 +51,7 @@ inputs and outputs, functions, operators, and where its constants are.`,
 				r, print = i, i.print
 			}
 			if asJSON {
-				e := json.NewEncoder(c.OutOrStdout())
-				e.SetEscapeHTML(false)
-				e.SetIndent("", "  ")
-				return e.Encode(r)
+				return printJSON(c.OutOrStdout(), r)
 			}
 			return print(c.OutOrStdout())
 		},

@@ -12,38 +12,98 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"ossify/internal/fileset"
+	"ossify/internal/mapped"
 )
 
 func main() {
-	// The handler goes away with the first signal: a second one ends the program
-	// at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // as under nohup
+			signal.Notify(signals, s)
+		}
+	}
+	// A reader of ours that goes away is an error of writing, not our end.
+	signal.Ignore(syscall.SIGPIPE)
+	go func() {
+		s := <-signals
+		signal.Stop(signals) // a second one ends the program at once
+		cancel(signalled{s})
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, stdout{os.Stdout, cancel}, os.Stderr))
+}
+
+// signalled is why a command was ended from outside.
+type signalled struct{ os.Signal }
+
+func (s signalled) Error() string { return s.String() }
+
+// code is what shells know as the exit code of a program that a signal ended.
+func (s signalled) code() int {
+	if n, ok := s.Signal.(syscall.Signal); ok {
+		return 128 + int(n)
+	}
+	return 1
+}
+
+// stdout ends the command when nobody reads what it prints any more.
+type stdout struct {
+	*os.File
+	cancel context.CancelCauseFunc
+}
+
+func (s stdout) Write(p []byte) (int, error) {
+	n, err := s.File.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		s.cancel(signalled{syscall.SIGPIPE})
+	}
+	return n, err
 }
 
 // errUsage marks an error in how the command was called; it exits with 2.
 var errUsage = errors.New("usage")
 
 // run executes one command line and returns its exit code: 0 done, 1 failed,
-// 2 called wrongly.
+// 2 called wrongly, 128 and a signal's number if that ended it.
 func run(ctx context.Context, args []string, in io.Reader, out, errors io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errors)
-	return report(errors, root.ExecuteContext(ctx))
+	// What the shell asks for completion is no command line to be judged.
+	var called *cobra.Command
+	err := mapped.Catch(func() (err error) {
+		called, err = root.ExecuteContextC(ctx)
+		return err
+	})
+	if called == nil {
+		called, _, _ = root.Find(args)
+	}
+	return report(ctx, errors, called, err)
 }
 
 // report prints err and returns the exit code it means.
-func report(w io.Writer, err error) int {
+func report(ctx context.Context, w io.Writer, called *cobra.Command, err error) int {
+	var ended signalled
+	var exists *fileset.ExistsError
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(context.Cause(ctx), &ended):
+		if ended.Signal != syscall.SIGPIPE { // whoever closed the pipe knows
+			fmt.Fprintf(w, "ossify: %v\n", ended)
+		}
+		return ended.code()
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(w, "ossify: %v\nSee 'ossify --help'.\n", err)
+		fmt.Fprintf(w, "ossify: %v\nSee '%s --help'.\n", err, called.CommandPath())
 		return 2
+	case errors.As(err, &exists) && called.Flags().Lookup("force") != nil:
+		err = fmt.Errorf("%w, or --force", err)
+	case errors.Is(err, mapped.ErrShortened):
+		err = fmt.Errorf("%s: %w; want files that nobody changes meanwhile", called.Name(), err)
 	case errors.Is(err, context.Canceled):
 		err = errors.New("interrupted")
 	}
@@ -57,16 +117,11 @@ func newRoot() *cobra.Command {
 		Short:         "Make gpt-oss models portable, and prove that nothing changed on the way",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage("no command %q", args[0])
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:          subcommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(newHelp())
 	root.AddCommand(
 		// One line a command, each in a file of its own.
 		newConform(),
@@ -80,7 +135,9 @@ func newRoot() *cobra.Command {
 		newTokenize(),
 		newTrace(),
 		newVerify(),
+		newVersion(),
 	)
+	addCompletion(root)
 	return root
 }
 

@@ -1,14 +1,9 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"os"
 	"strings"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"ossify/gptoss"
 	"ossify/synth"
@@ -34,13 +29,16 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
   ossify synth --preset 120b --zeros /tmp/120b`,
 		Args: oneArgument("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if preset == "" {
+				return usage("--preset NAME is missing, want one of %s", strings.Join(gptoss.Presets(), " "))
+			}
 			d, err := gptoss.ParseDialect(layout)
 			if err != nil {
-				return usage("--layout %q, want original or hf", layout)
+				return err
 			}
 			config, err := gptoss.Preset(preset)
 			if err != nil {
-				return usage("--preset %q, want one of %s", preset, strings.Join(gptoss.Presets(), " "))
+				return err
 			}
 			if c.Flags().Changed("layers") {
 				config.Layers = layers
@@ -63,8 +61,8 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&preset, "preset", "", "model to write: "+strings.Join(gptoss.Presets(), ", "))
-	f.StringVar(&layout, "layout", "original", "form of the checkpoint: original or hf")
+	chooseVar(c, &preset, "preset", "", gptoss.Presets(), "model to write")
+	chooseVar(c, &layout, "layout", "original", []string{"original", "hf"}, "form of the checkpoint")
 	f.IntVar(&layers, "layers", 0, "number of layers, instead of the preset's")
 	f.IntVar(&vocab, "vocab", 0, "number of tokens, instead of the preset's; 201088 takes what tokenize and harmony print")
 	f.Uint64Var(&seed, "seed", 1, "seed of the weights")
@@ -79,32 +77,5 @@ func oneArgument(name string) cobra.PositionalArgs {
 			return usage("%d arguments, want %s", len(args), name)
 		}
 		return nil
-	}
-}
-
-// progressOf returns a function that draws bytes done on w, and one that clears
-// the line. Where w is no terminal the first is nil and the second does nothing.
-func progressOf(w io.Writer, what string) (progress func(done, total int64), finish func()) {
-	if f, ok := w.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
-		return nil, func() {}
-	}
-	var bar *progressbar.ProgressBar
-	progress = func(done, total int64) {
-		if bar == nil {
-			bar = progressbar.NewOptions64(total,
-				progressbar.OptionSetWriter(w),
-				progressbar.OptionSetDescription(what),
-				progressbar.OptionShowBytes(true),
-				progressbar.OptionThrottle(100e6), // ns
-				progressbar.OptionClearOnFinish(),
-			)
-		}
-		bar.Set64(done)
-	}
-	return progress, func() {
-		if bar != nil {
-			bar.Clear()
-			fmt.Fprint(w, "\r")
-		}
 	}
 }

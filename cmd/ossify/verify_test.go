@@ -131,7 +131,7 @@ func TestTrace(t *testing.T) {
 		{"the oracle", []string{"--tokens", "[5, 6, 7]", "--precision", "f64"}, 0, ""},
 		{"two sources", []string{"--tokens", "5", "--tokens-file", ids}, 2, "2 sources of tokens"},
 		{"no source", nil, 2, "0 sources of tokens"},
-		{"precision", []string{"--tokens", "5", "--precision", "fp16"}, 2, "bf16, f32 or f64"},
+		{"precision", []string{"--tokens", "5", "--precision", "fp16"}, 2, "want one of bf16 f32 f64"},
 		{"positions", []string{"--tokens", "5", "--positions", "x"}, 2, `"x" is no position`},
 		{"position beyond", []string{"--tokens", "5", "--positions", "0-1"}, 1, "positions 0-1, want them below 1"},
 		{"not an id", []string{"--tokens", "5,x"}, 1, `"x" is no token id`},

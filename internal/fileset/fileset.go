@@ -317,10 +317,15 @@ func (f *File) Write(p []byte) (int, error) {
 	if err := context.Cause(f.set.ctx); err != nil {
 		return 0, err
 	}
+	var w io.Writer = f.file
 	if f.stream != nil {
-		return f.stream.Write(p)
+		w = f.stream
 	}
-	return f.file.Write(p)
+	n, err := w.Write(p)
+	if err != nil {
+		err = fmt.Errorf("fileset: %w", err)
+	}
+	return n, err
 }
 
 // Skip appends n zero bytes: a hole, where the file system has them.
@@ -343,7 +348,10 @@ func (f *File) Skip(n int64) error {
 	if err == nil {
 		err = f.file.Truncate(end)
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("fileset: %w", err)
+	}
+	return nil
 }
 
 // Close says that the file is complete, and puts it on disk. Commit does it for
