@@ -43,4 +43,7 @@ differential: ## short live comparisons with other people's programs (npm, PyPI)
 reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS=200 (downloads PyTorch)
 	tools/reference/run.sh $(SEED) $(TOKENS)
 
-.PHONY: help build demo deps test check unit race generated differential reference
+transformers: ## compare with PyPI's transformers: logits, keys of config.json (downloads PyTorch)
+	tools/transformers/run.sh
+
+.PHONY: help build demo deps test check unit race generated differential reference transformers
