@@ -39,6 +39,7 @@ differential: ## short live comparisons with other people's programs (npm, PyPI)
 	go run ./tools/fuzz -n 5000
 	tools/harmonydiff/run.sh
 	tools/onnxcheck/run.sh
+	tools/packcheck/run.sh
 
 reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS=200 (downloads PyTorch)
 	tools/reference/run.sh $(SEED) $(TOKENS)

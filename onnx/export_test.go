@@ -456,6 +456,12 @@ func TestNothingIsLeft(t *testing.T) {
 		{"a source that shrank", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
 			return remade(t, w, func(first *checkpoint.Tensor, _ []checkpoint.FileInfo) { first.Offset += 1 << 30 })
 		}, "shorter than when it was opened"},
+		{"a source that shrinks while it is mapped", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
+			if err := os.Truncate(w.Files()[0].Path, 4096); err != nil {
+				t.Fatal(err)
+			}
+			return w
+		}, "shorter than when it was opened"},
 		{"a source that is gone", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
 			return remade(t, w, func(_ *checkpoint.Tensor, files []checkpoint.FileInfo) { files[0].Path += ".gone" })
 		}, "no such file"},
