@@ -247,7 +247,7 @@ func headerDigest(files []checkpoint.FileInfo) (string, error) {
 		defer in.Close()
 		prefix := make([]byte, 8)
 		if _, err := io.ReadFull(in, prefix); err != nil {
-			return "", fmt.Errorf("onnx: %s: header: %w", f.Name, err)
+			return "", fmt.Errorf("onnx: %w", shortened(f.Path, err))
 		}
 		n := binary.LittleEndian.Uint64(prefix)
 		if n > checkpoint.MaxHeader {
@@ -257,7 +257,7 @@ func headerDigest(files []checkpoint.FileInfo) (string, error) {
 		sum.Write(binary.LittleEndian.AppendUint64(nil, uint64(f.Size)))
 		sum.Write(prefix)
 		if _, err := io.CopyN(sum, in, int64(n)); err != nil {
-			return "", fmt.Errorf("onnx: %s: header: %w", f.Name, err)
+			return "", fmt.Errorf("onnx: %w", shortened(f.Path, err))
 		}
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
