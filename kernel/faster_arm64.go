@@ -4,7 +4,8 @@ package kernel
 // processor has Advanced SIMD.
 func faster() []Set {
 	s := Portable()
-	s.Name, s.matrixSet, s.vectorSet = "neon", neonMatrix(), vectorNEON(s.vectorSet)
-	s.Int8, s.Read = int8NEONWith, readWith(readNEON)
+	s.Name, s.vectorSet = "neon", vectorNEON(s.vectorSet)
 	return []Set{s}
 }
+
+type archScratch struct{}
