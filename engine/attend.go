@@ -3,220 +3,222 @@ package engine
 import (
 	"fmt"
 	"math"
+	"sort"
 
-	"ossify/float"
 	"ossify/graph"
+	"ossify/kernel"
 )
 
-// past holds the keys and values of one Attend, the row of position p at slot
-// p, or p modulo ring where the layer has a window. Values are bfloat16 if the
-// precision is, so that a position takes 2·2·KV·Dim bytes, else float32.
-type past struct {
-	width  int
-	ring   int // slots; 0 grows
-	k16    []uint16
-	v16    []uint16
-	k32    []float32
-	v32    []float32
-	halves bool // bfloat16
+// queryRows is how many rows of queries a task takes at most.
+const queryRows = 32
+
+// An attendStep is attention over the cache. A task is some rows of one
+// sequence and the query heads of one key/value head.
+type attendStep struct{ node, layer int }
+
+func (s *attendStep) tasks(r *runner) (int, error) {
+	tail := r.plan.places[s.node].tail
+	r.blocks = r.blocks[:0]
+	for i := range r.parts {
+		p := r.parts[i].rows
+		if tail {
+			p = r.parts[i].asked
+		}
+		for lo := p.lo; lo < p.hi; lo += queryRows {
+			r.blocks = append(r.blocks, rows{i, lo, min(lo+queryRows, p.hi)})
+		}
+	}
+	return len(r.blocks) * r.m.g.Nodes[s.node].Heads.KV, nil
 }
 
-// newPast returns an empty cache. With a window it has room for what the
-// queries of one chunk see: the chunk's own rows and window−1 before them.
-func newPast(width, window, chunk int, p Precision) *past {
-	c := &past{width: width, halves: p == BF16}
-	if window > 0 {
-		c.ring = window - 1 + chunk
-		c.grow(c.ring)
-	}
-	return c
-}
-
-func (c *past) slot(pos int) int {
-	if c.ring > 0 {
-		pos %= c.ring
-	}
-	return pos * c.width
-}
-
-// grow makes room for n slots.
-func (c *past) grow(n int) {
-	n *= c.width
-	if c.halves {
-		c.k16, c.v16 = extend(c.k16, n), extend(c.v16, n)
-	} else {
-		c.k32, c.v32 = extend(c.k32, n), extend(c.v32, n)
-	}
-}
-
-func extend[E any](s []E, n int) []E {
-	if n > len(s) {
-		s = append(s, make([]E, n-len(s))...)
-	}
-	return s
-}
-
-// put stores the row of position pos.
-func (c *past) put(pos int, k, v []float32) {
-	if c.ring == 0 {
-		c.grow(pos + 1)
-	}
-	at := c.slot(pos)
-	if !c.halves {
-		copy(c.k32[at:], k)
-		copy(c.v32[at:], v)
-		return
-	}
-	for i := range k {
-		c.k16[at+i], c.v16[at+i] = float.ToBF16(k[i]), float.ToBF16(v[i])
-	}
-}
-
-// key returns columns lo to lo+len(buf) of the key at pos, in buf or in place.
-func (c *past) key(pos, lo int, buf []float32) []float32 {
-	return c.read(c.k16, c.k32, pos, lo, buf)
-}
-
-// value is key for values.
-func (c *past) value(pos, lo int, buf []float32) []float32 {
-	return c.read(c.v16, c.v32, pos, lo, buf)
-}
-
-func (c *past) read(halves []uint16, full []float32, pos, lo int, buf []float32) []float32 {
-	at := c.slot(pos) + lo
-	if !c.halves {
-		return full[at:][:len(buf)]
-	}
-	for i, h := range halves[at:][:len(buf)] {
-		buf[i] = float.FromBF16(h)
-	}
-	return buf
-}
-
-// keyBlock is how many keys' values are summed before they are added to the
-// result.
-const keyBlock = 32
-
-// attend computes node i: queries q at pos over the session's past and the
-// new keys and values k and v. The reference rounds each product q·k, its
-// scaled value, the weight and the result.
-func (p *pass) attend(i int, n *graph.Node, pos []int, out, q, k, v mat) error {
+func (s *attendStep) do(r *runner, w *worker, task int) {
+	n := &r.m.g.Nodes[s.node]
 	h := n.Heads
-	cache, keys := (*past)(nil), p.pos
-	if p.past != nil {
-		if p.past[i] == nil {
-			p.past[i] = newPast(k.width, h.Window, p.m.o.Chunk, p.m.o.Precision)
-		}
-		cache = p.past[i]
-	} else {
-		cache = newPast(k.width, 0, 0, p.m.o.Precision)
-		if k.rows() != len(p.pos) { // a tap gave every position
-			keys = make([]int, k.rows())
-			for j := range keys {
-				keys[j] = j
-			}
-		}
+	tail := r.plan.places[s.node].tail
+	b, kv := r.blocks[task/h.KV], task%h.KV
+	l := r.parts[b.part].layers[s.layer]
+	pos := r.positions(tail)
+	q, out := r.in(n.In[0], tail), r.vals[s.node]
+	lo, hi := grow(&w.lo, b.hi-b.lo), grow(&w.hi, b.hi-b.lo)
+	for i, p := range pos[b.lo:b.hi] {
+		lo[i], hi[i] = view(h, p)
 	}
-	if k.rows() != len(keys) || v.rows() != len(keys) || keys[len(keys)-1] < p.pos[len(p.pos)-1] {
-		return fmt.Errorf("%d keys and %d values, want %d", k.rows(), v.rows(), len(keys))
+	group := h.Query / h.KV
+	first := kv * group * h.Dim
+	a := &w.att
+	*a = kernel.Attention{
+		Group: group, Dim: h.Dim, Half: r.m.half, Scale: scaleOf(h), Sinks: r.sinks(n, kv),
+		Pages: l.pages[kv], First: l.first * kernel.PageLen, Lo: lo, Hi: hi,
+		QStride: q.stride, YStride: out.stride,
 	}
-	for j, at := range keys {
-		cache.put(at, k.row(j), v.row(j))
-	}
-	// Without a session only the keys of this pass exist, not all before them.
-	visible := func(at int) bool { return true }
-	if p.past == nil {
-		have := make(map[int]bool, len(keys))
-		for _, at := range keys {
-			have[at] = true
-		}
-		visible = func(at int) bool { return have[at] }
-	}
-	var sinks []float32
-	if len(n.Params) > 0 {
-		sinks = p.m.vectors[n.Params[0]]
-	}
-	group := h.Query / h.KV // query heads on one key/value head
-	scale := float32(1 / math.Sqrt(float64(h.Dim)))
-
-	p.split(len(pos)*h.KV, 1, func(first, end int) {
-		buf := make([]float32, h.Dim)
-		block := make([]float32, group*h.Dim)
-		weights := make([][]float32, group)
-		for task := first; task < end; task++ {
-			t, kv := task/h.KV, task%h.KV
-			lo, hi := 0, pos[t]-h.Delay // keys in view: lo ≤ at ≤ hi
-			if h.Window > 0 {
-				lo = max(0, pos[t]-h.Window+1)
-			}
-			for g := range weights {
-				weights[g] = weights[g][:0]
-			}
-			head := func(g int) []float32 { return q.row(t)[(kv*group+g)*h.Dim:][:h.Dim] }
-			for at := lo; at <= hi; at++ {
-				if !visible(at) {
-					continue
-				}
-				key := cache.key(at, kv*h.Dim, buf)
-				for g := range weights {
-					s := p.rounded(p.m.o.Kernels.Dot(head(g), key))
-					weights[g] = append(weights[g], p.rounded(s*scale))
-				}
-			}
-			for g := range weights {
-				sink := float32(math.Inf(-1))
-				if sinks != nil {
-					sink = sinks[kv*group+g]
-				}
-				softmaxSink(weights[g], sink)
-				p.round(weights[g])
-			}
-			clear(out.row(t)[kv*group*h.Dim:][:group*h.Dim])
-			// Values are summed in blocks of keys, then the blocks: rounding errors
-			// grow with the block, not with the context.
-			result, j := out.row(t)[kv*group*h.Dim:][:group*h.Dim], 0
-			flush := func() {
-				for i, v := range block {
-					result[i] += v
-				}
-				clear(block)
-			}
-			for at := lo; at <= hi; at++ {
-				if !visible(at) {
-					continue
-				}
-				value := cache.value(at, kv*h.Dim, buf)
-				for g := range weights {
-					p.m.o.Kernels.AddScaled(block[g*h.Dim:][:h.Dim], weights[g][j], value)
-				}
-				if j++; j%keyBlock == 0 {
-					flush()
-				}
-			}
-			flush()
-			p.round(result)
-		}
-	})
-	return nil
-}
-
-// softmaxSink is the softmax of s and one more score, the sink, which takes its
-// share and is dropped.
-func softmaxSink(s []float32, sink float32) {
-	top := sink
-	for _, v := range s {
-		top = max(top, v)
-	}
-	if math.IsInf(float64(top), -1) {
-		clear(s) // nothing in view
+	if q.sel == nil {
+		a.Q, a.Y = q.data[b.lo*q.stride+first:], out.data[b.lo*out.stride+first:]
+		w.scores = r.m.o.Kernels.Attend(a, w.scores)
 		return
 	}
-	sum := float64(exp(sink - top))
-	for j, v := range s {
-		s[j] = exp(v - top)
-		sum += float64(s[j])
+	for t := b.lo; t < b.hi; t++ { // rows of q do not lie one after the other
+		a.Lo, a.Hi = lo[t-b.lo:][:1], hi[t-b.lo:][:1]
+		a.Q, a.Y = q.row(t)[first:], out.row(t)[first:]
+		w.scores = r.m.o.Kernels.Attend(a, w.scores)
 	}
-	for j := range s {
-		s[j] = float32(float64(s[j]) / sum)
+}
+
+// view returns the positions lo ≤ p < hi that the query at pos sees.
+func view(h graph.Heads, pos int) (lo, hi int) {
+	if h.Window > 0 {
+		lo = max(0, pos-h.Window+1)
+	}
+	return lo, max(lo, pos-h.Delay+1)
+}
+
+func scaleOf(h graph.Heads) float32 { return float32(1 / math.Sqrt(float64(h.Dim))) }
+
+// sinks returns those of the query heads of a key/value head.
+func (r *runner) sinks(n *graph.Node, kv int) []float32 {
+	if len(n.Params) == 0 {
+		return nil
+	}
+	group := n.Heads.Query / n.Heads.KV
+	return r.m.vectors[n.Params[0]][kv*group:][:group]
+}
+
+// In the open plan attention is a keepStep and four openAttends, one query head
+// at a time.
+
+// A keepStep puts keys and values into the cache. In a replay that is a fresh
+// one, and a key's slot there is its rank: chosen positions alone leave gaps.
+type keepStep struct{ node, layer int }
+
+func (s *keepStep) tasks(r *runner) (int, error) {
+	n := &r.m.g.Nodes[s.node]
+	k, v := r.vals[n.In[1]], r.vals[n.In[2]]
+	if !r.replay {
+		return len(r.pos), nil
+	}
+	r.keys = append(r.keys[:0], r.pos...)
+	if keys := len(k.data) / k.width; k.stride == k.width && keys != len(r.pos) && len(v.data) == len(k.data) { // a tap gave every position
+		r.keys = r.keys[:0]
+		for j := range keys {
+			r.keys = append(r.keys, j)
+		}
+	}
+	if kr, vr := len(k.data)/k.width, len(v.data)/v.width; kr != len(r.keys) || vr != len(r.keys) || r.keys[len(r.keys)-1] < r.pos[len(r.pos)-1] {
+		return 0, fmt.Errorf("engine: %s: %d keys and %d values, want %d", n.Name, kr, vr, max(len(r.keys), r.pos[len(r.pos)-1]+1))
+	}
+	r.parts[0].layers[s.layer] = newLayer(n.Heads)
+	r.parts[0].layers[s.layer].reserve(r.m, 0, len(r.keys))
+	return len(r.keys), nil
+}
+
+func (s *keepStep) do(r *runner, _ *worker, t int) {
+	n := &r.m.g.Nodes[s.node]
+	k, v := r.vals[n.In[1]], r.vals[n.In[2]]
+	slot, part := t, 0
+	if !r.replay {
+		slot, part = r.pos[t], int(r.owner[t])
+	}
+	r.parts[part].layers[s.layer].put(slot, k.row(t), v.row(t))
+}
+
+// An openAttend is a phase of attention: scores, their scaling, weights, values.
+// A task is a row.
+type openAttend struct{ node, layer, phase int }
+
+func (s *openAttend) tasks(r *runner) (int, error) {
+	if h := r.m.g.Nodes[s.node].Heads; s.phase < 3 {
+		width := h.Query * (r.pos[len(r.pos)-1] + 1)
+		data := grow(&r.scrap[s.phase%2], len(r.pos)*width)
+		r.next = mat{data: data, width: width, stride: width}
+	}
+	return len(r.pos), nil
+}
+
+func (s *openAttend) finish(r *runner) { r.inner = r.next }
+
+func (s *openAttend) do(r *runner, w *worker, t int) {
+	n, k := &r.m.g.Nodes[s.node], &r.m.o.Kernels
+	h := n.Heads
+	l := r.parts[r.owner[t]].layers[s.layer]
+	group := h.Query / h.KV
+	lo, hi := view(h, r.pos[t]) // ranks of keys
+	at := func(rank int) int { return rank }
+	if r.replay {
+		lo, hi = sort.SearchInts(r.keys, lo), sort.SearchInts(r.keys, hi)
+		at = func(rank int) int { return r.keys[rank] }
+	}
+	span := func(page int) kernel.Span {
+		base := (l.first + page) * kernel.PageLen
+		return kernel.Span{Lo: max(lo-base, 0), Hi: min(hi-base, kernel.PageLen)}
+	}
+	var from, to []float32 // [Query, positions]
+	if s.phase < 3 {
+		to = r.next.row(t)
+		clear(to)
+	}
+	if s.phase > 0 {
+		from = r.inner.row(t)
+	}
+	width := len(to) / h.Query
+	if s.phase == 3 {
+		width = len(from) / h.Query
+	}
+	switch s.phase {
+	case 0:
+		q := r.vals[n.In[0]]
+		buf := grow(&w.scores, group*kernel.PageLen)
+		for kv := range h.KV {
+			for i, page := range l.pages[kv] {
+				s := span(i)
+				if s.Lo >= s.Hi {
+					continue
+				}
+				k.Scores(buf, kernel.PageLen, q.row(t)[kv*group*h.Dim:][:group*h.Dim], page, s, 1) // a product with 1 rounds nothing
+				for g := range group {
+					for p := s.Lo; p < s.Hi; p++ {
+						to[(kv*group+g)*width+at((l.first+i)*kernel.PageLen+p)] = buf[g*kernel.PageLen+p]
+					}
+				}
+			}
+		}
+	case 1:
+		scale := scaleOf(h)
+		for i, v := range from {
+			to[i] = v * scale
+		}
+		r.round(to)
+	case 2:
+		buf := grow(&w.scores, hi-lo)
+		for head := range h.Query {
+			sink := float32(math.Inf(-1))
+			if len(n.Params) > 0 {
+				sink = r.m.vectors[n.Params[0]][head]
+			}
+			for rank := lo; rank < hi; rank++ {
+				buf[rank-lo] = from[head*width+at(rank)]
+			}
+			k.Softmax(buf, buf, sink, r.m.half)
+			for rank := lo; rank < hi; rank++ {
+				to[head*width+at(rank)] = buf[rank-lo]
+			}
+		}
+	case 3:
+		y := r.vals[s.node].row(t)
+		clear(y)
+		buf := grow(&w.scores, group*kernel.PageLen)
+		for kv := range h.KV {
+			for i, page := range l.pages[kv] {
+				s := span(i)
+				if s.Lo >= s.Hi {
+					continue
+				}
+				for g := range group {
+					for p := s.Lo; p < s.Hi; p++ {
+						buf[g*kernel.PageLen+p] = from[(kv*group+g)*width+at((l.first+i)*kernel.PageLen+p)]
+					}
+				}
+				k.AddValues(y[kv*group*h.Dim:][:group*h.Dim], buf, kernel.PageLen, page, s)
+			}
+		}
+		r.round(y)
 	}
 }

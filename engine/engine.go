@@ -2,9 +2,11 @@
 // cache, its weights used in place.
 //
 // A [Model] is a graph with its weights and never changes; any number of
-// [Session] values run on it at once, each with a cache of its own. A row's
-// result does not depend on the rows computed with it: prefill in any chunks,
-// and decode, give the same bits.
+// [Session] values run on it, each with a cache of its own. A [Part] is what one
+// session has to compute; [Model.Step] takes those of many sessions at once, in
+// passes over the graph. A row's result does not depend on the rows computed
+// with it, nor on the number of workers or the kernels: prefill in any chunks,
+// decode, and any mixture of both, give the same bits.
 package engine
 
 import (
@@ -12,9 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
+	"sync/atomic"
 
-	"ossify/engine/internal/kernel"
 	"ossify/graph"
+	"ossify/kernel"
 	"ossify/weight"
 )
 
@@ -31,35 +35,39 @@ const (
 
 func (p Precision) String() string { return [...]string{"Precision(?)", "bf16", "f32"}[p] }
 
-// Kernels is a set of inner loops.
-type Kernels = kernel.Set
-
-// PortableKernels returns the set written in plain Go.
-func PortableKernels() Kernels { return kernel.Portable() }
-
-// BestKernels returns the fastest set that this machine can run.
-func BestKernels() Kernels { return kernel.Best() }
-
 // Options are chosen when a model is made.
 type Options struct {
 	Precision Precision
-	Kernels   Kernels // the zero value takes BestKernels
-	Workers   int     // goroutines an operation is split over; 0 takes all processors
-	Chunk     int     // rows of one pass of a prefill; 0 takes 256
+	Kernels   kernel.Set // the zero value takes kernel.Best
+	Workers   int        // goroutines a pass is split over; 0 takes all processors
+	Chunk     int        // rows of one pass, at most; 0 takes 512
 }
 
-// A Model is a graph with its weights, ready to run.
+// defaultChunk is enough for each of 32 experts to get 64 rows, which a tile of
+// weights is worth decoding for.
+const defaultChunk = 512
+
+// A Model is a graph with its weights, ready to run. It is safe for use by
+// several goroutines; their passes take turns.
 type Model struct {
 	g       *graph.Graph
 	o       Options
+	half    bool // values are rounded to bfloat16
 	w       *weight.Set
 	vectors [][]float32 // of one-dimensional parameters, by parameter
-	lastUse []int       // the last node to read each node
-	tail    []bool      // nodes of which no key or value depends: only rows asked for are computed
+	attends []int       // Attend nodes
+	fused   *plan
+	open    *plan // every stage can be seen; made at first use
+	opened  sync.Once
+
+	turn   chan *runner // holds the one runner that passes take turns with
+	closed atomic.Bool
+	bytes  atomic.Int64 // of pages in use
 }
 
 // New returns g with its weights, which are used in place: the files that they
-// lie in must stay open, and unchanged, while the model is in use.
+// lie in must stay open, and unchanged, while the model is in use. No scale of
+// the weights may be NaN (see weight.Set.Check).
 func New(g *graph.Graph, w *weight.Set, o Options) (*Model, error) {
 	if o.Precision != BF16 && o.Precision != F32 {
 		return nil, fmt.Errorf("engine: no precision given, want bf16 or f32")
@@ -71,7 +79,7 @@ func New(g *graph.Graph, w *weight.Set, o Options) (*Model, error) {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	if o.Chunk == 0 {
-		o.Chunk = 256
+		o.Chunk = defaultChunk
 	}
 	if o.Workers < 0 || o.Chunk < 0 {
 		return nil, fmt.Errorf("engine: %d workers and chunks of %d, want positive numbers", o.Workers, o.Chunk)
@@ -79,33 +87,55 @@ func New(g *graph.Graph, w *weight.Set, o Options) (*Model, error) {
 	if err := w.Fits(g.Params); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	m := &Model{g: g, o: o, w: w, vectors: make([][]float32, len(g.Params))}
+	m := &Model{g: g, o: o, half: o.Precision == BF16, w: w, vectors: make([][]float32, len(g.Params)), turn: make(chan *runner, 1)}
 	for i, p := range g.Params {
 		if len(p.Shape) == 1 {
 			m.vectors[i] = w.Vector(i)
 		}
 	}
-	m.plan()
+	for i, n := range g.Nodes {
+		if n.Op == graph.Attend {
+			m.attends = append(m.attends, i)
+		}
+	}
+	m.fused = newPlan(m, true)
+	m.turn <- newRunner(m)
 	return m, nil
 }
 
-// plan finds when each value is last read, and which nodes no key or value
-// depends on.
-func (m *Model) plan() {
-	m.lastUse = make([]int, len(m.g.Nodes))
-	past := make([]bool, len(m.g.Nodes)) // some key or value depends on it
-	for i := len(m.g.Nodes) - 1; i >= 0; i-- {
-		n := &m.g.Nodes[i]
-		for j, v := range n.In {
-			m.lastUse[v] = max(m.lastUse[v], i)
-			past[v] = past[v] || past[i] || n.Op == graph.Attend && j > 0
+// Close waits for the pass that is under way and ends the model's use: what is
+// called afterwards fails. No goroutine outlives a pass, so that a model that is
+// not used any more need not be closed, but before its weights are.
+func (m *Model) Close() error {
+	if !m.closed.Swap(true) {
+		<-m.turn
+		close(m.turn)
+	}
+	return nil
+}
+
+var errClosed = errors.New("engine: the model is closed")
+
+// take waits for a turn to run a pass.
+func (m *Model) take(ctx context.Context) (*runner, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case r, ok := <-m.turn:
+		if !ok {
+			return nil, errClosed
 		}
+		return r, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	m.lastUse[m.g.Output()] = len(m.g.Nodes)
-	m.tail = make([]bool, len(m.g.Nodes))
-	for i := range past {
-		m.tail[i] = !past[i]
-	}
+}
+
+// openPlan returns the plan in which every stage is a step of its own.
+func (m *Model) openPlan() *plan {
+	m.opened.Do(func() { m.open = newPlan(m, false) })
+	return m.open
 }
 
 // Kernels returns the name of the kernel set in use.
@@ -114,84 +144,21 @@ func (m *Model) Kernels() string { return m.o.Kernels.Name }
 // Precision returns the precision in use.
 func (m *Model) Precision() Precision { return m.o.Precision }
 
-// NewSession returns a session that has seen no token.
-func (m *Model) NewSession() *Session {
-	return &Session{m: m, past: make([]*past, len(m.g.Nodes))}
-}
+// Workers returns the number of goroutines that a pass is split over.
+func (m *Model) Workers() int { return m.o.Workers }
 
-// A Session is one sequence of tokens: the keys and values it has seen. It is
-// for one goroutine at a time.
-type Session struct {
-	m    *Model
-	past []*past // by Attend node
-	n    int     // tokens seen
-}
+// CacheBytes returns the bytes of all pages of keys and values that sessions
+// hold; those that a fork shares count once.
+func (m *Model) CacheBytes() int64 { return m.bytes.Load() }
 
-// Len returns the number of tokens seen.
-func (s *Session) Len() int { return s.n }
-
-// A Tap sees each stage once it is computed: its values, row-major, one row for
-// each of the positions. If it returns a slice, that stands in for the stage
-// from there on. It must not keep values, which are reused.
-type Tap func(stage string, positions []int, values []float32) (replacement []float32)
-
-// Forward processes tokens and returns the logits of each [len(tokens), Vocab].
-// If it fails, the session has seen the chunks that were done, as Len says, and
-// can go on from there.
-func (s *Session) Forward(ctx context.Context, tokens []uint32) ([]float32, error) {
-	return s.Trace(ctx, tokens, nil)
-}
-
-// Trace is Forward with a tap, which may be nil. The tap sees a long prompt in
-// chunks.
-func (s *Session) Trace(ctx context.Context, tokens []uint32, tap Tap) ([]float32, error) {
-	var logits []float32
-	err := s.chunks(ctx, tokens, func(chunk []uint32, first int) error {
-		out, err := s.m.pass(ctx, chunk, first, len(chunk), s.past, tap)
-		logits = append(logits, out...)
-		return err
-	})
-	return logits, err
-}
-
-// Next processes tokens and returns the logits of the last [Vocab]. It computes
-// nothing that only the others' logits need.
-func (s *Session) Next(ctx context.Context, tokens []uint32) ([]float32, error) {
-	var logits []float32
-	end := s.n + len(tokens)
-	err := s.chunks(ctx, tokens, func(chunk []uint32, first int) error {
-		want := 0
-		if first+len(chunk) == end {
-			want = 1
-		}
-		out, err := s.m.pass(ctx, chunk, first, want, s.past, nil)
-		logits = out
-		return err
-	})
-	return logits, err
-}
-
-func (s *Session) chunks(ctx context.Context, tokens []uint32, do func(chunk []uint32, first int) error) error {
-	if len(tokens) == 0 {
-		return errors.New("engine: no tokens, want at least one")
-	}
-	if err := s.m.checkTokens(tokens); err != nil {
-		return err
-	}
-	for lo := 0; lo < len(tokens); lo += s.m.o.Chunk {
-		chunk := tokens[lo:min(lo+s.m.o.Chunk, len(tokens))]
-		if err := do(chunk, s.n); err != nil {
-			return err
-		}
-		s.n += len(chunk)
-	}
-	return nil
-}
+// vocab returns the columns of the output.
+func (m *Model) vocab() int { return m.g.Nodes[m.g.Output()].Shape.Width() }
 
 // checkTokens proves that each token has a row in every table that is indexed
 // by token.
 func (m *Model) checkTokens(tokens []uint32) error {
-	for _, n := range m.g.Nodes {
+	for i := range m.g.Nodes {
+		n := &m.g.Nodes[i]
 		if n.Op != graph.Gather {
 			continue
 		}
@@ -205,21 +172,31 @@ func (m *Model) checkTokens(tokens []uint32) error {
 	return nil
 }
 
-// Replay computes tokens at chosen positions without a past: each Attend reads
-// the keys and values of this pass, or those a tap gives in their place, which
-// may be a row for every position from 0 on. It returns the logits of each.
-func (m *Model) Replay(ctx context.Context, tokens []uint32, positions []int, tap Tap) ([]float32, error) {
-	if len(tokens) == 0 || len(tokens) != len(positions) {
-		return nil, fmt.Errorf("engine: %d tokens at %d positions, want one position a token and at least one", len(tokens), len(positions))
+// TokenBytes returns the bytes of weights that a decoded token reads: every
+// matrix, but of experts those that a row is routed to, and one row of a table
+// that is indexed by token.
+func (m *Model) TokenBytes() int64 {
+	var sum int64
+	of := func(p int) int64 {
+		var n int64
+		for _, s := range m.w.Sources(p) {
+			n += int64(len(s.Data.Data) + len(s.Scales.Data))
+		}
+		return n
 	}
-	for i, p := range positions {
-		if p < 0 || i > 0 && p <= positions[i-1] {
-			return nil, fmt.Errorf("engine: position %d at %d, want rising positions from 0", p, i)
+	for i := range m.g.Nodes {
+		n := &m.g.Nodes[i]
+		for _, p := range n.Params {
+			rows := int64(m.g.Params[p].Shape[0])
+			switch n.Op {
+			case graph.ExpertLinear:
+				sum += of(p) / rows * int64(n.Shape[1])
+			case graph.Gather:
+				sum += of(p) / rows
+			default:
+				sum += of(p)
+			}
 		}
 	}
-	if err := m.checkTokens(tokens); err != nil {
-		return nil, err
-	}
-	p := &pass{m: m, ctx: ctx, tokens: tokens, pos: positions, want: len(tokens), tap: tap}
-	return p.run()
+	return sum
 }

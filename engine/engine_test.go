@@ -136,7 +136,10 @@ func TestStagesAgreeWithOracle(t *testing.T) {
 	}
 	m := model(t, r, engine.Options{Precision: engine.F32})
 	_, err = m.Replay(t.Context(), tokens, upTo(64), func(stage string, _ []int, got []float32) []float32 {
-		ref := want[stage]
+		ref, ok := want[stage]
+		if !ok {
+			return nil // inside of an operation
+		}
 		forced := make([]float32, len(ref))
 		sum, worst := 0.0, 0.0
 		for i, v := range ref {
@@ -372,7 +375,7 @@ func TestNewRefuses(t *testing.T) {
 		{"no precision", r.g, engine.Options{}, "engine: no precision given, want bf16 or f32"},
 		{"other weights", fewer, engine.Options{Precision: engine.F32}, "engine: weight: a set of 55 parameters, want one of 54"},
 		{"a parameter of another name", other, engine.Options{Precision: engine.F32}, "engine: weight: parameter 0 is embedding.weight, BF16 [512, 64], want embedding.wait, BF16 [512, 64]"},
-		{"less than no worker", r.g, engine.Options{Precision: engine.F32, Workers: -1}, "engine: -1 workers and chunks of 256, want positive numbers"},
+		{"less than no worker", r.g, engine.Options{Precision: engine.F32, Workers: -1}, "engine: -1 workers and chunks of 512, want positive numbers"},
 	}
 	for _, tt := range tests {
 		if _, err := engine.New(tt.g, r.w, tt.o); err == nil || err.Error() != tt.want {

@@ -9,6 +9,7 @@ import (
 	"ossify/engine"
 	"ossify/fault"
 	"ossify/gptoss"
+	"ossify/kernel"
 	"ossify/parity"
 )
 
@@ -45,7 +46,7 @@ func TestEngineAgainstPyTorch(t *testing.T) {
 			t.Errorf("golden in %v, %d tokens, last position %d", golden.Precision, n, last)
 		}
 		var subjects []Subject
-		for _, k := range []engine.Kernels{engine.PortableKernels(), engine.BestKernels()} {
+		for _, k := range []kernel.Set{kernel.Portable(), kernel.Best()} {
 			subjects = append(subjects, subject(t, ck, p, k))
 		}
 		r, err := Run(t.Context(), ck.Graph, golden, subjects, Oracle(ck.Graph, ck.Weights), Options{OracleMost: 1e10})
@@ -112,7 +113,7 @@ func TestEngineAgainstPyTorchElsewhere(t *testing.T) {
 			for _, p := range []engine.Precision{engine.F32, engine.BF16} {
 				golden := openGolden(t, ck, tt.name+"-"+p.String())
 				tt.check(t, golden)
-				r, err := Run(t.Context(), ck.Graph, golden, []Subject{subject(t, ck, p, engine.BestKernels())}, Oracle(ck.Graph, ck.Weights), Options{OracleMost: tt.most})
+				r, err := Run(t.Context(), ck.Graph, golden, []Subject{subject(t, ck, p, kernel.Best())}, Oracle(ck.Graph, ck.Weights), Options{OracleMost: tt.most})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -15,6 +15,7 @@ import (
 	"ossify/engine"
 	"ossify/fault"
 	"ossify/gptoss"
+	"ossify/kernel"
 	"ossify/parity"
 	"ossify/synth"
 )
@@ -69,7 +70,7 @@ func ownGolden(t *testing.T, ck *gptoss.Checkpoint, q TraceRequest) *Golden {
 	return golden
 }
 
-func subject(t *testing.T, ck *gptoss.Checkpoint, p engine.Precision, k engine.Kernels) Subject {
+func subject(t *testing.T, ck *gptoss.Checkpoint, p engine.Precision, k kernel.Set) Subject {
 	t.Helper()
 	s, err := Engine(ck.Graph, ck.Weights, engine.Options{Precision: p, Kernels: k})
 	if err != nil {
@@ -87,8 +88,8 @@ func TestRunPasses(t *testing.T) {
 		p         engine.Precision
 		positions []int
 	}{{"f32", engine.F32, nil}, {"bf16", engine.BF16, nil}, {"f32", engine.F32, []int{0, 15, 16, 17, 99}}, {"bf16", engine.BF16, []int{64, 99}}} {
-		golden := ownGolden(t, ck, TraceRequest{Tokens: someTokens(100), Positions: tt.positions, Precision: tt.precision, Engine: engine.Options{Kernels: engine.PortableKernels()}})
-		r, err := Run(t.Context(), ck.Graph, golden, []Subject{subject(t, ck, tt.p, engine.PortableKernels())}, Oracle(ck.Graph, ck.Weights), Options{OracleMost: 1e9})
+		golden := ownGolden(t, ck, TraceRequest{Tokens: someTokens(100), Positions: tt.positions, Precision: tt.precision, Engine: engine.Options{Kernels: kernel.Portable()}})
+		r, err := Run(t.Context(), ck.Graph, golden, []Subject{subject(t, ck, tt.p, kernel.Portable())}, Oracle(ck.Graph, ck.Weights), Options{OracleMost: 1e9})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +112,7 @@ func TestRunPasses(t *testing.T) {
 func TestRunFails(t *testing.T) {
 	golden := ownGolden(t, open(t, 1), TraceRequest{Tokens: someTokens(40), Precision: "f32"})
 	ck := open(t, 2)
-	r, err := Run(t.Context(), ck.Graph, golden, []Subject{subject(t, ck, engine.F32, engine.Kernels{})}, Oracle(ck.Graph, ck.Weights), Options{OracleMost: 1e9})
+	r, err := Run(t.Context(), ck.Graph, golden, []Subject{subject(t, ck, engine.F32, kernel.Set{})}, Oracle(ck.Graph, ck.Weights), Options{OracleMost: 1e9})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +126,7 @@ func TestRunWithoutFreeOracle(t *testing.T) {
 	ck := open(t, 1)
 	for p, want := range map[engine.Precision]parity.Verdict{engine.F32: parity.Pass, engine.BF16: parity.NotJudged} {
 		golden := ownGolden(t, ck, TraceRequest{Tokens: someTokens(30), Precision: p.String()})
-		r, err := Run(t.Context(), ck.Graph, golden, []Subject{subject(t, ck, p, engine.Kernels{})}, Oracle(ck.Graph, ck.Weights), Options{})
+		r, err := Run(t.Context(), ck.Graph, golden, []Subject{subject(t, ck, p, kernel.Set{})}, Oracle(ck.Graph, ck.Weights), Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +165,7 @@ func (s spoiled) see(see See) See {
 func TestEveryStageIsCompared(t *testing.T) {
 	ck := open(t, 1)
 	golden := ownGolden(t, ck, TraceRequest{Tokens: someTokens(24), Precision: "f32"})
-	inner, tol := subject(t, ck, engine.F32, engine.Kernels{}), parity.Stated()
+	inner, tol := subject(t, ck, engine.F32, kernel.Set{}), parity.Stated()
 	for i, n := range Stages(ck.Graph) {
 		s := spoiled{inner, n.Name, func(v []float64) []float64 {
 			switch at := []int{0, len(v) - 1}[i%2]; {
@@ -198,7 +199,7 @@ func TestEveryStageIsCompared(t *testing.T) {
 func TestRunRefusesSubjects(t *testing.T) {
 	ck := open(t, 1)
 	golden := ownGolden(t, ck, TraceRequest{Tokens: someTokens(12), Precision: "f32"})
-	inner := subject(t, ck, engine.F32, engine.Kernels{})
+	inner := subject(t, ck, engine.F32, kernel.Set{})
 	half := func(v []float64) []float64 { return v[:len(v)/2] }
 	for _, tt := range []struct {
 		name string
@@ -232,7 +233,7 @@ func TestRunIsInterrupted(t *testing.T) {
 	for stop := range 4 {
 		ctx, cancel := context.WithCancel(t.Context())
 		begun := 0
-		_, err := Run(ctx, ck.Graph, golden, []Subject{subject(t, ck, engine.F32, engine.Kernels{})}, Oracle(ck.Graph, ck.Weights), Options{OracleMost: 1e9, Progress: func(string) {
+		_, err := Run(ctx, ck.Graph, golden, []Subject{subject(t, ck, engine.F32, kernel.Set{})}, Oracle(ck.Graph, ck.Weights), Options{OracleMost: 1e9, Progress: func(string) {
 			if begun++; begun > stop {
 				cancel()
 			}

@@ -173,22 +173,27 @@ func (s *Set) Row(p, i int, dst []float64) {
 }
 
 // Row32 is Row in float32, exact too.
-func (s *Set) Row32(p, i int, dst []float32) {
-	n := len(dst)
-	for _, from := range s.sources[p] {
+func (s *Set) Row32(p, i int, dst []float32) { s.Part32(p, i, 0, dst) }
+
+// Part32 writes the columns from lo on of row i of parameter p to dst. Of MXFP4
+// they must be whole blocks.
+func (s *Set) Part32(p, i, lo int, dst []float32) {
+	cols := Columns(s.params[p])
+	for k := range s.sources[p] {
+		from := &s.sources[p][k]
 		if i >= from.Rows {
 			i -= from.Rows
 			continue
 		}
-		data := from.Data.Data
+		at, data := i*cols+lo, from.Data.Data
 		switch {
 		case s.params[p].Storage == graph.MXFP4:
-			g := n / float.BlockSize
-			float.DecodeMXFP4(dst, data[i*g*float.BlockBytes:], from.Scales.Data[i*g:(i+1)*g])
+			g, n := at/float.BlockSize, len(dst)/float.BlockSize
+			float.DecodeMXFP4(dst, data[g*float.BlockBytes:], from.Scales.Data[g:g+n])
 		case from.Data.Type == checkpoint.F32:
-			float.DecodeF32(dst, data[4*i*n:])
+			float.DecodeF32(dst, data[4*at:])
 		default:
-			float.DecodeBF16(dst, data[2*i*n:])
+			float.DecodeBF16(dst, data[2*at:])
 		}
 		return
 	}

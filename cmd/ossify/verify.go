@@ -12,6 +12,7 @@ import (
 
 	"ossify/engine"
 	"ossify/gptoss"
+	"ossify/kernel"
 	"ossify/parity"
 	"ossify/verify"
 )
@@ -50,9 +51,9 @@ fails unless each is caught at the stage where it sits.`,
 			var o engine.Options
 			switch kernels {
 			case "best":
-				o.Kernels = engine.BestKernels()
+				o.Kernels = kernel.Best()
 			case "portable":
-				o.Kernels = engine.PortableKernels()
+				o.Kernels = kernel.Portable()
 			default:
 				return usage("--kernels %q, want best or portable", kernels)
 			}
