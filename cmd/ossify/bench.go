@@ -132,11 +132,11 @@ type bench struct {
 	c                              *cobra.Command
 	prompt, tokens, sessions, runs int
 
-	m         *engine.Model
-	vocab     int
-	src       *rand.Rand
-	memory    []byte
-	set       kernel.Set
+	m      *engine.Model
+	vocab  int
+	src    *rand.Rand
+	memory []byte
+	set    kernel.Set
 }
 
 // random returns tokens that are the same in every run of the program.
