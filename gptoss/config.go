@@ -252,7 +252,7 @@ func (c *Config) Marshal(d Dialect) ([]byte, error) {
 		data, err := indented(c.originalForm())
 		return oneLine(data), err
 	case HuggingFace:
-		if float64(c.positions())/float64(c.Context) != c.Factor {
+		if float64(c.Positions())/float64(c.Context) != c.Factor {
 			return nil, fmt.Errorf("gptoss: config.json: factor is %g, want a whole product with original_max_position_embeddings, %d: transformers 4.55 takes their ratio", c.Factor, c.Context)
 		}
 		return indented(c.huggingFaceForm())

@@ -268,8 +268,9 @@ func (c *Config) special(id uint32) *uint32 {
 	return &id
 }
 
-// positions returns max_position_embeddings.
-func (c *Config) positions() int { return int(float64(c.Context) * c.Factor) }
+// Positions returns how many tokens the model can tell apart:
+// max_position_embeddings.
+func (c *Config) Positions() int { return int(float64(c.Context) * c.Factor) }
 
 func (c *Config) huggingFaceForm() any {
 	types := make([]string, c.Layers)
@@ -337,7 +338,7 @@ func (c *Config) huggingFaceForm() any {
 		Range:         0.02,
 		Inner:         c.Inner,
 		LayerTypes:    types,
-		Positions:     c.positions(),
+		Positions:     c.Positions(),
 		ModelType:     "gpt_oss",
 		Heads:         c.Heads,
 		PerTok:        c.ExpertsPerToken,

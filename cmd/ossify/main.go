@@ -138,10 +138,12 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		// One line a command, each in a file of its own.
 		newBench(),
+		newChat(),
 		newConform(),
 		newDemo(),
 		newDetokenize(),
 		newExport(),
+		newGenerate(),
 		newHarmony(),
 		newInspect(),
 		newPull(),

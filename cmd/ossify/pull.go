@@ -38,12 +38,8 @@ are not public is read from HF_TOKEN, and sent to that host alone.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			switch layout {
-			case "hf":
-			case "original":
+			if layout == "original" {
 				q.Layout = pull.Original
-			default:
-				return usage("--layout %q, want hf or original", layout)
 			}
 			q.Repo, q.Dir, q.Token = args[0], args[1], os.Getenv("HF_TOKEN")
 			q.Proxy = http.ProxyFromEnvironment
@@ -68,17 +64,9 @@ are not public is read from HF_TOKEN, and sent to that host alone.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&layout, "layout", "hf", "form of the checkpoint: hf or original")
+	chooseVar(c, &layout, "layout", "hf", []string{"hf", "original"}, "form of the checkpoint")
 	f.StringVar(&q.Revision, "revision", "main", "branch, tag or commit")
 	f.StringVar(&endpoint, "endpoint", "", "the hub's address")
 	f.IntVar(&q.Parallel, "parallel", 4, "ranges of a file at a time")
-	fixed(c, "layout", "hf", "original")
 	return c
-}
-
-// fixed makes the values of a flag complete in a shell.
-func fixed(c *cobra.Command, flag string, values ...string) {
-	if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // the flag does not exist
-	}
 }
