@@ -37,7 +37,7 @@ var rooms = map[string][]string{
 	"weight":                 {"checkpoint", "float", "graph"},
 	"engine/internal/screen": {"float", "kernel"},
 	"pull":                   {},
-	"engine":                 {"float", "graph", "internal/mapped", "kernel", "weight"},
+	"engine":                 {"engine/internal/screen", "float", "graph", "internal/mapped", "kernel", "weight"},
 	"parity":                 {"checkpoint", "float", "internal/fileset"},
 	"gptoss":                 {"checkpoint", "engine", "float", "graph", "internal/fileset", "internal/quote", "tokenizer", "weight"},
 	"synth":                  {"checkpoint", "float", "gptoss", "graph", "internal/fileset", "weight"},

@@ -86,7 +86,7 @@ func (m *Model) pass(ctx context.Context, parts []Part, done []int, logits [][]f
 	if err != nil {
 		return false, err
 	}
-	vocab, k := m.vocab(), 0
+	width, k := m.g.Nodes[p.end].Shape.Width(), 0
 	for i := range parts {
 		if k == len(r.parts) || r.parts[k].s != parts[i].Session {
 			continue
@@ -94,7 +94,7 @@ func (m *Model) pass(ctx context.Context, parts []Part, done []int, logits [][]f
 		part := &r.parts[k]
 		part.s.advance(part.hi - part.lo)
 		done[i] += part.hi - part.lo
-		if mine := out[part.asked.lo*vocab : part.asked.hi*vocab : part.asked.hi*vocab]; logits[i] == nil {
+		if mine := out[part.asked.lo*width : part.asked.hi*width : part.asked.hi*width]; logits[i] == nil {
 			logits[i] = mine
 		} else {
 			logits[i] = append(logits[i], mine...)

@@ -60,6 +60,8 @@ type Model struct {
 	open    *plan // every stage can be seen; made at first use
 	opened  sync.Once
 
+	screens atomic.Pointer[screened]
+
 	turn   chan *runner // holds the one runner that passes take turns with
 	closed atomic.Bool
 	bytes  atomic.Int64 // of pages in use
@@ -98,7 +100,7 @@ func New(g *graph.Graph, w *weight.Set, o Options) (*Model, error) {
 			m.attends = append(m.attends, i)
 		}
 	}
-	m.fused = newPlan(m, true)
+	m.fused = newPlan(m, true, g.Output())
 	m.turn <- newRunner(m)
 	return m, nil
 }
@@ -134,7 +136,7 @@ func (m *Model) take(ctx context.Context) (*runner, error) {
 
 // openPlan returns the plan in which every stage is a step of its own.
 func (m *Model) openPlan() *plan {
-	m.opened.Do(func() { m.open = newPlan(m, false) })
+	m.opened.Do(func() { m.open = newPlan(m, false, m.g.Output()) })
 	return m.open
 }
 
@@ -150,9 +152,6 @@ func (m *Model) Workers() int { return m.o.Workers }
 // CacheBytes returns the bytes of all pages of keys and values that sessions
 // hold; those that a fork shares count once.
 func (m *Model) CacheBytes() int64 { return m.bytes.Load() }
-
-// vocab returns the columns of the output.
-func (m *Model) vocab() int { return m.g.Nodes[m.g.Output()].Shape.Width() }
 
 // checkTokens proves that each token has a row in every table that is indexed
 // by token.

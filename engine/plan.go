@@ -19,6 +19,7 @@ import (
 type plan struct {
 	m     *Model
 	fused bool
+	end   int // the node whose value is the result; those after it are left out
 
 	steps  []step
 	shows  []show  // what a tap sees after each step
@@ -82,19 +83,19 @@ type pack struct {
 	last int // node that reads it last; the slot is free from there
 }
 
-// newPlan plans m.g.
-func newPlan(m *Model, fused bool) *plan {
+// newPlan plans m.g as far as node end.
+func newPlan(m *Model, fused bool, end graph.Value) *plan {
 	g := m.g
-	p := &plan{m: m, fused: fused, places: make([]place, len(g.Nodes)), lastUse: make([]int, len(g.Nodes)), done: make([]bool, len(g.Nodes))}
+	p := &plan{m: m, fused: fused, end: int(end), places: make([]place, len(g.Nodes)), lastUse: make([]int, len(g.Nodes)), done: make([]bool, len(g.Nodes))}
 	past := make([]bool, len(g.Nodes)) // some key or value depends on it
 	root := make([]int, len(g.Nodes))  // whose buffer it lies in
-	for i := range g.Nodes {
+	for i := range p.end + 1 {
 		root[i] = i
 		if p.views(i) {
 			root[i] = root[g.Nodes[i].In[0]]
 		}
 	}
-	for i := len(g.Nodes) - 1; i >= 0; i-- {
+	for i := p.end; i >= 0; i-- {
 		n := &g.Nodes[i]
 		for j, v := range n.In {
 			p.lastUse[root[v]] = max(p.lastUse[root[v]], i)
@@ -104,7 +105,7 @@ func newPlan(m *Model, fused bool) *plan {
 	for i := range p.places {
 		p.places[i] = place{buf: nowhere, tail: fused && !past[i]}
 	}
-	for i := range g.Nodes {
+	for i := range p.end + 1 {
 		if p.at = i; !p.done[i] {
 			p.add(i)
 		}
@@ -124,7 +125,7 @@ func newPlan(m *Model, fused bool) *plan {
 // views reports whether node i is a part of its input's rows, in place.
 func (p *plan) views(i int) bool {
 	n := &p.m.g.Nodes[i]
-	return p.fused && n.Op == graph.Columns && len(n.Shape) == 2 && i != int(p.m.g.Output())
+	return p.fused && n.Op == graph.Columns && len(n.Shape) == 2 && i != p.end
 }
 
 // add adds node i.
@@ -215,7 +216,7 @@ func (p *plan) put(i int) {
 	at := &p.places[i]
 	at.width = p.m.g.Nodes[i].Shape.Width()
 	at.stride = at.width
-	if i == int(p.m.g.Output()) {
+	if i == p.end {
 		at.buf = output
 		return
 	}
@@ -235,7 +236,7 @@ func (p *plan) put(i int) {
 func (p *plan) packed(v graph.Value, kind kernel.Kind, tail bool) int {
 	n := &p.m.g.Nodes[v]
 	last := 0 // that reads v so
-	for i := range p.m.g.Nodes {
+	for i := range p.end + 1 {
 		c := &p.m.g.Nodes[i]
 		if c.Op == graph.Linear && kind == kernel.BF16 && c.In[0] == v || c.Op == graph.ExpertLinear && kind == kernel.MXFP4 && c.In[0] == v {
 			if p.places[i].tail == tail {

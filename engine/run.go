@@ -121,7 +121,7 @@ func (r *runner) choose() {
 
 // run walks over the plan. The result is that of the rows asked for.
 func (r *runner) run(ctx context.Context, tap Tap) (out []float32, err error) {
-	p, m := r.plan, r.m
+	p := r.plan
 	r.choose()
 	r.out = nil
 	for b, width := range p.bufs {
@@ -158,7 +158,7 @@ func (r *runner) run(ctx context.Context, tap Tap) (out []float32, err error) {
 			return nil, err
 		}
 	}
-	return r.vals[m.g.Output()].data, nil
+	return r.vals[p.end].data, nil
 }
 
 // home returns the memory of node i's value.

@@ -22,11 +22,12 @@ type Session interface {
 	Truncate(n int) error
 }
 
-// A Greedy session can tell the token of the largest logit without computing
-// all of them. The token is the one that Next's logits give, the lowest id of
-// equal ones.
-type Greedy interface {
-	NextGreedy(ctx context.Context, tokens []uint32) (id uint32, err error)
+// A Topper is a session that can tell the largest logits without computing all
+// of them.
+type Topper interface {
+	// NextTop is Next that returns the k largest logits only, largest first, the
+	// lower id first of equal ones.
+	NextTop(ctx context.Context, tokens []uint32, k int) ([]Logit, error)
 }
 
 // Options say how an answer is generated.
@@ -138,13 +139,19 @@ type run struct {
 // step processes next, which the session has not seen, and takes at least one
 // token; next becomes the last taken.
 func (g *run) step(next *[]uint32) error {
-	if greedy, ok := g.s.(Greedy); ok && g.o.Sampling.Plain() && g.o.LogProbs < 0 && g.o.Guess == 0 {
-		id, err := greedy.NextGreedy(g.ctx, *next)
-		if err != nil {
-			return err
+	if k := g.o.Sampling.needs(); k > 0 && g.o.LogProbs < 0 && g.o.Guess == 0 {
+		if s, ok := g.s.(Topper); ok {
+			top, err := s.NextTop(g.ctx, *next, k)
+			if err != nil {
+				return err
+			}
+			id, err := g.sampler.PickTop(top, g.start+len(g.r.Tokens))
+			if err != nil {
+				return err
+			}
+			*next = []uint32{id}
+			return g.take(Token{ID: id})
 		}
-		*next = []uint32{id}
-		return g.take(Token{ID: id})
 	}
 	var guess []uint32
 	if len(*next) == 1 && g.o.Guess > 0 {

@@ -290,3 +290,59 @@ func before(text string, stops []string) (string, bool) {
 	}
 	return text, false
 }
+
+// topper is a model that tells the largest logits only.
+type topper struct {
+	*model
+	asked []int
+}
+
+func (m *topper) NextTop(ctx context.Context, tokens []uint32, k int) ([]generate.Logit, error) {
+	m.asked = append(m.asked, k)
+	logits, err := m.Next(ctx, tokens)
+	_, best := generate.LogProbs(logits, 0, k)
+	var top []generate.Logit
+	for _, b := range best {
+		top = append(top, generate.Logit{ID: b.ID, Logit: logits[b.ID]})
+	}
+	return top, err
+}
+
+// The largest logits give the tokens that all logits give, where they decide;
+// elsewhere all are asked for.
+func TestTopper(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		s    generate.Sampling
+		k    int
+	}{
+		{"greedy", generate.Sampling{}, 1},
+		{"top-k", generate.Sampling{Temperature: 1, TopK: 5, Seed: 1}, 5},
+		{"top-k, top-p and min-p", generate.Sampling{Temperature: 0.9, TopK: 30, TopP: 0.8, MinP: 0.01, Seed: 2}, 30},
+		{"top-k beyond the vocabulary", generate.Sampling{Temperature: 2, TopK: 500, Seed: 3}, 500},
+		{"temperature", generate.Sampling{Temperature: 1}, 0},
+		{"top-p", generate.Sampling{Temperature: 1, TopP: 0.5}, 0},
+		{"a bias", generate.Sampling{Bias: map[uint32]float64{1: 1}}, 0},
+		{"a penalty", generate.Sampling{Presence: 1}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := none
+			o.Sampling, o.Most = c.s, 60
+			want := answer(t, &model{vocab: 40, memory: 3}, []uint32{1, 2, 3}, o)
+			m := &topper{model: &model{vocab: 40, memory: 3}}
+			var got []uint32
+			if _, err := generate.Run(t.Context(), m, []uint32{1, 2, 3}, o, func(tok generate.Token) error {
+				got = append(got, tok.ID)
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, want.Tokens) {
+				t.Errorf("%v, want %v", got, want.Tokens)
+			}
+			if c.k == 0 && m.asked != nil || c.k > 0 && (len(m.asked) != 60 || m.asked[0] != c.k) {
+				t.Errorf("asked for %v, want %d each time", m.asked, c.k)
+			}
+		})
+	}
+}

@@ -52,10 +52,21 @@ func (s Sampling) Check() error {
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-// Plain reports whether the token of the largest logit, as the model gives it,
-// is what is picked: nothing is drawn and nothing changes the logits.
-func (s Sampling) Plain() bool {
-	return s.Temperature == 0 && len(s.Bias) == 0 && s.Presence == 0 && s.Frequency == 0
+// needs returns how many of the largest logits decide the token; 0 is all.
+func (s Sampling) needs() int {
+	switch {
+	case len(s.Bias) > 0 || s.Presence != 0 || s.Frequency != 0:
+		return 0
+	case s.Temperature == 0:
+		return 1
+	}
+	return s.TopK
+}
+
+// A Logit is a token and its logit.
+type Logit struct {
+	ID    uint32
+	Logit float32
 }
 
 // A Sampler draws tokens. It is for one goroutine at a time.
@@ -68,6 +79,7 @@ type Sampler struct {
 // A candidate is a token that may be drawn.
 type candidate struct {
 	id uint32
+	v  float64 // logit
 	p  float64 // probability, in units of the largest
 }
 
@@ -87,10 +99,58 @@ func (p *Sampler) Pick(logits []float32, position int, seen map[uint32]int) (uin
 	if err != nil {
 		return 0, err
 	}
-	if p.s.Temperature == 0 || math.IsInf(p.score[best], 1) {
+	top := p.score[best]
+	if p.s.Temperature == 0 || math.IsInf(top, 1) {
 		return uint32(best), nil
 	}
-	list := p.candidates(p.score[best])
+	p.list = p.list[:0]
+	for id, v := range p.score {
+		p.add(uint32(id), v, top)
+	}
+	if p.cuts() {
+		slices.SortFunc(p.list, func(a, b candidate) int {
+			return cmp.Or(cmp.Compare(b.v, a.v), cmp.Compare(a.id, b.id))
+		})
+	}
+	return p.draw(position), nil
+}
+
+// PickTop is Pick given the largest logits only, in their order, as many as
+// decide: one if nothing is drawn, else TopK. There are no penalties and no bias.
+func (p *Sampler) PickTop(top []Logit, position int) (uint32, error) {
+	for _, t := range top {
+		if t.Logit != t.Logit {
+			return 0, fmt.Errorf("generate: the logit of token %d is NaN", t.ID)
+		}
+	}
+	if len(top) == 0 || math.IsInf(float64(top[0].Logit), -1) {
+		return 0, fmt.Errorf("generate: no token is left to pick of %d", len(top))
+	}
+	if p.s.Temperature == 0 || math.IsInf(float64(top[0].Logit), 1) {
+		return top[0].ID, nil
+	}
+	p.list = p.list[:0]
+	for _, t := range top {
+		p.add(t.ID, float64(t.Logit), float64(top[0].Logit))
+	}
+	return p.draw(position), nil
+}
+
+// unlikely is the logarithm below which a probability, in units of the largest,
+// counts as nothing: all of 2^18 such tokens together are below 2^-68.
+const unlikely = -60
+
+// add makes a token a candidate if it can be drawn.
+func (p *Sampler) add(id uint32, v, top float64) {
+	if d := (v - top) / p.s.Temperature; d >= unlikely {
+		p.list = append(p.list, candidate{id, v, math.Exp(d)})
+	}
+}
+
+// draw takes one of the candidates, which lie in order of their logits if some
+// are to be left out.
+func (p *Sampler) draw(position int) uint32 {
+	list := p.list
 	if p.cuts() {
 		list = p.cut(list)
 	}
@@ -103,10 +163,10 @@ func (p *Sampler) Pick(logits []float32, position int, seen map[uint32]int) (uin
 	at := rand.New(rand.NewPCG(p.s.Seed, uint64(position))).Float64() * total
 	for _, c := range list {
 		if at -= c.p; at < 0 {
-			return c.id, nil
+			return c.id
 		}
 	}
-	return list[len(list)-1].id, nil // rounding left a rest
+	return list[len(list)-1].id // rounding left a rest
 }
 
 // scores sets p.score to the logits after penalties and bias, and returns the
@@ -142,32 +202,14 @@ func (p *Sampler) scores(logits []float32, seen map[uint32]int) (best int, err e
 	return best, nil
 }
 
-// unlikely is the logarithm below which a probability, in units of the largest,
-// counts as nothing: all of 2^18 such tokens together are below 2^-68.
-const unlikely = -60
-
-// candidates returns the tokens that can be drawn, in order of id.
-func (p *Sampler) candidates(top float64) []candidate {
-	p.list = p.list[:0]
-	for id, v := range p.score {
-		if d := (v - top) / p.s.Temperature; d >= unlikely {
-			p.list = append(p.list, candidate{uint32(id), math.Exp(d)})
-		}
-	}
-	return p.list
-}
-
 // cuts reports whether tokens are left out.
 func (p *Sampler) cuts() bool {
 	return p.s.TopK > 0 || p.s.TopP > 0 && p.s.TopP < 1 || p.s.MinP > 0
 }
 
 // cut leaves out the tokens that TopK, TopP and MinP leave out; at least one
-// stays. Of equally probable ones the lower id goes first.
+// stays. The list is sorted, of equal logits the lower id first.
 func (p *Sampler) cut(list []candidate) []candidate {
-	slices.SortFunc(list, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.p, a.p), cmp.Compare(a.id, b.id))
-	})
 	if p.s.TopK > 0 {
 		list = list[:min(p.s.TopK, len(list))]
 	}
