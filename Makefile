@@ -7,7 +7,7 @@ SEED ?= 7
 TOKENS ?= 200
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## the command, as bin/ossify
 	go build -o bin/ossify ./cmd/ossify
@@ -18,7 +18,7 @@ demo: deps build ## synthesise a small model, run it, compare it with PyTorch's 
 deps: ## install ONNX Runtime's library into build/deps
 	@tools/deps/install.sh
 
-test: check unit race generated differential ## everything CI runs
+test: check unit race arm64 generated differential ## everything CI runs
 
 check: ## format, vet, static analysis
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt would change these files'; exit 1; }
@@ -31,6 +31,9 @@ unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
 race: ## the packages that compute in parallel, under the race detector
 	go test -race ./engine ./checkpoint ./gptoss ./oracle
 
+arm64: ## build for arm64, run the kernels there (under qemu-user, installed with apt-get if missing)
+	tools/arm64/run.sh
+
 generated: ## generated files are what their generators make
 	go generate ./...
 	git diff --exit-code -- '*.go' '*.bin' '*.s'
@@ -39,8 +42,12 @@ differential: ## short live comparisons with other people's programs (npm, PyPI)
 	go run ./tools/fuzz -n 5000
 	tools/harmonydiff/run.sh
 	tools/onnxcheck/run.sh
+	tools/packcheck/run.sh
 
 reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS=200 (downloads PyTorch)
 	tools/reference/run.sh $(SEED) $(TOKENS)
 
-.PHONY: help build demo deps test check unit race generated differential reference
+transformers: ## compare with PyPI's transformers: logits, keys of config.json (downloads PyTorch)
+	tools/transformers/run.sh
+
+.PHONY: help build demo deps test check unit race arm64 generated differential reference transformers

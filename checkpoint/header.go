@@ -1,15 +1,11 @@
 package checkpoint
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
-
-	"ossify/internal/quote"
-	"ossify/internal/strictjson"
 )
 
 // MaxHeader is the longest header that is read, in bytes: the limit of the
@@ -35,16 +31,14 @@ func parseHeader(file string, header []byte, base, size int64) (tensors []Tensor
 	case !utf8.Valid(header):
 		return nil, nil, malformed(file, "", "header is not valid UTF-8")
 	}
-	const least = len(`"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`) // of an entry
-	tensors = make([]Tensor, 0, min(bytes.Count(header, []byte(`"dtype"`)), len(header)/least))
-	s := strictjson.New(header, append(dtypeNames(), "dtype", "shape", "data_offsets")...)
-	err = s.Object(func(name string) error {
+	s := newStrict(header)
+	err = s.object(func(name string) error {
 		if name == metadataKey {
 			metadata = make(map[string]string)
-			return s.Object(func(key string) error {
-				v, err := s.String()
+			return s.object(func(key string) error {
+				v, err := s.string()
 				if err != nil {
-					return fmt.Errorf("metadata %s: %w", quote.Value(key), err)
+					return fmt.Errorf("metadata %s: %w", quote(key), err)
 				}
 				metadata[key] = v
 				return nil
@@ -62,7 +56,7 @@ func parseHeader(file string, header []byte, base, size int64) (tensors []Tensor
 		return nil, nil, malformed(file, "", "header: %v", err)
 	}
 	// Headers are padded with spaces so that the data starts aligned.
-	for i := s.Offset(); i < len(header); i++ {
+	for i := s.dec.InputOffset(); i < int64(len(header)); i++ {
 		if header[i] != ' ' {
 			return nil, nil, malformed(file, "", "header: byte %#02x after its closing brace, want spaces", header[i])
 		}
@@ -79,21 +73,21 @@ func parseHeader(file string, header []byte, base, size int64) (tensors []Tensor
 
 // parseEntry reads one tensor's object. The Offset it returns is relative to
 // the first byte of data.
-func parseEntry(s *strictjson.Reader, file, name string, size int64) (Tensor, error) {
+func parseEntry(s strict, file, name string, size int64) (Tensor, error) {
 	var dtype string
 	var shape, span []int
 	seen := 0
-	err := s.Object(func(key string) (err error) {
+	err := s.object(func(key string) (err error) {
 		seen++
 		switch key {
 		case "dtype":
-			dtype, err = s.String()
+			dtype, err = s.string()
 		case "shape":
-			shape, err = s.Ints()
+			shape, err = s.ints()
 		case "data_offsets":
-			span, err = s.Ints()
+			span, err = s.ints()
 		default:
-			return fmt.Errorf("unknown field %s, want dtype, shape and data_offsets", quote.Value(key))
+			return fmt.Errorf("unknown field %s, want dtype, shape and data_offsets", quote(key))
 		}
 		if err != nil {
 			err = fmt.Errorf("%s: %w", key, err)
@@ -118,7 +112,7 @@ func parseEntry(s *strictjson.Reader, file, name string, size int64) (Tensor, er
 	}
 	typ, ok := parseDType(dtype)
 	if !ok {
-		return Tensor{}, unsupported(file, name, "dtype %s, want one of %s", quote.Value(dtype), strings.Join(dtypeNames(), " "))
+		return Tensor{}, unsupported(file, name, "dtype %s, want one of %s", quote(dtype), dtypeNames())
 	}
 	e := Entry{name, typ, shape}
 	n, ok := e.Bytes()
@@ -138,12 +132,12 @@ func cover(file string, tensors []Tensor, size int64) error {
 	for i := range tensors {
 		order[i] = &tensors[i]
 	}
-	length := func(t *Tensor) int64 {
+	bytes := func(t *Tensor) int64 {
 		n, _ := t.Entry().Bytes()
 		return n
 	}
 	slices.SortFunc(order, func(a, b *Tensor) int {
-		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(length(a), length(b)), strings.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(bytes(a), bytes(b)), strings.Compare(a.Name, b.Name))
 	})
 	end := int64(0)
 	for i, t := range order {
@@ -151,9 +145,9 @@ func cover(file string, tensors []Tensor, size int64) error {
 		case t.Offset > end:
 			return malformed(file, t.Name, "data begins at %d, leaving a gap of %d bytes after %d", t.Offset, t.Offset-end, end)
 		case t.Offset < end:
-			return malformed(file, t.Name, "data begins at %d, overlapping %s, which ends at %d", t.Offset, quote.Name(order[i-1].Name), end)
+			return malformed(file, t.Name, "data begins at %d, overlapping %s, which ends at %d", t.Offset, show(order[i-1].Name), end)
 		}
-		end += length(t)
+		end += bytes(t)
 	}
 	if end != size {
 		return malformed(file, "", "%d bytes of data follow the last tensor, want 0", size-end)
@@ -161,10 +155,10 @@ func cover(file string, tensors []Tensor, size int64) error {
 	return nil
 }
 
-func dtypeNames() []string {
+func dtypeNames() string {
 	var names []string
 	for _, d := range dtypes[1:] {
 		names = append(names, d.name)
 	}
-	return names
+	return strings.Join(names, " ")
 }

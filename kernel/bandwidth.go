@@ -23,6 +23,16 @@ func readAll(b []byte) (sum uint64) {
 	return sum
 }
 
+// readWith reads whole steps of 256 bytes by a loop, the rest portably.
+func readWith(loop func(b *byte, n int) uint64) func(b []byte) uint64 {
+	return func(b []byte) (sum uint64) {
+		if n := len(b) &^ 255; n > 0 {
+			sum, b = loop(&b[0], n), b[n:]
+		}
+		return sum ^ readAll(b)
+	}
+}
+
 // ReadBandwidth reads b once, shared among workers, and returns bytes a second:
 // the speed that no product over weights in memory can pass. b should be larger
 // than the caches, and written before: pages never touched have no memory.

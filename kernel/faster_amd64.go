@@ -25,13 +25,3 @@ func faster() (sets []Set) {
 	}
 	return sets
 }
-
-// readWith reads whole steps of 256 bytes by a loop, the rest portably.
-func readWith(loop func(b *byte, n int) uint64) func(b []byte) uint64 {
-	return func(b []byte) (sum uint64) {
-		if n := len(b) &^ 255; n > 0 {
-			sum, b = loop(&b[0], n), b[n:]
-		}
-		return sum ^ readAll(b)
-	}
-}

@@ -4,8 +4,7 @@ package kernel
 // processor has Advanced SIMD.
 func faster() []Set {
 	s := Portable()
-	s.Name, s.vectorSet = "neon", vectorNEON(s.vectorSet)
+	s.Name, s.matrixSet, s.vectorSet = "neon", neonMatrix(), vectorNEON(s.vectorSet)
+	s.Int8, s.Read = int8NEONWith, readWith(readNEON)
 	return []Set{s}
 }
-
-type archScratch struct{}

@@ -5,11 +5,12 @@ import "unsafe"
 // The loops of matrix512_amd64.s. They look at no length: every count is
 // positive, offsets are in bytes, and steps is a quarter of the groups.
 
-// widenScales512 writes (252-scale)·128 for n scales, and returns the lowest
-// and highest of them.
+// widenScales512 writes (252-scale)·128 for n scales, and all ones for those
+// below 2. It returns the least, the least of those from 2 on (65535 if there is
+// none) and the highest. It writes 32 at a time.
 //
 //go:noescape
-func widenScales512(dst *uint16, src *byte, n int) (lo, hi uint16)
+func widenScales512(dst *uint16, src *byte, n int) (least, lo, hi uint16)
 
 // panelMXFP4x512 and panelBF16x512 decode rows, at most four. The latter returns
 // the least of twice each weight less one.
@@ -28,101 +29,79 @@ func tilesDP512(panel *uint16, x unsafe.Pointer, xoff *int, n, steps int, sums, 
 //go:noescape
 func tilesFMA512(panel *uint16, x unsafe.Pointer, xoff *int, n, steps int, sums, y *float32, yoff *int)
 
-// packBF16x512 and packMXFP4x512 round whole chunks to words of layout pairs.
+// packBF16x512 and packMXFP4x512 round whole chunks to words of layout pairs, and
+// return the least of twice each word less one, and the most of twice each.
 //
 //go:noescape
-func packBF16x512(dst *uint16, x *float32, chunks, steps int) (least uint16)
+func packBF16x512(dst *uint16, x *float32, chunks, steps int) (least, most uint16)
 
 //go:noescape
-func packMXFP4x512(dst *uint16, x *float32, chunks, steps int) (least uint16)
+func packMXFP4x512(dst *uint16, x *float32, chunks, steps int) (least, most uint16)
 
 // read512 reads n bytes, a multiple of 256.
 //
 //go:noescape
 func read512(b *byte, n int) uint64
 
-// The streaming loops, by rows of w at once and rows of x.
+// The streaming loops of 1 to 5 rows of x: n is a row's blocks or columns. Those
+// of BF16 return the least of twice each weight less one.
 
 //go:noescape
-func mxfp4DP512x1x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4DP512x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16DP512x1x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4DP512x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4DP512x2x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4DP512x3(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16DP512x2x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4DP512x4(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4DP512x1x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4DP512x5(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16DP512x1x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4FMA512x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4DP512x1x3(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4FMA512x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16DP512x1x3(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4FMA512x3(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4DP512x1x4(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4FMA512x4(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16DP512x1x4(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4FMA512x5(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4DP512x1x5(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16DP512x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16DP512x1x5(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16DP512x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4DP512x1x6(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16DP512x3(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16DP512x1x6(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16DP512x4(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4FMA512x1x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16DP512x5(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16FMA512x1x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16FMA512x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4FMA512x2x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16FMA512x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16FMA512x2x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16FMA512x3(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4FMA512x1x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16FMA512x4(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func bf16FMA512x1x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
-
-//go:noescape
-func mxfp4FMA512x1x3(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
-
-//go:noescape
-func bf16FMA512x1x3(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
-
-//go:noescape
-func mxfp4FMA512x1x4(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
-
-//go:noescape
-func bf16FMA512x1x4(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
-
-//go:noescape
-func mxfp4FMA512x1x5(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
-
-//go:noescape
-func bf16FMA512x1x5(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
-
-//go:noescape
-func mxfp4FMA512x1x6(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
-
-//go:noescape
-func bf16FMA512x1x6(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func bf16FMA512x5(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)

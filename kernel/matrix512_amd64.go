@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"math/bits"
+	"slices"
 	"unsafe"
 
 	"ossify/float"
@@ -8,7 +10,7 @@ import (
 
 //go:generate go run ../tools/gen512 matrix512_amd64.s
 
-// The products with AVX-512. Up to few rows of x are multiplied while the
+// The products with AVX-512. A few rows of x are multiplied while the
 // weights stream by, read once and in order. For more, four rows of weights at
 // a time are decoded into a panel, which is then multiplied with tiles of up to
 // six rows of x.
@@ -42,8 +44,9 @@ func avx512bf16Matrix() matrixSet {
 }
 
 const (
-	few        = 6  // rows of x that streaming loops take
-	batch      = 16 // rows of w a call of those
+	few        = 5        // rows of x that streaming loops take
+	fewBytes   = 30 << 10 // of x that stay in the first cache while weights stream by
+	batch      = 16       // rows of w a call of those
 	panelRows  = 4
 	tileRows   = 6
 	blockBytes = 448 << 10 // of x that stay in the second cache beside a panel
@@ -56,6 +59,24 @@ const (
 // weight and activation that are not zero must add to at least
 const safeExponents = 2*(127+7) - 126
 
+// An MXFP4 weight of scale s is a multiple of 2^(s-127-1), as a bfloat16 is of
+// field
+const scaleField = 6 // more than s
+
+// Blocks of a scale below 2 hold tiny weights, which would be subnormal. They
+// are left out, as zeros, where that cannot be seen but in a sum of zero. Let u
+// be what all other products are multiples of, and t the sum of all tiny ones.
+// If t is at most u·2^-26, a product or sum of the others, which is zero or at
+// least u, swallows what is tiny when it is added (the products have so few bits
+// that they are float32 values), so that at every step the sums with and without
+// the tiny products are equal, or the latter is zero.
+//
+// The tiny weights are below 2^-123 and the activations, of highest field h,
+// below 2^(h-126); u is 2^(s-128)·2^(l-134), of lowest scale s and field l.
+func mayLeaveOut(cols, s, l, h int) bool {
+	return l != never && h < 255 && h-249+bits.Len(uint(cols)) <= s+l-262-26
+}
+
 // archScratch is what the sets of this processor need.
 type archScratch struct {
 	words      []uint16  // a panel
@@ -64,6 +85,7 @@ type archScratch struct {
 	tail       []float32 // results of an incomplete panel, [rows of x][4]
 	xoff, yoff []int     // of each row of x and its results, in bytes
 	tailoff    []int     // 16·i
+	low, high  int       // exponent fields of all rows of x
 	odd        rowSet    // rows of x that VDPBF16PS may not take
 }
 
@@ -96,31 +118,20 @@ func multiply512(j *Job, s *Scratch, kind Kind, half bool, l layout) {
 	}
 	a.xoff, a.yoff = growInts(a.xoff, n), growInts(a.yoff, n)
 	a.odd.have = a.odd.have[:0]
-	low := int16(1 << 10) // of all rows of x
+	a.low, a.high = 1<<10, 0
 	for i := range n {
 		t := j.x(i)
 		a.xoff[i], a.yoff[i] = t*rowBytes, 4*j.y(i)
 		if l == pairs {
-			low = min(low, j.X.low[t])
+			a.low, a.high = min(a.low, int(j.X.low[t])), max(a.high, int(j.X.high[t]))
 		}
 	}
 	block := max(tileRows, blockBytes/rowBytes/tileRows*tileRows)
-	if n <= few {
+	if n == 1 || n <= few && n*rowBytes <= fewBytes {
 		for r := j.Lo; r < j.Hi; r += batch {
 			rows := min(batch, j.Hi-r)
-			if stream512(j, a, r, rows, int(low)) {
-				continue
-			}
-			// Some scales are odd: only their rows go another way.
-			for lo, hi := r, r; lo < r+rows; lo = hi {
-				hi = lo + 1
-				odd := oddScales(&j.W, lo)
-				for hi < r+rows && oddScales(&j.W, hi) == odd {
-					hi++
-				}
-				if odd || !stream512(j, a, lo, hi-lo, int(low)) {
-					panels512(j, a, lo, hi, 0, n, int(low))
-				}
+			if !stream512(j, a, r, rows) {
+				panels512(j, a, r, r+rows, 0, n)
 			}
 		}
 		return
@@ -128,12 +139,12 @@ func multiply512(j *Job, s *Scratch, kind Kind, half bool, l layout) {
 	blocks := (n + block - 1) / block
 	block = ((n+blocks-1)/blocks + tileRows - 1) / tileRows * tileRows
 	for i := 0; i < n; i += block {
-		panels512(j, a, j.Lo, j.Hi, i, min(block, n-i), int(low))
+		panels512(j, a, j.Lo, j.Hi, i, min(block, n-i))
 	}
 }
 
 // panels512 multiplies rows lo to hi of w with rows i to i+n of x.
-func panels512(j *Job, a *archScratch, lo, hi, i, n, low int) {
+func panels512(j *Job, a *archScratch, lo, hi, i, n int) {
 	steps := j.X.groups / chunk
 	a.words = grow(a.words, panelRows*j.X.width())
 	a.sums = grow(a.sums, n*panelRows*16)
@@ -143,22 +154,40 @@ func panels512(j *Job, a *archScratch, lo, hi, i, n, low int) {
 	}
 	for r := lo; r < hi; r += panelRows {
 		rows := min(panelRows, hi-r)
-		wlow := panel512(j, a, r, rows)
-		y, yoff := &j.Y[r], a.yoff[i:]
+		p := panel512(j, a, r, rows)
+		y, base, yoff := &j.Y[r], j.Y[r:], a.yoff[i:]
 		if rows < panelRows {
-			y, yoff = &a.tail[0], a.tailoff
+			y, base, yoff = &a.tail[0], a.tail, a.tailoff
 		}
-		switch {
-		case j.X.layout != pairs:
+		if j.X.layout != pairs {
+			p.exact(&j.W, a.words)
 			tilesFMA512(&a.words[0], unsafe.Pointer(&j.X.values[0]), &a.xoff[i], n, steps, &a.sums[0], y, &yoff[0])
-		case wlow+low >= safeExponents:
-			tilesDP512(&a.words[0], unsafe.Pointer(&j.X.words[0]), &a.xoff[i], n, steps, &a.sums[0], y, &yoff[0])
-		default:
-			if k := a.odd.choose(j, i, n, wlow, yoff); k < n {
+		} else {
+			// Rows of x that need more care are few, so that all go the fast way first.
+			o := &a.odd
+			o.xoff, o.yoff = o.xoff[:0], o.yoff[:0]
+			if p.low+a.low < safeExponents || p.tiny {
+				for k := range n {
+					if t := j.x(i + k); !p.fast(int(j.X.low[t]), int(j.X.high[t]), j.W.Cols) {
+						o.add(j, i+k, yoff[k])
+					}
+				}
+			}
+			if len(o.xoff) < n {
 				tilesDP512(&a.words[0], unsafe.Pointer(&j.X.words[0]), &a.xoff[i], n, steps, &a.sums[0], y, &yoff[0])
 			}
-			if k := len(a.odd.xoff); k > 0 {
-				tilesFMA512(&a.words[0], unsafe.Pointer(&a.odd.values[0]), &a.odd.xoff[0], k, steps, &a.sums[0], y, &a.odd.yoff[0])
+			if p.tiny && len(o.xoff) < n {
+				o.xoff, o.yoff = o.xoff[:0], o.yoff[:0]
+				for k := range n {
+					t, v := j.x(i+k), base[yoff[k]/4:][:rows]
+					if slices.Contains(v, 0) || !p.fast(int(j.X.low[t]), int(j.X.high[t]), j.W.Cols) {
+						o.add(j, i+k, yoff[k])
+					}
+				}
+			}
+			if k := len(o.xoff); k > 0 {
+				p.exact(&j.W, a.words)
+				tilesFMA512(&a.words[0], unsafe.Pointer(&o.values[0]), &o.xoff[0], k, steps, &a.sums[0], y, &o.yoff[0])
 			}
 		}
 		if rows < panelRows {
@@ -169,9 +198,8 @@ func panels512(j *Job, a *archScratch, lo, hi, i, n, low int) {
 	}
 }
 
-// choose lists those of rows i to i+n of x that VDPBF16PS may not multiply with
-// weights as low as wlow, and returns how many they are.
-func (o *rowSet) choose(j *Job, i, n, wlow int, yoff []int) int {
+// add lists row i of the job's rows of x, with the offset of its results.
+func (o *rowSet) add(j *Job, i, yoff int) {
 	all, width := j.n(), j.X.width()
 	if len(o.have) == 0 {
 		o.values = grow(o.values, all*width)
@@ -181,20 +209,12 @@ func (o *rowSet) choose(j *Job, i, n, wlow int, yoff []int) int {
 		o.have = o.have[:all]
 		clear(o.have)
 	}
-	o.xoff, o.yoff = o.xoff[:0], o.yoff[:0]
-	for k := range n {
-		t := j.x(i + k)
-		if int(j.X.low[t])+wlow >= safeExponents {
-			continue
-		}
-		at := (i + k) * width
-		if !o.have[i+k] {
-			o.have[i+k] = true
-			expandPairs(o.values[at:][:width], j.X.word(t))
-		}
-		o.xoff, o.yoff = append(o.xoff, 4*at), append(o.yoff, yoff[k])
+	at := i * width
+	if !o.have[i] {
+		o.have[i] = true
+		expandPairs(o.values[at:][:width], j.X.word(j.x(i)))
 	}
-	return len(o.xoff)
+	o.xoff, o.yoff = append(o.xoff, 4*at), append(o.yoff, yoff)
 }
 
 // expandPairs writes a row of layout pairs in layout lanes16.
@@ -209,133 +229,112 @@ func expandPairs(dst []float32, words []uint16) {
 	}
 }
 
-// panel512 decodes rows of w, at most four, and returns the lowest exponent
-// field of their weights, as safeExponents has it.
-func panel512(j *Job, a *archScratch, r, rows int) int {
-	w, steps := &j.W, j.X.groups/chunk
+// A panel describes the rows of weights in archScratch.words.
+type panel struct {
+	r, rows, steps int
+	low            int  // the lowest exponent field, as safeExponents has it
+	tiny           bool // blocks of a scale below 2 are zeros
+	patch          bool // blocks of other scales than 2 to 252 are not as they should be
+}
+
+// fast reports whether a row of x of these exponent fields may be multiplied by
+// VDPBF16PS, if no result is zero.
+func (p *panel) fast(low, high, cols int) bool {
+	return p.low+low >= safeExponents && (!p.tiny || mayLeaveOut(cols, p.low-scaleField, low, high))
+}
+
+// panel512 decodes rows of w, at most four.
+func panel512(j *Job, a *archScratch, r, rows int) panel {
+	w, p := &j.W, panel{r: r, rows: rows, steps: j.X.groups / chunk}
 	if w.Kind == BF16 {
-		least := panelBF16x512(&a.words[0], &w.data(r)[0], rows, w.Cols, steps)
-		return lowOf(least)
+		p.low = lowOf(panelBF16x512(&a.words[0], &w.data(r)[0], rows, w.Cols, p.steps))
+		return p
 	}
-	lo, hi := widen512(w, a, r, rows)
-	if lo < 2 || hi > 252 { // some are subnormal, infinite, or not as e2m1x252 has them
-		panelMXFP4x512(&a.words[0], &w.data(r)[0], &a.wide[0], rows, w.scaleStride(), steps)
-		for k := range rows {
-			oddBlocks(a.words, w, r+k, k, steps)
-		}
-		return never
+	least, lo, hi := widen512(w, a, r, rows)
+	panelMXFP4x512(&a.words[0], &w.data(r)[0], &a.wide[0], rows, w.scaleStride(), p.steps)
+	p.tiny, p.low = least < 2, lo+scaleField
+	p.patch = p.tiny || hi > 252
+	if hi > 252 {
+		p.low = never
 	}
-	panelMXFP4x512(&a.words[0], &w.data(r)[0], &a.wide[0], rows, w.scaleStride(), steps)
-	return lo + 6
+	return p
 }
 
-// widen512 prepares the scales of rows of w, and returns the lowest and highest.
-func widen512(w *Matrix, a *archScratch, r, rows int) (lo, hi int) {
+// exact puts right what the loop could not decode.
+func (p *panel) exact(w *Matrix, words []uint16) {
+	if !p.patch {
+		return
+	}
+	p.patch = false
+	for k := range p.rows {
+		data, scales := w.data(p.r+k), w.scales(p.r+k)
+		for b, s := range scales {
+			if s >= 2 && s <= 252 {
+				continue
+			}
+			for c := b * float.BlockSize; c < (b+1)*float.BlockSize; c++ {
+				g, word := c%chunk, c/chunk%group
+				at := ((g*p.steps+c/(chunk*group))*panelRows+k)*group + word
+				words[at] = float.ToBF16(weight(MXFP4, data, scales, c))
+			}
+		}
+	}
+}
+
+// widen512 prepares the scales of rows of w, and returns the least, the least of
+// those from 2 on, and the highest.
+func widen512(w *Matrix, a *archScratch, r, rows int) (least, lo, hi int) {
 	n := rows * w.scaleStride()
-	a.wide = grow(a.wide, n+16)
-	l, h := widenScales512(&a.wide[0], &w.scales(r)[0], n)
-	return int(l), int(h)
-}
-
-// oddScales reports whether a row of MXFP4 has a scale that the loops do not
-// take.
-func oddScales(w *Matrix, r int) bool {
-	if w.Kind != MXFP4 {
-		return false
-	}
-	for _, s := range w.scales(r) {
-		if s-2 > 250 {
-			return true
-		}
-	}
-	return false
-}
-
-// oddBlocks writes the blocks of row r that have such scales in row k of a
-// panel.
-func oddBlocks(panel []uint16, w *Matrix, r, k, steps int) {
-	data := w.data(r)
-	for b, scale := range w.scales(r) {
-		if scale-2 <= 250 {
-			continue
-		}
-		var values [16]uint16 // by code
-		for code := range values {
-			if code%8 != 0 {
-				values[code] = float.ToBF16(float.E2M1(byte(code)) * float.E8M0(scale))
-			}
-		}
-		c := b * float.BlockSize
-		for _, pair := range data[c/2:][:float.BlockBytes] {
-			for _, code := range [2]byte{pair & 15, pair >> 4} {
-				g, word := c%4, c%(chunk*group)/4
-				panel[((g*steps+c/(chunk*group))*panelRows+k)*group+word] = values[code]
-				c++
-			}
-		}
-	}
+	a.wide = grow(a.wide, (n+31)&^31)
+	k, l, h := widenScales512(&a.wide[0], &w.scales(r)[0], n)
+	return int(k), int(min(l, 255)), int(h)
 }
 
 // stream512 multiplies rows of w with all rows of x. It reports false if it may
 // not be used for those; what it wrote must then be written again.
-func stream512(j *Job, a *archScratch, r, rows, low int) bool {
+func stream512(j *Job, a *archScratch, r, rows int) bool {
 	w, n, steps := &j.W, j.n(), j.X.groups/chunk
-	loops, x := &fmaStreams512[w.Kind], unsafe.Pointer(unsafe.SliceData(j.X.values))
-	if j.X.layout == pairs {
-		loops, x = &dpStreams512[w.Kind], unsafe.Pointer(unsafe.SliceData(j.X.words))
-	}
-	var wide *uint16
-	size := w.Cols
-	wlow := never
-	if w.Kind == MXFP4 {
-		lo, hi := widen512(w, a, r, rows)
-		if lo < 2 || hi > 252 {
-			return false
-		}
-		size = w.scaleStride()
-		wide, wlow = &a.wide[0], lo+6
-	}
-	data, y, xoff, yoff := &w.data(r)[0], &j.Y[r], &a.xoff[0], &a.yoff[0]
-	if j.X.layout == pairs && (low == never || w.Kind == MXFP4 && wlow+low < safeExponents) {
+	fast := j.X.layout == pairs
+	if fast && a.low == never {
 		return false
 	}
-	if two := loops.two; n == 1 && rows > 1 && two != nil {
-		even := rows &^ 1
-		least := two(data, wide, x, xoff, y, yoff, even, size, steps)
-		if even < rows {
-			if wide != nil {
-				wide = &a.wide[even*size]
-			}
-			least = min(least, loops.one[0](&w.data(r + even)[0], wide, x, xoff, &j.Y[r+even], yoff, 1, size, steps))
+	size, wlow, tiny := w.Cols, 0, false
+	var wide *uint16
+	if w.Kind == MXFP4 {
+		least, lo, hi := widen512(w, a, r, rows)
+		tiny = least < 2
+		if hi > 252 || tiny && !(fast && mayLeaveOut(w.Cols, lo, a.low, a.high)) || fast && lo+scaleField+a.low < safeExponents {
+			return false
 		}
-		if w.Kind == BF16 {
-			wlow = lowOf(least)
-		}
-	} else if least := loops.one[n-1](data, wide, x, xoff, y, yoff, rows, size, steps); w.Kind == BF16 {
+		size, wide, wlow = w.scaleStride(), &a.wide[0], lo+scaleField
+	}
+	loops, x := &fmaStreams512[w.Kind], unsafe.Pointer(unsafe.SliceData(j.X.values))
+	if fast {
+		loops, x = &dpStreams512[w.Kind], unsafe.Pointer(unsafe.SliceData(j.X.words))
+	}
+	least := loops[n-1](&w.data(r)[0], wide, x, &a.xoff[0], &j.Y[r], &a.yoff[0], rows, size, steps)
+	if w.Kind == BF16 {
 		wlow = lowOf(least)
 	}
-	return j.X.layout != pairs || wlow+low >= safeExponents
-}
-
-// streams are the streaming loops of one kind of weights: one row of w and 1 to
-// few of x; two rows of w and one of x, if that is faster.
-type streams struct {
-	one [few]streamLoop
-	two streamLoop
+	if tiny {
+		for k := range rows {
+			for _, off := range a.yoff[:n] {
+				if j.Y[off/4+r+k] == 0 {
+					panels512(j, a, r+k, r+k+1, 0, n)
+					break
+				}
+			}
+		}
+	}
+	return !fast || wlow+a.low >= safeExponents
 }
 
 type streamLoop func(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
-// By Kind.
+// The streaming loops by kind of weights and rows of x.
 var (
-	dpStreams512 = [...]streams{
-		{[few]streamLoop{bf16DP512x1x1, bf16DP512x1x2, bf16DP512x1x3, bf16DP512x1x4, bf16DP512x1x5, bf16DP512x1x6}, bf16DP512x2x1},
-		{[few]streamLoop{mxfp4DP512x1x1, mxfp4DP512x1x2, mxfp4DP512x1x3, mxfp4DP512x1x4, mxfp4DP512x1x5, mxfp4DP512x1x6}, mxfp4DP512x2x1},
-	}
-	fmaStreams512 = [...]streams{
-		{[few]streamLoop{bf16FMA512x1x1, bf16FMA512x1x2, bf16FMA512x1x3, bf16FMA512x1x4, bf16FMA512x1x5, bf16FMA512x1x6}, bf16FMA512x2x1},
-		{[few]streamLoop{mxfp4FMA512x1x1, mxfp4FMA512x1x2, mxfp4FMA512x1x3, mxfp4FMA512x1x4, mxfp4FMA512x1x5, mxfp4FMA512x1x6}, mxfp4FMA512x2x1},
-	}
+	dpStreams512  = [2][few]streamLoop{{bf16DP512x1, bf16DP512x2, bf16DP512x3, bf16DP512x4, bf16DP512x5}, {mxfp4DP512x1, mxfp4DP512x2, mxfp4DP512x3, mxfp4DP512x4, mxfp4DP512x5}}
+	fmaStreams512 = [2][few]streamLoop{{bf16FMA512x1, bf16FMA512x2, bf16FMA512x3, bf16FMA512x4, bf16FMA512x5}, {mxfp4FMA512x1, mxfp4FMA512x2, mxfp4FMA512x3, mxfp4FMA512x4, mxfp4FMA512x5}}
 )
 
 // packRows512 is packRows, faster for layout pairs.
@@ -349,20 +348,21 @@ func packRows512(dst *Activations, first int, x []float32, n, stride int) {
 	whole := dst.cols / (chunk * group)
 	for t := range n {
 		row, words := x[t*stride:][:dst.cols], dst.word(first+t)
-		least := ^uint16(0)
+		least, most := ^uint16(0), uint16(0)
 		if whole > 0 {
-			least = packChunks512(dst.kind, &words[0], &row[0], whole, steps)
+			least, most = packChunks512(dst.kind, &words[0], &row[0], whole, steps)
 		}
 		if whole < steps {
 			var last [chunk * group]float32
 			copy(last[:], row[whole*chunk*group:])
-			least = min(least, packChunks512(dst.kind, &words[whole*group], &last[0], 1, steps))
+			l, m := packChunks512(dst.kind, &words[whole*group], &last[0], 1, steps)
+			least, most = min(least, l), max(most, m)
 		}
-		dst.low[first+t] = int16(lowOf(least))
+		dst.low[first+t], dst.high[first+t] = int16(lowOf(least)), int16(most>>8)
 	}
 }
 
-func packChunks512(kind Kind, dst *uint16, x *float32, chunks, steps int) (least uint16) {
+func packChunks512(kind Kind, dst *uint16, x *float32, chunks, steps int) (least, most uint16) {
 	if kind == MXFP4 {
 		return packMXFP4x512(dst, x, chunks, steps)
 	}

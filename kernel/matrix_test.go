@@ -135,6 +135,19 @@ func scales(lo, hi int) func(r *rand.Rand) byte {
 	return func(r *rand.Rand) byte { return byte(lo + r.IntN(hi-lo+1)) }
 }
 
+func mostly(f, odd func(r *rand.Rand) byte) func(r *rand.Rand) byte {
+	return func(r *rand.Rand) byte {
+		if r.IntN(64) == 0 {
+			return odd(r)
+		}
+		return f(r)
+	}
+}
+
+func oneByte(v ...byte) func(r *rand.Rand) byte {
+	return func(r *rand.Rand) byte { return v[r.IntN(len(v))] }
+}
+
 func oneOf(v ...float32) func(r *rand.Rand) float32 {
 	return func(r *rand.Rand) float32 { return v[r.IntN(len(v))] }
 }
@@ -161,6 +174,8 @@ var fillings = []filling{
 	{"huge", scaled(100, 126), scaled(-5, 100), scales(240, 254)},
 	{"huge weights", scaled(-20, 0), scaled(100, 126), scales(250, 254)},
 	{"all scales", scaled(-3, 3), normal, scales(0, 254)},
+	{"tiny blocks", normal, normal, mostly(scales(116, 125), oneByte(0, 1))},
+	{"infinite activations, tiny blocks", rarely(normal, oneOf(float32(math.Inf(1)))), normal, oneByte(0, 1, 120, 121)},
 	{"infinite and NaN", rarely(normal, oneOf(float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()))), rarely(normal, oneOf(float32(math.Inf(1)), float32(math.NaN()))), scales(110, 130)},
 	{"infinite weights", normal, rarely(normal, oneOf(float32(math.Inf(1)))), scales(252, 254)},
 }
@@ -585,8 +600,8 @@ func TestPack(t *testing.T) {
 									t.Fatalf("%s, %v, %d columns: row %d, %d: %#x, want %#x", set.Name, e.kind, cols, row, i, got, w)
 								}
 							}
-							if a.low[row] != want.low[row] {
-								t.Fatalf("%s, %v, %d columns: row %d: lowest exponent %d, want %d", set.Name, e.kind, cols, row, a.low[row], want.low[row])
+							if a.low[row] != want.low[row] || a.high[row] != want.high[row] {
+								t.Fatalf("%s, %v, %d columns: row %d: exponents %d to %d, want %d to %d", set.Name, e.kind, cols, row, a.low[row], a.high[row], want.low[row], want.high[row])
 							}
 							continue
 						}
@@ -595,6 +610,61 @@ func TestPack(t *testing.T) {
 								t.Fatalf("%s, %v, %d columns: row %d, %d: %x, want %x", set.Name, e.kind, cols, row, i, got, w)
 							}
 						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// Blocks of a scale below 2 beside usual ones: what is left of two products in a
+// lane, 2^d of it from a tiny weight, before or after those two; and nothing left
+// but the tiny product, or not even that.
+func TestTinyBlocks(t *testing.T) {
+	const rows, cols = 21, 384
+	two := func(e int) float32 { return float32(math.Ldexp(1, e)) }
+	var s Scratch
+	for _, half := range []bool{true, false} {
+		for _, n := range []int{1, 3, 9} {
+			for d := -60; d <= 4; d++ {
+				for _, left := range []bool{true, false} {
+					w := Matrix{Kind: MXFP4, Rows: rows, Cols: cols, Data: make([]byte, rows*cols/2), Scales: make([]byte, rows*cols/32)}
+					for i := range w.Scales {
+						w.Scales[i] = 120
+					}
+					set := func(row, col int, code, scale byte) {
+						i := row*cols + col
+						w.Data[i/2] |= code << (4 * (i % 2))
+						w.Scales[i/32] = scale
+					}
+					row, at := (d+60)%rows, 8*((d+60)%16)+d&3
+					first, second, tiny := at+128, at+4+128, at+256*(d&1)
+					set(row, first, 1, 118) // 2^-10
+					set(row, second, 1, 118)
+					set(row, tiny, 7, byte(d&1)) // 6·2^-127 or twice that
+					set((row+1)%rows, tiny, 5, 0)
+					p := &problem{w: w, half: half, n: n, xs: cols, vals: make([]float32, rows*cols), x: make([]float32, n*cols)}
+					float.DecodeMXFP4(p.vals, w.Data, w.Scales)
+					for i := range p.x {
+						p.x[i] = two(-3)
+					}
+					for k := range n { // 2^-20 is left, or nothing
+						x := p.x[k*cols:]
+						x[first], x[second] = two(-3)*(1+0x1p-7), -two(-3)
+						if !left {
+							x[second] = -x[first]
+						}
+						x[tiny] = two(max(-3, d+105))
+						if k == 1 {
+							x[tiny] = 0
+						}
+					}
+					want := make([]float32, n*rows)
+					for i := range want {
+						want[i] = p.want(i/rows, i%rows, fma32)
+					}
+					for _, set := range All() {
+						checkJob(t, set, p, &s, 0, rows, nil, nil, want)
 					}
 				}
 			}

@@ -45,14 +45,21 @@
 // Integers and bits.
 #define ADD4S(m, n, d)    THREE(0x4EA08400, m, n, d)
 #define ADD2D(m, n, d)    THREE(0x4EE08400, m, n, d)
-#define AND(m, n, d)      THREE(0x4E201C00, m, n, d)
-#define BIC(m, n, d)      THREE(0x4E601C00, m, n, d) // n and not m
-#define ORR(m, n, d)      THREE(0x4EA01C00, m, n, d)
-#define MOVV(n, d)        ORR(n, n, d)
+#define ANDV(m, n, d)     THREE(0x4E201C00, m, n, d)
+#define BICV(m, n, d)     THREE(0x4E601C00, m, n, d) // n and not m
+#define ORRV(m, n, d)     THREE(0x4EA01C00, m, n, d)
+#define MOVV(n, d)        ORRV(n, n, d)
 #define USHR4S16(n, d)    TWO(0x6F300400, n, d)
 #define SHL4S16(n, d)     TWO(0x4F305400, n, d)
 #define SHL2D52(n, d)     TWO(0x4F745400, n, d)
 #define ZERO(d)           WORD $(0x6F00E400 | (d))
+
+// Signed bytes: products of the lower and the upper eight to 16 bits, and sums of
+// pairs of those added to 32 bits. The sum of four 32-bit integers.
+#define SMULL(m, n, d)  THREE(0x0E20C000, m, n, d)
+#define SMULL2(m, n, d) THREE(0x4E20C000, m, n, d)
+#define SADALP(n, d)    TWO(0x4E606800, n, d)
+#define ADDV4S(n, d)    TWO(0x4EB1B800, n, d)
 
 // ROUNDING loads the words of a rounding to V28 to V31.
 #define ROUNDING(r) \
@@ -64,11 +71,11 @@
 // ROUND rounds v, by way of t and m.
 #define ROUND(v, t, m) \
 	USHR4S16(v, t);   \
-	AND(28, t, t);    \
+	ANDV(28, t, t);    \
 	ADD4S(29, t, t);  \
 	FCMEQ4S(v, v, m); \
-	AND(m, t, t);     \
+	ANDV(m, t, t);     \
 	ADD4S(v, t, t);   \
-	BIC(m, 30, m);    \
-	ORR(m, t, t);     \
-	AND(31, t, v)
+	BICV(m, 30, m);    \
+	ORRV(m, t, t);     \
+	ANDV(31, t, v)

@@ -44,7 +44,8 @@ type Activations struct {
 
 	values []float32 // [n, 32·groups], 64-byte aligned; or
 	words  []uint16  // the same of layout pairs
-	low    []int16   // the lowest exponent of each row, see lowest
+	low    []int16   // the lowest exponent field of each row of words, as lowOf has it
+	high   []int16   // the highest
 }
 
 // Rows returns the number of rows.
@@ -64,7 +65,7 @@ func (a *Activations) resize(l layout, kind Kind, half bool, n, cols int) {
 	a.n, a.cols, a.kind, a.half, a.layout, a.groups = n, cols, kind, half, l, groups(cols)
 	if l == pairs {
 		a.words = grow(a.words, n*a.width())
-		a.low = grow(a.low, n)
+		a.low, a.high = grow(a.low, n), grow(a.high, n)
 	} else {
 		a.values = grow(a.values, n*a.width())
 	}
@@ -100,19 +101,20 @@ func packRows(dst *Activations, first int, x []float32, n, stride int) {
 			}
 		}
 		if dst.layout == pairs {
-			dst.low[first+t] = int16(lowest(dst.word(first + t)))
+			dst.low[first+t], dst.high[first+t] = exponents(dst.word(first + t))
 		}
 	}
 }
 
-// lowest returns the lowest exponent field among the bfloat16 words that are
-// not zero, as lowOf has it.
-func lowest(words []uint16) int {
-	least := ^uint16(0)
+// exponents returns the lowest exponent field among the bfloat16 words that are
+// not zero, as lowOf has it, and the highest.
+func exponents(words []uint16) (low, high int16) {
+	least, most := ^uint16(0), uint16(0)
 	for _, w := range words {
 		least = min(least, w<<1-1) // zero becomes the greatest
+		most = max(most, w<<1)
 	}
-	return lowOf(least)
+	return int16(lowOf(least)), int16(most >> 8)
 }
 
 // never stands for the exponent of a subnormal.

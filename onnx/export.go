@@ -41,6 +41,7 @@ type Options struct {
 	Inline   bool              // no functions: one flat graph
 	Trace    bool              // every stage is an output too
 	LastOnly bool              // logits of the last position only
+	Name     string            // of the model's graph, default "model"
 	Titles   map[string]string // names of functions, by the last word of a module's path; default that word
 
 	// Fixed sizes of the inputs; 0 leaves one symbolic. Total is past + seq.
@@ -58,9 +59,10 @@ type Options struct {
 	Align     int64 // of tensors in data files, default DefaultAlign
 	ShardSize int64 // of a data file at most, in bytes, but for larger tensors; 0 is no limit
 
-	// Files are written besides: what a program needs that loads folders. In
-	// place, those that are there already stay.
-	Files  []File
+	// Files returns what is written besides, given the names of the data files:
+	// what a program needs that loads folders. In place, files that are there
+	// already stay. It may be nil.
+	Files  func(data []string) ([]File, error)
 	Folder string // of the model and its data, below dir; "" is dir itself
 
 	Inputs []string // files that were read, which must stay; the sources' need not be named
@@ -155,7 +157,13 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range opt.Files {
+	var beside []File
+	if opt.Files != nil {
+		if beside, err = opt.Files(result.Files[1:]); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range beside {
 		to := filepath.Join(dir, f.Name)
 		if _, err := os.Lstat(to); err == nil && opt.InPlace && !old.has(to) {
 			continue
@@ -166,7 +174,7 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 		result.Files = append(result.Files, f.Name)
 	}
 	metadata[keyFiles] = strings.Join(result.Files[1:], "\n")
-	if _, err := modelFile.Write(wire.Encode(join(low, places, metadata, opt.Version))); err != nil {
+	if _, err := modelFile.Write(wire.Encode(join(low, places, metadata, opt))); err != nil {
 		return nil, fmt.Errorf("onnx: %s: %w", ModelFile, err)
 	}
 	for _, name := range old.files {
@@ -183,14 +191,15 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 }
 
 // join makes a lowered graph and the places of its weights a model.
-func join(low *lower.Model, places []wire.Place, metadata map[string]string, version string) *wire.Model {
+func join(low *lower.Model, places []wire.Place, metadata map[string]string, opt Options) *wire.Model {
 	m := &wire.Model{
 		IR:              low.IR,
 		Producer:        producer,
-		ProducerVersion: version,
+		ProducerVersion: opt.Version,
+		Doc:             "Exported by ossify. Functions are the modules and operations of the model; a stage's value has the path that it has in PyTorch.",
 		Opsets:          low.Opsets,
 		Functions:       low.Functions,
-		Graph:           &wire.Graph{Name: "model", Nodes: low.Nodes, Inputs: low.Inputs, Outputs: low.Outputs},
+		Graph:           &wire.Graph{Name: cmp.Or(opt.Name, "model"), Values: low.Values, Nodes: low.Nodes, Inputs: low.Inputs, Outputs: low.Outputs},
 	}
 	for i := range low.Initializers {
 		in := &low.Initializers[i]
@@ -238,7 +247,7 @@ func headerDigest(files []checkpoint.FileInfo) (string, error) {
 		defer in.Close()
 		prefix := make([]byte, 8)
 		if _, err := io.ReadFull(in, prefix); err != nil {
-			return "", fmt.Errorf("onnx: %s: header: %w", f.Name, err)
+			return "", fmt.Errorf("onnx: %w", shortened(f.Path, err))
 		}
 		n := binary.LittleEndian.Uint64(prefix)
 		if n > checkpoint.MaxHeader {
@@ -248,7 +257,7 @@ func headerDigest(files []checkpoint.FileInfo) (string, error) {
 		sum.Write(binary.LittleEndian.AppendUint64(nil, uint64(f.Size)))
 		sum.Write(prefix)
 		if _, err := io.CopyN(sum, in, int64(n)); err != nil {
-			return "", fmt.Errorf("onnx: %s: header: %w", f.Name, err)
+			return "", fmt.Errorf("onnx: %w", shortened(f.Path, err))
 		}
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil

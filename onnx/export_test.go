@@ -191,6 +191,51 @@ func TestFunctionsExpandToTheFlatGraph(t *testing.T) {
 	}
 }
 
+// No function has the name of a standard operator: some tools do not look at
+// the domain. The calls of a model say which layer they are.
+func TestFunctionNames(t *testing.T) {
+	ck, src, dir := tiny(t, gptoss.Original)
+	m, _ := export(t, ck.Graph, src, onnx.Options{InPlace: true, Name: "gpt-oss-tiny", Titles: map[string]string{"swiglu": "ClampedSwiGLU"}}, dir)
+	s := m.Summary()
+	standard := []string{"Attention", "Clip", "Gather", "GroupQueryAttention", "MoE", "RMSNormalization", "RotaryEmbedding", "Softmax", "SwiGLU", "Swish", "TopK"}
+	for _, f := range s.Functions {
+		_, name, _ := strings.Cut(f.Name, "::")
+		if s.Operators[name] > 0 || slices.Contains(standard, name) {
+			t.Errorf("a function is called %s", name)
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(dir, onnx.ModelFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire.Model{}
+	if err := wire.Decode(data, w); err != nil {
+		t.Fatal(err)
+	}
+	var calls []string
+	for _, n := range w.Graph.Nodes {
+		if strings.HasPrefix(n.Name, "block.") {
+			calls = append(calls, n.Name)
+		}
+	}
+	if !slices.Equal(calls, []string{"block.0", "block.1", "block.2", "block.3"}) || w.Graph.Name != "gpt-oss-tiny" {
+		t.Errorf("calls %v of graph %q", calls, w.Graph.Name)
+	}
+	for _, f := range w.Functions {
+		if f.Doc == "" {
+			t.Errorf("%s has no doc string", f.Name)
+		}
+	}
+	described := map[string]bool{}
+	for _, v := range w.Graph.Values {
+		elem, dims := v.Describe()
+		described[v.Name] = elem == "float" && len(dims) >= 3 && dims[0] == "batch_size" && dims[1] == "sequence_length"
+	}
+	if !described["block.1.mlp"] || !described["embedding"] {
+		t.Errorf("described are %v", described)
+	}
+}
+
 // Faulty models differ from the clean one in their text.
 func TestFaultsShow(t *testing.T) {
 	ck, src, dir := tiny(t, gptoss.Original)
@@ -386,6 +431,11 @@ func remade(t *testing.T, w *weight.Set, edit func(first *checkpoint.Tensor, fil
 	return out
 }
 
+// beside lets an export write one more file.
+func beside(name string) func([]string) ([]onnx.File, error) {
+	return func([]string) ([]onnx.File, error) { return []onnx.File{{Name: name, Data: []byte("{}")}}, nil }
+}
+
 // A failed export leaves the folder as it was.
 func TestNothingIsLeft(t *testing.T) {
 	same := func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set { return w }
@@ -405,6 +455,12 @@ func TestNothingIsLeft(t *testing.T) {
 		}, "context canceled"},
 		{"a source that shrank", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
 			return remade(t, w, func(first *checkpoint.Tensor, _ []checkpoint.FileInfo) { first.Offset += 1 << 30 })
+		}, "shorter than when it was opened"},
+		{"a source that shrinks while it is mapped", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
+			if err := os.Truncate(w.Files()[0].Path, 4096); err != nil {
+				t.Fatal(err)
+			}
+			return w
 		}, "shorter than when it was opened"},
 		{"a source that is gone", onnx.Options{}, func(_ func(), w *weight.Set, _ *onnx.Options) *weight.Set {
 			return remade(t, w, func(_ *checkpoint.Tensor, files []checkpoint.FileInfo) { files[0].Path += ".gone" })
@@ -428,7 +484,7 @@ func TestNothingIsLeft(t *testing.T) {
 				return p.Name == "block.2.mlp.mlp1_weight"
 			})
 		}, "scale 255, which is NaN, at 5, want at most 254"},
-		{"a file that may not be written", onnx.Options{Files: []onnx.File{{Name: "folder", Data: []byte("{}")}}}, same, "a folder, want a regular file"},
+		{"a file that may not be written", onnx.Options{Files: beside("folder")}, same, "a folder, want a regular file"},
 		{"a file that is read", onnx.Options{}, func(_ func(), _ *weight.Set, opt *onnx.Options) *weight.Set {
 			return nil
 		}, "is read as"},
@@ -483,7 +539,7 @@ func contents(t *testing.T, dir string) map[string]string {
 func TestWhatIsReplaced(t *testing.T) {
 	ck, src, _ := tiny(t, gptoss.Original)
 	dir := t.TempDir()
-	shards := onnx.Options{ShardSize: 200000, Files: []onnx.File{{Name: "config.json", Data: []byte("{}")}}}
+	shards := onnx.Options{ShardSize: 200000, Files: beside("config.json")}
 	export(t, ck.Graph, src, shards, dir)
 	if n := len(list(t, dir)); n < 5 {
 		t.Fatalf("%d files", n)

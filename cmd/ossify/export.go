@@ -10,15 +10,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ossify/checkpoint"
 	"ossify/gptoss"
 	"ossify/onnx"
 	"ossify/onnx/lower"
+	"ossify/onnx/pack"
 )
 
 func newExport() *cobra.Command {
 	var opt onnx.Options
-	var out, shard, target, weights string
+	var out, shard, target, weights, loader string
 	var plain bool
 	c := &cobra.Command{
 		Use:   "export CKPT (--in-place | -o DIR)",
@@ -30,20 +30,33 @@ In place, only model.onnx is written, beside the checkpoint's files, to whose
 bytes it refers. With -o, the weights go to DIR/model.onnx_data: shared blocks
 where the file system can, else copied past the page cache, or converted on the
 way if --weights asks for it. All files appear together, or none. What an
-earlier export wrote is replaced, other files only with --force.`,
+earlier export wrote is replaced, other files only with --force.
+
+With --for, the folder has what onnxruntime-genai, transformers.js or optimum
+load besides: configuration, tokenizer and chat template, from our own
+vocabulary.`,
 		Example: `  ossify export --in-place /tmp/20b
   ossify export /tmp/20b -o /tmp/20b-onnx
-  ossify export /tmp/20b -o web --shard-size 2GB --last --weights f16`,
+  ossify export /tmp/20b -o genai --for genai --last
+  ossify export /tmp/20b -o web --for transformersjs --last --weights f16`,
 		Args: oneArgument("CKPT"),
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
 			opt.Target, err = lower.ParseTarget(target)
 			opt.Target.PlainLookup = opt.Target.PlainLookup || plain
+			program, errProgram := pack.ParseProgram(loader)
+			if weights == "" {
+				weights = program.DefaultWeights()
+			}
 			switch {
 			case opt.InPlace == (out != ""):
 				return usage("want one of --in-place and -o DIR")
 			case err != nil:
 				return usage("%v (--target)", err)
+			case errProgram != nil:
+				return usage("%v (--for)", errProgram)
+			case opt.InPlace && program == pack.TransformersJS:
+				return usage("--for transformersjs wants the model in a folder of its own: -o")
 			case opt.InPlace && weights != "bf16":
 				return usage("--weights %s makes new files, want -o", weights)
 			case opt.InPlace && (shard != "" || c.Flags().Changed("align")):
@@ -74,15 +87,11 @@ earlier export wrote is replaced, other files only with --force.`,
 				return err
 			}
 			defer ck.Close()
-			if opt.Metadata, err = exportMetadata(args[0]); err != nil {
-				return err
-			}
-			opt.Version, opt.Titles = version(), exportTitles()
+			opt.Version = version()
 			progress, finish := progressOf(c.ErrOrStderr(), "export")
 			defer finish()
 			opt.Progress = progress
-			opt.Inputs = []string{filepath.Join(args[0], "config.json")}
-			result, err := onnx.Export(c.Context(), ck.Graph, ck.Weights, opt, dir)
+			result, err := pack.Export(c.Context(), ck, args[0], program, opt, dir)
 			if errors.Is(err, fs.ErrExist) {
 				err = fmt.Errorf("%w, or --force", err)
 			}
@@ -100,7 +109,8 @@ earlier export wrote is replaced, other files only with --force.`,
 	f.BoolVar(&opt.InPlace, "in-place", false, "write model.onnx into CKPT and refer to its files")
 	f.StringVarP(&out, "output", "o", "", "folder to write model and weights to")
 	f.StringVar(&target, "target", lower.Portable().Name, "operators to use: portable (opset 21)")
-	f.StringVar(&weights, "weights", "bf16", "of -o, what bfloat16 tensors become: bf16 (the checkpoint's bytes), f32 (exact) or f16")
+	f.StringVar(&loader, "for", "", "write what a program loads besides: genai, transformersjs or optimum")
+	f.StringVar(&weights, "weights", "", "of -o, what bfloat16 tensors become: bf16 (the checkpoint's bytes, the default), f32 (exact, the default for transformersjs) or f16")
 	f.BoolVar(&opt.Force, "force", false, "replace files of that name that no earlier export wrote")
 	f.BoolVar(&opt.Inline, "inline", false, "no functions: one flat graph")
 	f.BoolVar(&opt.Trace, "trace", false, "make every stage an output")
@@ -113,24 +123,6 @@ earlier export wrote is replaced, other files only with --force.`,
 	f.Int64Var(&opt.Align, "align", onnx.DefaultAlign, "where tensors start in data files, bytes (65536 for mapping on Windows)")
 	f.StringVar(&shard, "shard-size", "", "largest data file, like 2GB or 500KB; a tensor beyond it has a file of its own")
 	return c
-}
-
-// exportMetadata says what the model was made from.
-func exportMetadata(dir string) (map[string]string, error) {
-	config, err := checkpoint.ReadFile(dir, "config.json", 1<<20)
-	if err != nil {
-		return nil, err
-	}
-	real, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"ossify.source": filepath.Base(real), "ossify.source.config": string(config)}, nil
-}
-
-// exportTitles are the class names of gpt_oss/torch/model.py.
-func exportTitles() map[string]string {
-	return map[string]string{"block": "TransformerBlock", "attn": "AttentionBlock", "mlp": "MLPBlock", "swiglu": "SwiGLU"}
 }
 
 // parseSize reads a number of bytes: 2GB is 2·10⁹, 2GiB is 2·2³⁰.

@@ -36,6 +36,8 @@ func TestExportCommand(t *testing.T) {
 		{"no checkpoint", []string{dir, "-o", out}, 1},
 		{"below a file", []string{ckpt, "-o", filepath.Join(ckpt, "config.json", "out")}, 1},
 		{"converted in place", []string{ckpt, "--in-place", "--weights", "f32"}, 2},
+		{"for an unknown program", []string{ckpt, "-o", out, "--for", "vim"}, 2},
+		{"for transformers.js, in place", []string{ckpt, "--in-place", "--for", "transformersjs"}, 2},
 		{"weights of another type", []string{ckpt, "-o", out, "--weights", "fp8"}, 2},
 	}
 	for _, tt := range tests {

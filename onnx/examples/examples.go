@@ -27,10 +27,10 @@ func All() []Example {
 	strips.Strip, plain.PlainLookup = 64*24, true
 	trace, flat := onnx.Options{Trace: true}, onnx.Options{Inline: true}
 	return []Example{
-		{"embedding", module("embedding"), onnx.Options{}, "Identity Gather Cast"},
+		{"embedding", module("embedding"), onnx.Options{}, "Identity Less Where Gather Cast"},
 		{"rmsnorm", module("block.0.attn.norm"), flat, "Pow ReduceMean Add Sqrt Div Mul"},
 		{"linear", module("block.0.attn.qkv"), flat, "Cast Gemm Reshape Add"},
-		{"rope", module("block.0.attn", "rope.q"), flat, "CumSum Sub Slice Max Div Gather Mul Sub Unsqueeze Mul Sub Concat Reshape"},
+		{"rope", module("block.0.attn", "rope.q"), flat, "CumSum Sub Slice Max Div Unsqueeze GatherND Mul Sub Unsqueeze Mul Sub Concat Reshape"},
 		{"attention.window", module("block.0.attn"), trace, "Less And Where Unsqueeze Add Concat Softmax Slice MatMul Transpose Reshape"},
 		{"attention.full", module("block.1.attn"), trace, "GreaterOrEqual And Where Unsqueeze Add Concat Softmax Slice MatMul Transpose Reshape"},
 		{"attention.no sinks", edited(module("block.1.attn"), func(n *graph.Node) {

@@ -21,6 +21,14 @@ import (
 // DefaultPositions is how many positions the rotary embedding's tables cover.
 const DefaultPositions = 131072
 
+// Names of dimensions that vary, as the field spells them.
+const (
+	batchSize      = "batch_size"
+	sequenceLength = "sequence_length"
+	pastLength     = "past_sequence_length"
+	totalLength    = "total_sequence_length"
+)
+
 // Options says what a model takes and shows.
 type Options struct {
 	Target   Target            // default Portable
@@ -47,6 +55,7 @@ type Model struct {
 	Functions    []*wire.Function
 	Inputs       []*wire.Value
 	Outputs      []*wire.Value
+	Values       []*wire.Value // types of the stages that Nodes make, but for outputs
 	Initializers []Initializer
 }
 
@@ -78,6 +87,7 @@ func Graph(g *graph.Graph, w *weight.Set, opt Options) (*Model, error) {
 	if !opt.Inline {
 		m.Nodes, m.Functions = l.outline()
 	}
+	m.Values = l.values(m.Nodes)
 	if len(m.Functions) > 0 {
 		m.Opsets = append(m.Opsets, &wire.Opset{Domain: domain, Version: 1})
 	}
@@ -111,7 +121,7 @@ func (l *lowering) run() error {
 	if len(l.g.Nodes) == 0 {
 		return fmt.Errorf("onnx: the model has no stages")
 	}
-	batch, seq, total := build.Symbol(l.opt.Batch, "batch"), build.Symbol(l.opt.Seq, "seq"), build.Symbol(l.opt.Total, "total")
+	batch, seq, total := build.Symbol(l.opt.Batch, batchSize), build.Symbol(l.opt.Seq, sequenceLength), build.Symbol(l.opt.Total, totalLength)
 	l.inputs = append(l.inputs, build.Typed("input_ids", wire.Int64, batch, seq), build.Typed("attention_mask", wire.Int64, batch, total))
 	for i := range l.g.Nodes {
 		n := &l.g.Nodes[i]
@@ -141,6 +151,28 @@ func (l *lowering) run() error {
 	return nil
 }
 
+// values describes the stages that nodes make, but for those that are outputs:
+// shape inference does not look into functions everywhere.
+func (l *lowering) values(nodes []*wire.Node) []*wire.Value {
+	known := map[string]bool{}
+	for _, v := range l.outputs {
+		known[v.Name] = true
+	}
+	made := map[string]bool{}
+	for _, n := range nodes {
+		for _, v := range n.Outputs {
+			made[v] = true
+		}
+	}
+	var values []*wire.Value
+	for i := range l.g.Nodes {
+		if n := &l.g.Nodes[i]; made[n.Name] && !known[n.Name] {
+			values = append(values, l.stageType(n, n.Name))
+		}
+	}
+	return values
+}
+
 // opsets returns the target's, as a model or a function asks for them.
 func (l *lowering) opsets() []*wire.Opset { return []*wire.Opset{{Version: l.t.Opset}} }
 
@@ -150,11 +182,11 @@ func (l *lowering) stageType(n *graph.Node, name string) *wire.Value {
 	if n.Op == graph.Tokens || n.Op == graph.TopK {
 		elem = wire.Int64
 	}
-	seq := build.Symbol(l.opt.Seq, "seq")
+	seq := build.Symbol(l.opt.Seq, sequenceLength)
 	if l.opt.LastOnly && n == &l.g.Nodes[l.g.Output()] {
 		seq = build.Size(1)
 	}
-	dims := []*wire.Dim{build.Symbol(l.opt.Batch, "batch"), seq}
+	dims := []*wire.Dim{build.Symbol(l.opt.Batch, batchSize), seq}
 	for _, d := range n.Shape[1:] {
 		dims = append(dims, build.Size(d))
 	}
@@ -294,12 +326,17 @@ func (l *lowering) gather(n *graph.Node) {
 		return
 	}
 	p := l.tensorOf(path, "", &segments[0].Data)
+	// Gather counts negative indices from the end: they are made one that it
+	// refuses.
+	x := l.in(n, 0)
+	negative := l.Op("negative", "Less", x, l.Int("zero", 0))
+	row := l.Op("row", "Where", negative, l.Int("beyond", segments[0].Data.Shape[0]), x)
 	if l.stored(&segments[0].Data) == l.t.Float {
-		l.Result("Gather", p, l.in(n, 0))
+		l.Result("Gather", p, row)
 		return
 	}
 	// Rows first: the matrix itself is not converted.
-	l.Result("Cast", l.Op("rows", "Gather", p, l.in(n, 0))).With(build.Int("to", int(l.t.Float)))
+	l.Result("Cast", l.Op("rows", "Gather", p, row)).With(build.Int("to", int(l.t.Float)))
 }
 
 func (l *lowering) rmsNorm(n *graph.Node) {
@@ -379,14 +416,16 @@ func (l *lowering) turns(r graph.Rope) (cos, sin string) {
 	l.Once(cos, func() {
 		t := rotationOf(r, l.opt.Positions)
 		half := r.Dim / 2
+		// GatherND, as tools that quantise weights take a Gather's data for one.
 		at := func(name string, v []float32, index string) string {
-			return l.Op(name+suffix, "Gather", l.table("/"+name+".table"+suffix, []int{len(v) / half, half}, v), index)
+			return l.Op(name+suffix, "GatherND", l.table("/"+name+".table"+suffix, []int{len(v) / half, half}, v), index)
 		}
 		// A padded row has no position; any will do.
 		p := l.Op("position"+suffix, "Max", query, l.Int("zero"+suffix, 0))
 		size := l.Int("low.size"+suffix, lowPositions)
 		high := l.Op("high"+suffix, "Div", p, size)
 		low := l.Op("low"+suffix, "Sub", p, l.Op("high.first"+suffix, "Mul", high, size))
+		high, low = l.Unsqueeze("high.row"+suffix, high, 2), l.Unsqueeze("low.row"+suffix, low, 2)
 		hc, hs := at("high.cos", t.highCos, high), at("high.sin", t.highSin, high)
 		lc, ls := at("low.cos", t.lowCos, low), at("low.sin", t.lowSin, low)
 		product := func(a, b, name string) string { return l.Op(name+suffix, "Mul", a, b) }
@@ -472,12 +511,12 @@ func (l *lowering) attend(n *graph.Node) {
 
 	cache := func(x, kind string) string { // [B, KV, T, Dim]: what came before, and x
 		past, present := fmt.Sprintf("past_key_values.%d.%s", l.attends, kind), fmt.Sprintf("present.%d.%s", l.attends, kind)
-		total := build.Symbol(l.opt.Total, "total")
-		before := &wire.Dim{Symbol: "past"}
+		total := build.Symbol(l.opt.Total, totalLength)
+		before := build.Symbol(0, pastLength)
 		if l.opt.Total > 0 && l.opt.Seq > 0 {
 			before = build.Size(l.opt.Total - l.opt.Seq)
 		}
-		batch := build.Symbol(l.opt.Batch, "batch")
+		batch := build.Symbol(l.opt.Batch, batchSize)
 		l.inputs = append(l.inputs, build.Typed(past, l.t.Float, batch, build.Size(h.KV), before, build.Size(h.Dim)))
 		l.outputs = append(l.outputs, build.Typed(present, l.t.Float, batch, build.Size(h.KV), total, build.Size(h.Dim)))
 		l.role[past], l.role[present] = "past_"+kind, "present_"+kind

@@ -1,7 +1,9 @@
 package lower
 
 import (
+	"cmp"
 	"fmt"
+	"ossify/graph"
 	"ossify/onnx/wire"
 	"slices"
 	"strings"
@@ -19,6 +21,7 @@ const domain = "ossify"
 type region struct {
 	path     string
 	title    string // of the function
+	doc      string // of the function
 	leaf     bool   // a stage
 	from, to int    // of lowering.nodes
 	children []*region
@@ -82,7 +85,7 @@ func (l *lowering) regions() *region {
 	}
 	root := &region{to: len(l.Nodes)}
 	if len(l.Shared) > 0 {
-		root.children = append(root.children, &region{title: "Shared", to: len(l.Shared)})
+		root.children = append(root.children, &region{title: "Shared", doc: "Values that layers share: cosine and sine of each position, masks, decoding tables.", to: len(l.Shared)})
 	}
 	open := []*region{root}
 	for i := range g.Nodes {
@@ -100,14 +103,14 @@ func (l *lowering) regions() *region {
 			s := spans[path]
 			whole := s.from == i && s.to-s.from == s.count && s.count > 1
 			if whole && (g.Nodes[s.to-1].Name == path || isNumber(base(path))) {
-				starting = append(starting, &region{path: path, title: l.title(path), from: first[s.from], to: first[s.to]})
+				starting = append(starting, &region{path: path, title: l.title(path), doc: l.moduleDoc(path), from: first[s.from], to: first[s.to]})
 			}
 		}
 		for j := len(starting) - 1; j >= 0; j-- {
 			enter(starting[j])
 		}
 		if first[i+1]-first[i] > 1 {
-			enter(&region{path: n.Name, title: n.Op.String(), leaf: true, from: first[i], to: first[i+1]})
+			enter(&region{path: n.Name, title: operationTitle(n.Op), doc: operationDoc(n.Op), leaf: true, from: first[i], to: first[i+1]})
 		}
 	}
 	return root
@@ -128,6 +131,49 @@ func (l *lowering) title(path string) string {
 		return t
 	}
 	return base(path)
+}
+
+// moduleDoc says which module a function is.
+func (l *lowering) moduleDoc(path string) string {
+	words := strings.Split(path, ".")
+	for i, w := range words {
+		if isNumber(w) {
+			words[i] = "N"
+		}
+	}
+	return "Module " + strings.Join(words, ".") + " of the PyTorch model. Its stages are the values that have their paths."
+}
+
+// operationTitle names the function of an operation: by the operation, unless
+// ONNX or one of its runtimes has an operator of that name. There are tools
+// that do not look at the domain.
+func operationTitle(op graph.Op) string {
+	switch op {
+	case graph.Gather:
+		return "Embedding"
+	case graph.TopK:
+		return "TopKIndices"
+	}
+	return op.String()
+}
+
+// operationDoc says what an operation does, in terms of the function's inputs.
+func operationDoc(op graph.Op) string {
+	return map[graph.Op]string{
+		graph.Gather:       "Row x of weight, as float; an id that is negative is an error.",
+		graph.RMSNorm:      "x / sqrt(mean(x^2) + eps) * scale, over the last dimension.",
+		graph.Linear:       "x times the transpose of weight [columns, width of x], plus bias.",
+		graph.Columns:      "A run of columns of x.",
+		graph.Rotate:       "Rotary embedding of each head of x.",
+		graph.Attend:       "Softmax of scaled query-key products over the visible keys and a sink, times the values. Queries, keys and values are x, x2 and x3; the cache comes in as past and goes out, with the new keys and values, as present.",
+		graph.TopK:         "Columns of the largest of x, largest first.",
+		graph.Pick:         "The columns of x that y lists.",
+		graph.ExpertLinear: "Rows of x2 times the transposed matrices of the experts that x lists, plus their biases. weight.blocks are bytes of two E2M1 codes, weight.scales an E8M0 scale for each 32; a strip of a matrix is decoded at a time.",
+		graph.Every:        "Every second column of x.",
+		graph.Clamp:        "x between two bounds.",
+		graph.Affine:       "a * x + b.",
+		graph.Mix:          "The sum of the experts' rows, each times its weight.",
+	}[op]
 }
 
 // body returns the nodes of r, its children as calls.
@@ -180,8 +226,13 @@ func (o *outline) call(r *region) *wire.Node {
 		}
 	}
 
+	// What the caches become comes last.
+	present := func(v string) bool { return strings.HasPrefix(o.l.role[v], "present_") }
+	call.Outputs = slices.Concat(slices.DeleteFunc(slices.Clone(call.Outputs), present),
+		slices.DeleteFunc(slices.Clone(call.Outputs), func(v string) bool { return !present(v) }))
+
 	rename := o.locals(r, made, call.Inputs)
-	f := &wire.Function{Domain: domain, Opsets: o.l.opsets()}
+	f := &wire.Function{Domain: domain, Opsets: o.l.opsets(), Doc: r.doc}
 	for _, v := range call.Inputs {
 		f.Inputs = append(f.Inputs, rename(v))
 	}
@@ -190,7 +241,11 @@ func (o *outline) call(r *region) *wire.Node {
 	}
 	calls := false
 	for _, n := range body {
-		f.Nodes = append(f.Nodes, renamed(n, rename))
+		m := renamed(n, rename)
+		if below, ok := strings.CutPrefix(n.Name, r.path+"."); ok && n.Domain == domain {
+			m.Name = below
+		}
+		f.Nodes = append(f.Nodes, m)
 		calls = calls || n.Domain == domain
 	}
 	if calls {
@@ -204,7 +259,7 @@ func (o *outline) call(r *region) *wire.Node {
 		f.Name = name
 		o.functions = append(o.functions, f)
 	}
-	call.Op, call.Name = name, call.Outputs[0]
+	call.Op, call.Name = name, cmp.Or(r.path, "shared")
 	return call
 }
 

@@ -12,21 +12,27 @@ import (
 // shape.
 func (m *Model) Text(b *strings.Builder) {
 	for _, f := range m.Functions {
+		if f.Doc != "" {
+			fmt.Fprintf(b, "// %s\n", f.Doc)
+		}
 		fmt.Fprintf(b, "function %s.%s(%s) → %s\n", f.Domain, f.Name, strings.Join(f.Inputs, ", "), strings.Join(f.Outputs, ", "))
 		nodesText(b, "  ", f.Nodes)
 		b.WriteByte('\n')
 	}
-	for _, v := range m.Graph.Inputs {
-		elem, dims := v.Describe()
-		fmt.Fprintf(b, "input %s %s[%s]\n", v.Name, elem, strings.Join(dims, ", "))
-	}
+	fmt.Fprintf(b, "graph %s\n", m.Graph.Name)
+	valuesText(b, "input", m.Graph.Inputs)
 	for _, t := range m.Graph.Initializers {
 		fmt.Fprintf(b, "constant %s %s\n", t.Name, t.text())
 	}
 	nodesText(b, "", m.Graph.Nodes)
-	for _, v := range m.Graph.Outputs {
+	valuesText(b, "value", m.Graph.Values)
+	valuesText(b, "output", m.Graph.Outputs)
+}
+
+func valuesText(b *strings.Builder, what string, values []*Value) {
+	for _, v := range values {
 		elem, dims := v.Describe()
-		fmt.Fprintf(b, "output %s %s[%s]\n", v.Name, elem, strings.Join(dims, ", "))
+		fmt.Fprintf(b, "%s %s %s[%s]\n", what, v.Name, elem, strings.Join(dims, ", "))
 	}
 }
 
@@ -44,6 +50,9 @@ func nodesText(b *strings.Builder, indent string, nodes []*Node) {
 				continue
 			}
 			fmt.Fprintf(b, " %s=%s", a.Name, a.text())
+		}
+		if len(n.Outputs) > 0 && n.Name != n.Outputs[0] && n.Name != "" {
+			fmt.Fprintf(b, " // %s", n.Name)
 		}
 		b.WriteByte('\n')
 		for _, a := range bodies {

@@ -16,9 +16,9 @@ func main() {
 	a.panelBF16()
 	for _, m := range []multiplier{dp, fma} {
 		a.tiles(m)
-		for _, s := range []shape{{1, 1}, {2, 1}, {1, 2}, {1, 3}, {1, 4}, {1, 5}, {1, 6}} {
-			a.streamMXFP4(m, s)
-			a.streamBF16(m, s)
+		for n := 1; n <= few; n++ {
+			a.streamMXFP4(m, n)
+			a.streamBF16(m, n)
 		}
 	}
 	a.pack()
@@ -42,8 +42,8 @@ func (m multiplier) String() string { return [...]string{"DP", "FMA"}[m] }
 // xBytes returns the bytes of x for a group.
 func (m multiplier) xBytes() int { return [...]int{64, 128}[m] }
 
-// A shape is how many rows of w and x a loop takes at once.
-type shape struct{ w, x int }
+// few is how many rows of x a streaming loop takes at most.
+const few = 5
 
 type asm struct{ strings.Builder }
 
@@ -103,16 +103,21 @@ func (a *asm) text(name string, frame, args int, signature string) {
 	a.p("TEXT ·%s(SB), NOSPLIT, $%d-%d", name, frame, args)
 }
 
-// widen writes scales as what VPSUBUSW takes from the words of e2m1x252.
+// widen writes scales as what VPSUBUSW takes from the words of e2m1x252. Those
+// below 2 take everything: their blocks become zeros.
 func (a *asm) widen() {
-	a.text("widenScales512", 0, 28, "(dst *uint16, src *byte, n int) (lo, hi uint16)")
+	a.text("widenScales512", 0, 30, "(dst *uint16, src *byte, n int) (least, lo, hi uint16)")
 	a.p("MOVQ dst+0(FP), DI")
 	a.p("MOVQ src+8(FP), SI")
 	a.p("MOVQ n+16(FP), CX")
 	a.p("MOVL $252, AX")
 	a.p("VPBROADCASTW AX, Z31")
-	a.p("VPTERNLOGD $255, Z0, Z0, Z0 // lowest")
-	a.p("VPXORD Z1, Z1, Z1 // highest")
+	a.p("MOVL $2, AX")
+	a.p("VPBROADCASTW AX, Z30")
+	a.p("VPTERNLOGD $255, Z29, Z29, Z29")
+	a.p("VMOVDQA64 Z29, Z4 // least")
+	a.p("VMOVDQA64 Z29, Z5 // least from 2 on")
+	a.p("VPXORD Z6, Z6, Z6 // highest")
 	a.p("MOVL $-1, BX")
 	a.p("widen:")
 	a.p("PREFETCHT0 1536(SI)")
@@ -120,23 +125,27 @@ func (a *asm) widen() {
 	a.p("CMPQ CX, $32")
 	a.p("CMOVLCC BX, AX")
 	a.p("KMOVD AX, K1")
-	a.p("VPMOVZXBW.Z (SI), K1, Z2")
-	a.p("VPMINUW Z2, Z0, K1, Z0")
-	a.p("VPMAXUW Z2, Z1, Z1")
-	a.p("VPSUBW Z2, Z31, Z2")
-	a.p("VPSLLW $7, Z2, Z2")
-	a.p("VMOVDQU16 Z2, K1, (DI)")
+	a.p("VPMOVZXBW.Z (SI), K1, Z0")
+	a.p("VPMINUW Z0, Z4, K1, Z4")
+	a.p("VPMAXUW Z0, Z6, Z6")
+	a.p("VPCMPUW $5, Z30, Z0, K1, K2 // at least 2")
+	a.p("VPMINUW Z0, Z5, K2, Z5")
+	a.p("VPSUBW Z0, Z31, Z0")
+	a.p("VPSLLW $7, Z0, Z0")
+	a.p("VPBLENDMW Z0, Z29, K2, Z0")
+	a.p("VMOVDQU64 Z0, (DI)")
 	a.p("ADDQ $32, SI")
 	a.p("ADDQ $64, DI")
 	a.p("SUBQ $32, CX")
 	a.p("JGT widen")
-	a.p("VPTERNLOGD $255, Z2, Z2, Z2")
-	a.p("VPXORD Z2, Z1, Z1 // highest as the least complement")
-	a.leastWord(0)
-	a.p("MOVW AX, lo+24(FP)")
-	a.leastWord(1)
+	a.leastWord(4)
+	a.p("MOVW AX, least+24(FP)")
+	a.leastWord(5)
+	a.p("MOVW AX, lo+26(FP)")
+	a.p("VPXORD Z29, Z6, Z6 // the highest is the least complement")
+	a.leastWord(6)
 	a.p("NOTL AX")
-	a.p("MOVW AX, hi+26(FP)")
+	a.p("MOVW AX, hi+28(FP)")
 	a.p("VZEROUPPER")
 	a.p("RET")
 }
@@ -168,14 +177,14 @@ func (a *asm) advance(n int) {
 	}
 }
 
-// decode turns the codes in Z(d) and the widened scales at SC into the words of
-// four groups, Z(d) to Z(d+3). Z31 is perBlock and Z30 e2m1x252.
+// decode turns the codes in Z(d) and the widened scales into the words of four
+// groups, Z(d) to Z(d+3). Z31 is perBlock and Z30 e2m1x252.
 func (a *asm) decode(d int, scales string) {
 	s := d + 4
 	a.p("VPBROADCASTQ %s, Z%d", scales, s)
-	a.p("VPSRLW $4, Z%d, Z%d", d, d+1)
-	a.p("VPSRLW $8, Z%d, Z%d", d, d+2)
-	a.p("VPSRLW $12, Z%d, Z%d", d, d+3)
+	for n := 1; n < 4; n++ {
+		a.p("VPSRLW $%d, Z%d, Z%d", 4*n, d, d+n)
+	}
 	a.p("VPSHUFB Z31, Z%d, Z%d", s, s)
 	for n := range 4 {
 		a.p("VPERMW Z30, Z%d, Z%d", d+n, d+n)
@@ -468,87 +477,81 @@ func (a *asm) sumFour(v int, to string) {
 	a.p("VMOVUPS X24, %s", to)
 }
 
-// The streaming loops multiply rows of w, read once and in order, with a few
-// rows of x. Their accumulators are Z0 on: [w][x][4].
+// The streaming loops multiply rows of w, read once and in order, with n rows
+// of x at R8 on. Their accumulators are Z0 on: [n][4].
 const streamSignature = "(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)"
 
-func (s shape) acc(w, x, n int) int { return (w*s.x+x)*4 + n }
-
-// multiply adds the products of zmm u, the words of row w, group n. Z29 is for
-// the multiplier's use, and Z28 for x.
-func (a *asm) multiply(m multiplier, s shape, n, w, u int) {
-	for x := range s.x {
-		acc := s.acc(w, x, n)
+// multiply adds the products of zmm u, the words of group g. It uses Z28, Z29
+// and, if it is made of multiply-adds, Z27: a mask of the upper words.
+func (a *asm) multiply(m multiplier, n, g, u int) {
+	if m == fma {
+		a.p("VPANDD Z%d, Z27, Z28", u)
+		a.p("VPSLLD $16, Z%d, Z29", u)
+	}
+	for x := range n {
+		acc := 4*x + g
 		if m == dp {
-			a.p("VMOVDQU64 (R%d)(%s*1), Z%d", 8+x, indices[n], 28)
+			a.p("VMOVDQU64 (R%d)(%s*1), Z28", 8+x, indices[g])
 			a.vdpbf16ps(28, u, acc)
 			continue
 		}
-		if x == 0 {
-			a.p("VPANDD Z%d, Z27, Z28", u)
-			a.p("VPSLLD $16, Z%d, Z29", u)
-		}
-		a.p("VFMADD231PS (R%d)(%s*1), Z28, Z%d", 8+x, indices[n], acc)
-		a.p("VFMADD231PS 64(R%d)(%s*1), Z29, Z%d", 8+x, indices[n], acc)
+		a.p("VFMADD231PS (R%d)(%s*1), Z28, Z%d", 8+x, indices[g], acc)
+		a.p("VFMADD231PS 64(R%d)(%s*1), Z29, Z%d", 8+x, indices[g], acc)
 	}
 }
 
 // loadX sets R8 on to the rows of x.
-func (a *asm) loadX(s shape) {
+func (a *asm) loadX(n int) {
 	a.p("MOVQ x+16(FP), DX")
 	a.p("MOVQ xoff+24(FP), AX")
-	for x := range s.x {
+	for x := range n {
 		a.p("MOVQ %d(AX), R%d", 8*x, 8+x)
 		a.p("ADDQ DX, R%d", 8+x)
 	}
 }
 
-// storeSums adds the accumulators and stores the results of row w of s.w.
-func (a *asm) storeSums(s shape) {
-	a.p("MOVQ y+32(FP), DX")
-	a.p("MOVQ yoff+40(FP), DI")
-	for x := range s.x {
-		a.p("MOVQ %d(DI), AX", 8*x)
-		for w := range s.w {
-			v := s.acc(w, x, 0)
-			for n := 1; n < 4; n++ {
-				a.p("VADDPS Z%d, Z%d, Z%d", v+n, v, v)
-			}
-			a.p("VEXTRACTF64X4 $1, Z%d, Y%d", v, v+1)
-			a.p("VADDPS Y%d, Y%d, Y%d", v+1, v, v)
-			a.p("VEXTRACTF32X4 $1, Y%d, X%d", v, v+1)
-			a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
-			a.p("VPERMILPS $0x4e, X%d, X%d", v, v+1)
-			a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
-			a.p("VPERMILPS $0xb1, X%d, X%d", v, v+1)
-			a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
-			a.p("VMOVSS X%d, %d(DX)(AX*1)", v, 4*w)
-		}
-	}
-	a.p("ADDQ $%d, DX", 4*s.w)
-	a.p("MOVQ DX, y+32(FP)")
-}
-
-func (a *asm) zero(s shape) {
-	for i := range s.w * s.x * 4 {
+// startRow zeroes the accumulators and sets the indices.
+func (a *asm) startRow(m multiplier, n int) {
+	for i := range 4 * n {
 		a.p("VPXORD Z%d, Z%d, Z%d", i, i, i)
 	}
+	a.p("MOVQ steps+64(FP), R15")
+	a.p("IMULQ $%d, R15", m.xBytes())
+	a.indices("R15")
 }
 
-// streamMXFP4 takes rows, a multiple of s.w, and s.x rows of x. Row w of w is
-// w·R13 beyond SI, and its scales w·R12 beyond R14, if s.w is 2.
-func (a *asm) streamMXFP4(m multiplier, s shape) {
-	a.text(fmt.Sprintf("mxfp4%s512x%dx%d", m, s.w, s.x), 0, 74,
-		streamSignature)
-	data, scale := []string{"(SI)", "(SI)(R13*1)"}, []string{"(R14)", "(R14)(R12*1)"}
+// endRow adds the accumulators, stores the results and goes to the next row.
+func (a *asm) endRow(n int) {
+	a.p("MOVQ y+32(FP), DX")
+	a.p("MOVQ yoff+40(FP), DI")
+	for x := range n {
+		v := 4 * x
+		a.p("MOVQ %d(DI), AX", 8*x)
+		for g := 1; g < 4; g++ {
+			a.p("VADDPS Z%d, Z%d, Z%d", v+g, v, v)
+		}
+		a.p("VEXTRACTF64X4 $1, Z%d, Y%d", v, v+1)
+		a.p("VADDPS Y%d, Y%d, Y%d", v+1, v, v)
+		a.p("VEXTRACTF32X4 $1, Y%d, X%d", v, v+1)
+		a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
+		a.p("VPERMILPS $0x4e, X%d, X%d", v, v+1)
+		a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
+		a.p("VPERMILPS $0xb1, X%d, X%d", v, v+1)
+		a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
+		a.p("VMOVSS X%d, (DX)(AX*1)", v)
+	}
+	a.p("ADDQ $4, DX")
+	a.p("MOVQ DX, y+32(FP)")
+	a.p("DECQ rows+48(FP)")
+	a.p("JNE row")
+}
+
+// streamMXFP4 reads rows of blocks, their number the second n of the signature.
+func (a *asm) streamMXFP4(m multiplier, n int) {
+	a.text(fmt.Sprintf("mxfp4%s512x%d", m, n), 0, 74, streamSignature)
 	a.p("MOVQ data+0(FP), SI")
 	a.p("MOVQ wide+8(FP), R14")
 	a.p("MOVQ n+56(FP), CX")
-	if s.w > 1 {
-		a.p("MOVQ CX, R13")
-		a.p("SHLQ $4, R13")
-		a.p("LEAQ (CX)(CX*1), R12")
-	}
 	a.p("ANDQ $3, CX")
 	a.p("SHLQ $2, CX")
 	a.p("MOVL $1, AX")
@@ -561,32 +564,23 @@ func (a *asm) streamMXFP4(m multiplier, s shape) {
 		a.p("MOVL $0xffff0000, AX")
 		a.p("VPBROADCASTD AX, Z27")
 	}
-	a.loadX(s)
-	a.p("row:")
-	a.zero(s)
-	a.p("MOVQ steps+64(FP), R15")
-	a.p("IMULQ $%d, R15", m.xBytes())
-	a.indices("R15")
-	a.p("MOVQ n+56(FP), CX")
-	if s.w > 1 {
-		a.p("LEAQ (SI)(R13*2), R15 // the next rows, to be asked for in order")
+	a.loadX(n)
+	multiplied := func() {
+		a.decode(20, "(R14)")
+		for g := range 4 {
+			a.multiply(m, n, g, 20+g)
+		}
 	}
+	a.p("row:")
+	a.startRow(m, n)
+	a.p("MOVQ n+56(FP), CX")
 	a.p("SHRQ $2, CX")
 	a.p("JZ last")
 	a.p("PCALIGN $32")
-	body := func() { a.codes(m, s, scale) }
 	a.p("chunk:")
-	if s.w > 1 {
-		a.p("PREFETCHT0 (R15)")
-		a.p("PREFETCHT0 64(R15)")
-		a.p("ADDQ $128, R15")
-	} else {
-		a.p("PREFETCHT0 2048(SI)")
-	}
-	for w := range s.w {
-		a.p("VMOVDQU64 %s, Z%d", data[w], s.code(w))
-	}
-	body()
+	a.p("PREFETCHT0 2048(SI)")
+	a.p("VMOVDQU64 (SI), Z20")
+	multiplied()
 	a.advance(m.xBytes())
 	a.p("ADDQ $64, SI")
 	a.p("ADDQ $8, R14")
@@ -596,168 +590,67 @@ func (a *asm) streamMXFP4(m multiplier, s shape) {
 	a.p("MOVQ n+56(FP), CX")
 	a.p("ANDQ $3, CX")
 	a.p("JZ sum")
-	for w := range s.w {
-		a.p("VMOVDQU32.Z %s, K1, Z%d", data[w], s.code(w))
-	}
-	body()
+	a.p("VMOVDQU32.Z (SI), K1, Z20")
+	multiplied()
 	a.p("LEAQ (R14)(CX*2), R14")
 	a.p("SHLQ $4, CX")
 	a.p("ADDQ CX, SI")
 	a.p("sum:")
-	a.storeSums(s)
-	if s.w > 1 {
-		a.p("ADDQ R13, SI")
-		a.p("ADDQ R12, R14")
-	}
-	a.p("SUBQ $%d, rows+48(FP)", s.w)
-	a.p("JNE row")
+	a.endRow(n)
 	a.p("MOVW $-1, least+72(FP)")
 	a.p("VZEROUPPER")
 	a.p("RET")
 }
 
-// code is the zmm that a chunk of row w is loaded into.
-func (s shape) code(w int) int { return 24 - 8*(s.w-1) + w }
-
-// codes multiplies the chunks in Z(code).
-func (a *asm) codes(m multiplier, s shape, scale []string) {
-	if s.w == 2 { // Z16, Z17 codes; Z18, Z19 scales; Z20 to Z26 for use
-		for w := range 2 {
-			a.p("VPBROADCASTQ %s, Z%d", scale[w], 18+w)
-			a.p("VPSHUFB Z31, Z%d, Z%d", 18+w, 18+w)
-		}
-		for n := range 4 {
-			for w := range 2 {
-				u, from := 20+2*(n%2)+w, 16+w
-				if n > 0 {
-					a.p("VPSRLW $%d, Z%d, Z%d", 4*n, from, u)
-					from = u
-				}
-				a.p("VPERMW Z30, Z%d, Z%d", from, u)
-				a.p("VPSUBUSW Z%d, Z%d, Z%d", 18+w, u, u)
-			}
-			if m == dp {
-				a.p("VMOVDQU64 (R8)(%s*1), Z%d", indices[n], 24+n%2)
-				for w := range 2 {
-					a.vdpbf16ps(24+n%2, 20+2*(n%2)+w, s.acc(w, 0, n))
-				}
-				continue
-			}
-			a.p("VMOVUPS (R8)(%s*1), Z24", indices[n])
-			a.p("VMOVUPS 64(R8)(%s*1), Z25", indices[n])
-			for w := range 2 {
-				a.p("VPANDD Z%d, Z27, Z28", 20+2*(n%2)+w)
-				a.p("VPSLLD $16, Z%d, Z29", 20+2*(n%2)+w)
-				a.p("VFMADD231PS Z24, Z28, Z%d", s.acc(w, 0, n))
-				a.p("VFMADD231PS Z25, Z29, Z%d", s.acc(w, 0, n))
-			}
-		}
-		return
-	}
-	// Z24 codes, Z25 scales, Z26 the words of a group.
-	a.p("VPBROADCASTQ %s, Z25", scale[0])
-	a.p("VPSHUFB Z31, Z25, Z25")
-	for n := range 4 {
-		from := 24
-		if n > 0 {
-			a.p("VPSRLW $%d, Z24, Z26", 4*n)
-			from = 26
-		}
-		a.p("VPERMW Z30, Z%d, Z26", from)
-		a.p("VPSUBUSW Z25, Z26, Z26")
-		a.multiply(m, s, n, 0, 26)
-	}
-}
-
-// streamBF16 is streamMXFP4 for bfloat16 weights.
-func (a *asm) streamBF16(m multiplier, s shape) {
-	a.text(fmt.Sprintf("bf16%s512x%dx%d", m, s.w, s.x), 0, 74,
-		streamSignature)
+// streamBF16 reads rows of columns, and returns the least of twice each weight
+// less one.
+func (a *asm) streamBF16(m multiplier, n int) {
+	a.text(fmt.Sprintf("bf16%s512x%d", m, n), 0, 74, streamSignature)
 	a.p("MOVQ data+0(FP), SI")
 	a.p("MOVQ n+56(FP), CX")
 	a.p("ANDQ $127, CX")
 	a.tailMasks()
-	if s.w > 1 {
-		a.p("MOVQ n+56(FP), R13")
-		a.p("ADDQ R13, R13")
-	}
 	a.p("VPTERNLOGD $255, Z31, Z31, Z31")
 	a.p("VMOVDQA64 Z31, Z30")
 	if m == fma {
 		a.p("VPSLLD $16, Z31, Z27")
 	}
-	a.loadX(s)
-	a.p("row:")
-	a.zero(s)
-	a.p("MOVQ steps+64(FP), R15")
-	a.p("IMULQ $%d, R15", m.xBytes())
-	a.indices("R15")
-	if s.w > 1 {
-		a.p("LEAQ (SI)(R13*2), R15 // the next rows, to be asked for in order")
+	a.loadX(n)
+	multiplied := func(g int) {
+		a.multiply(m, n, g, 24)
+		if m == dp {
+			a.least(24, 26, 30)
+		}
 	}
+	a.p("row:")
+	a.startRow(m, n)
 	a.p("MOVQ n+56(FP), CX")
 	a.p("SHRQ $7, CX")
 	a.p("JZ last")
 	a.p("PCALIGN $32")
-	body := func(mask bool) {
-		for n := range 4 {
-			for w := range s.w {
-				reg, at := 24+w, fmt.Sprintf("%d(SI)", 64*n)
-				if w == 1 {
-					at += "(R13*1)"
-				}
-				if mask {
-					a.p("VMOVDQU16.Z %s, K%d, Z%d", at, n+1, reg)
-				} else {
-					a.p("VMOVDQU64 %s, Z%d", at, reg)
-				}
-			}
-			if m == dp && s.w == 2 {
-				a.p("VMOVDQU64 (R8)(%s*1), Z28", indices[n])
-				for w := range s.w {
-					a.vdpbf16ps(28, 24+w, s.acc(w, 0, n))
-				}
-			} else {
-				for w := range s.w {
-					a.multiply(m, s, n, w, 24+w)
-				}
-			}
-			if m == dp {
-				for w := range s.w {
-					a.least(24+w, 26+w, 30)
-				}
-			}
-		}
-	}
 	a.p("chunk:")
-	for i := range 4 * s.w {
-		if s.w > 1 {
-			a.p("PREFETCHT0 %d(R15)", 64*i)
-		} else {
-			a.p("PREFETCHT0 %d(SI)", 2048+64*i)
-		}
+	for g := range 4 {
+		a.p("PREFETCHT0 %d(SI)", 2048+64*g)
 	}
-	body(false)
+	for g := range 4 {
+		a.p("VMOVDQU64 %d(SI), Z24", 64*g)
+		multiplied(g)
+	}
 	a.advance(m.xBytes())
 	a.p("ADDQ $256, SI")
-	if s.w > 1 {
-		a.p("ADDQ $512, R15")
-	}
 	a.p("DECQ CX")
 	a.p("JNZ chunk")
 	a.p("last:")
 	a.p("MOVQ n+56(FP), CX")
 	a.p("ANDQ $127, CX")
 	a.p("JZ sum")
-	body(true)
+	for g := range 4 {
+		a.p("VMOVDQU16.Z %d(SI), K%d, Z24", 64*g, g+1)
+		multiplied(g)
+	}
 	a.p("LEAQ (SI)(CX*2), SI")
 	a.p("sum:")
-	a.storeSums(s)
-	if s.w > 1 {
-		a.p("ADDQ R13, SI")
-	}
-	a.p("SUBQ $%d, rows+48(FP)", s.w)
-	a.p("JNE row")
+	a.endRow(n)
 	a.leastWord(30)
 	a.p("MOVW AX, least+72(FP)")
 	a.p("VZEROUPPER")
@@ -771,7 +664,7 @@ func (a *asm) pack() {
 		if mx {
 			name = "packMXFP4x512"
 		}
-		a.text(name, 0, 34, "(dst *uint16, x *float32, chunks, steps int) (least uint16)")
+		a.text(name, 0, 36, "(dst *uint16, x *float32, chunks, steps int) (least, most uint16)")
 		a.p("MOVQ dst+0(FP), R8")
 		a.p("MOVQ x+8(FP), SI")
 		a.p("MOVQ chunks+16(FP), CX")
@@ -780,6 +673,7 @@ func (a *asm) pack() {
 		a.indices("R12")
 		a.p("VPTERNLOGD $255, Z31, Z31, Z31")
 		a.p("VMOVDQA64 Z31, Z30")
+		a.p("VPXORD Z26, Z26, Z26")
 		a.p("VPSRLD $31, Z31, Z29 // 1")
 		a.p("VPSRLD $17, Z31, Z28 // 0x7fff")
 		a.p("VPSLLD $22, Z29, Z27 // makes a NaN quiet")
@@ -798,6 +692,8 @@ func (a *asm) pack() {
 				a.p("VPMOVDW Z%d, Y%d", u, u)
 			}
 			a.p("VINSERTI64X4 $1, Y%d, Z%d, Z%d", 9+2*n, 8+2*n, n)
+			a.p("VPADDW Z%d, Z%d, Z8", n, n)
+			a.p("VPMAXUW Z8, Z26, Z26")
 			a.least(n, 8, 30)
 			if !mx {
 				a.p("VMOVDQU64 Z%d, (R8)(%s*1)", n, indices[n])
@@ -821,6 +717,10 @@ func (a *asm) pack() {
 		a.p("JNZ chunk")
 		a.leastWord(30)
 		a.p("MOVW AX, least+32(FP)")
+		a.p("VPXORD Z31, Z26, Z26 // the most is the least complement")
+		a.leastWord(26)
+		a.p("NOTL AX")
+		a.p("MOVW AX, most+34(FP)")
 		a.p("VZEROUPPER")
 		a.p("RET")
 	}

@@ -66,6 +66,8 @@ def check(path):
     model = onnx.load(path, load_external_data=False)
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     assert {o.domain for o in model.opset_import} <= {"", "ossify"}, "operators beyond the standard's"
+    same = {f.name for f in model.functions} & {s.name for s in onnx.defs.get_all_schemas_with_history()}
+    assert not same, f"functions named as standard operators: {same}"
     return {v.name: [d.dim_value or None for d in v.type.tensor_type.shape.dim] for v in model.graph.input}
 
 

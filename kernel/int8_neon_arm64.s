@@ -1,0 +1,90 @@
+#include "textflag.h"
+#include "neon_arm64.h"
+
+// SIGNED8 adds the products of 16 signed weights in register w and limbs in x to
+// the four sums of a.
+#define SIGNED8(w, x, a) \
+	SMULL(x, w, 24);  \
+	SMULL2(x, w, 25); \
+	SADALP(24, a);    \
+	SADALP(25, a)
+
+// func int8NEON(w *byte, limbs *int8, stride int) (hi, lo int32)
+TEXT ·int8NEON(SB), NOSPLIT, $0-32
+	MOVD  w+0(FP), R1
+	MOVD  limbs+8(FP), R2
+	MOVD  stride+16(FP), R3
+	ADD   R3, R2, R4 // the low limbs
+	MOVD  $0x80, R5
+	VDUP  R5, V28.B16
+	ZERO(0)
+	ZERO(1)
+	ZERO(2)
+	ZERO(3)
+
+loop:
+	VLD1.P 64(R1), [V4.B16, V5.B16, V6.B16, V7.B16]
+	VLD1.P 64(R2), [V16.B16, V17.B16, V18.B16, V19.B16]
+	VLD1.P 64(R4), [V20.B16, V21.B16, V22.B16, V23.B16]
+	VEOR   V28.B16, V4.B16, V4.B16 // less 128
+	VEOR   V28.B16, V5.B16, V5.B16
+	VEOR   V28.B16, V6.B16, V6.B16
+	VEOR   V28.B16, V7.B16, V7.B16
+	SIGNED8(4, 16, 0)
+	SIGNED8(4, 20, 1)
+	SIGNED8(5, 17, 2)
+	SIGNED8(5, 21, 3)
+	SIGNED8(6, 18, 0)
+	SIGNED8(6, 22, 1)
+	SIGNED8(7, 19, 2)
+	SIGNED8(7, 23, 3)
+	SUBS   $64, R3, R3
+	BNE    loop
+	ADD4S(2, 0, 0)
+	ADD4S(3, 1, 1)
+	ADDV4S(0, 0)
+	ADDV4S(1, 1)
+	FMOVS  F0, hi+24(FP)
+	FMOVS  F1, lo+28(FP)
+	RET
+
+// func readNEON(b *byte, n int) uint64
+TEXT ·readNEON(SB), NOSPLIT, $0-24
+	MOVD b+0(FP), R1
+	MOVD n+8(FP), R3
+	ZERO(0)
+	ZERO(1)
+	ZERO(2)
+	ZERO(3)
+
+loop:
+	VLD1.P 64(R1), [V4.B16, V5.B16, V6.B16, V7.B16]
+	VLD1.P 64(R1), [V16.B16, V17.B16, V18.B16, V19.B16]
+	VLD1.P 64(R1), [V20.B16, V21.B16, V22.B16, V23.B16]
+	VLD1.P 64(R1), [V24.B16, V25.B16, V26.B16, V27.B16]
+	VEOR   V4.B16, V0.B16, V0.B16
+	VEOR   V5.B16, V1.B16, V1.B16
+	VEOR   V6.B16, V2.B16, V2.B16
+	VEOR   V7.B16, V3.B16, V3.B16
+	VEOR   V16.B16, V0.B16, V0.B16
+	VEOR   V17.B16, V1.B16, V1.B16
+	VEOR   V18.B16, V2.B16, V2.B16
+	VEOR   V19.B16, V3.B16, V3.B16
+	VEOR   V20.B16, V0.B16, V0.B16
+	VEOR   V21.B16, V1.B16, V1.B16
+	VEOR   V22.B16, V2.B16, V2.B16
+	VEOR   V23.B16, V3.B16, V3.B16
+	VEOR   V24.B16, V0.B16, V0.B16
+	VEOR   V25.B16, V1.B16, V1.B16
+	VEOR   V26.B16, V2.B16, V2.B16
+	VEOR   V27.B16, V3.B16, V3.B16
+	SUBS   $256, R3, R3
+	BNE    loop
+	VEOR   V1.B16, V0.B16, V0.B16
+	VEOR   V3.B16, V2.B16, V2.B16
+	VEOR   V2.B16, V0.B16, V0.B16
+	VMOV   V0.D[0], R1
+	VMOV   V0.D[1], R2
+	EOR    R1, R2, R2
+	MOVD   R2, ret+16(FP)
+	RET

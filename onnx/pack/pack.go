@@ -1,0 +1,109 @@
+// Package pack exports a checkpoint as a folder that other programs load:
+// onnxruntime-genai, transformers.js, optimum. Everything they read beside the
+// model is written from the configuration and from our own vocabulary.
+package pack
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"ossify/checkpoint"
+	"ossify/gptoss"
+	"ossify/onnx"
+	"ossify/tokenizer"
+)
+
+// A Program is one that loads folders.
+type Program string
+
+// The programs. None wants nothing but the model.
+const (
+	None           Program = ""
+	GenAI          Program = "genai"
+	TransformersJS Program = "transformersjs"
+	Optimum        Program = "optimum"
+)
+
+// Programs lists the programs.
+func Programs() []Program { return []Program{GenAI, TransformersJS, Optimum} }
+
+// ParseProgram reads the name of a program, "" for None.
+func ParseProgram(s string) (Program, error) {
+	if s == "" || slices.Contains(Programs(), Program(s)) {
+		return Program(s), nil
+	}
+	return None, fmt.Errorf("pack: program %q, want genai, transformersjs or optimum", s)
+}
+
+// DefaultWeights names the [onnx.Options.Weights] that suit the program: builds
+// of ONNX Runtime for browsers have no bfloat16.
+func (p Program) DefaultWeights() string {
+	if p == TransformersJS {
+		return "f32"
+	}
+	return "bf16"
+}
+
+// TransformersJSShard is the shard size for transformers.js, bytes: browsers
+// read a file into one buffer, which is of less than 2 GiB.
+const TransformersJSShard = 2_000_000_000
+
+// Export writes the model of the checkpoint in folder from, which is open as
+// ck, into dir, with what p loads besides. Titles, Name, Metadata and Files of
+// opt are set here.
+func Export(ctx context.Context, ck *gptoss.Checkpoint, from string, p Program, opt onnx.Options, dir string) (*onnx.Result, error) {
+	config, err := checkpoint.ReadFile(from, "config.json", 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	real, err := filepath.Abs(from)
+	if err != nil {
+		return nil, fmt.Errorf("pack: %w", err)
+	}
+	opt.Name = filepath.Base(real)
+	opt.Metadata = map[string]string{"ossify.source": opt.Name, "ossify.source.config": string(config)}
+	// The class names of gpt_oss/torch/model.py; what is there a function has a
+	// name that no operator has.
+	opt.Titles = map[string]string{"block": "TransformerBlock", "attn": "AttentionBlock", "mlp": "MLPBlock", "swiglu": "ClampedSwiGLU"}
+	opt.Inputs = append(opt.Inputs, filepath.Join(from, "config.json"))
+	if p == TransformersJS {
+		if opt.InPlace {
+			return nil, fmt.Errorf("pack: transformers.js wants the model in the folder onnx, and in place it is beside the checkpoint: want a folder of its own")
+		}
+		opt.Folder = "onnx"
+		if opt.ShardSize == 0 {
+			opt.ShardSize = TransformersJSShard
+		}
+	}
+	if p != None {
+		opt.Files = func(data []string) ([]onnx.File, error) { return files(ck.Config, p, len(data)) }
+	}
+	return onnx.Export(ctx, ck.Graph, ck.Weights, opt, dir)
+}
+
+// files returns what p loads beside a model that has so many data files.
+func files(c *gptoss.Config, p Program, data int) ([]onnx.File, error) {
+	config, err := modelConfig(c, p, data)
+	if err != nil {
+		return nil, err
+	}
+	all := []onnx.File{{Name: "config.json", Data: config}, {Name: "generation_config.json", Data: jsonOf(generationConfig(c))}}
+	if p == GenAI {
+		all = append(all, onnx.File{Name: "genai_config.json", Data: jsonOf(genaiConfig(c))})
+	}
+	if c.Vocab != tokenizer.VocabSize {
+		return all, nil // of a model for tests, whose ids are no text
+	}
+	t := tokenizer.New(tokenizer.WithEndOfPrompt())
+	template, err := chatTemplate(t)
+	if err != nil {
+		return nil, err
+	}
+	return append(all,
+		onnx.File{Name: "tokenizer.json", Data: tokenizerJSON(t)},
+		onnx.File{Name: "tokenizer_config.json", Data: jsonOf(tokenizerConfig(t, template))},
+		onnx.File{Name: "special_tokens_map.json", Data: jsonOf(specialTokens(t))},
+		onnx.File{Name: "chat_template.jinja", Data: []byte(template)}), nil
+}

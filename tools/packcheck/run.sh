@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Load the packages of a small model in the programs that they are for.
+#
+#   tools/packcheck/run.sh                    onnxruntime-genai and transformers.js; two minutes, then less
+#   tools/packcheck/run.sh optimum            optimum, with PyTorch, 3 GB
+#
+# Needs Go, Python 3.11 with venv, Node 20 with npm, PyPI and the npm registry. Works in build/packcheck.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+here=$root/tools/packcheck
+work=$root/build/packcheck
+python=$work/venv/bin/python
+mkdir -p "$work"
+
+install() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
+
+if ! cmp -s "$here/requirements.txt" "$work/installed.txt"; then
+	rm -rf "$work/venv"
+	python3 -m venv "$work/venv"
+	install -r "$here/requirements.txt"
+	cp "$here/requirements.txt" "$work/installed.txt"
+fi
+(cd "$root" && go run ./tools/packcheck "$work/cases")
+
+[ $# -gt 0 ] || set -- genai transformersjs
+for program; do
+	echo "$program"
+	case $program in
+	transformersjs)
+		if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json"; then
+			mkdir -p "$work/npm"
+			cp "$here/package.json" "$here/package-lock.json" "$work/npm"
+			npm ci --prefix "$work/npm" --ignore-scripts --silent
+		fi
+		cp "$here/check.mjs" "$work/npm"
+		node "$work/npm/check.mjs" "$work/cases"
+		;;
+	optimum)
+		install torch==2.15.0 transformers==4.57.6 optimum==2.1.0 optimum-onnx==0.1.0 jinja2==3.1.6
+		"$python" "$here/check.py" optimum "$work/cases"
+		;;
+	*) "$python" "$here/check.py" "$program" "$work/cases" ;;
+	esac
+done
