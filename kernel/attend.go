@@ -191,6 +191,20 @@ func (a *Attention) in(i, t int) (Span, bool) {
 	return s, s.Lo < s.Hi
 }
 
+// pad returns the scores from lo to hi and, if there is room, others of −Inf that
+// make them whole steps of a vector: they add 0 to a softmax.
+func pad(s []float32, lo, hi int) []float32 {
+	const step = 16
+	end := hi + -(hi-lo)&(step-1)
+	if end > len(s) {
+		return s[lo:hi]
+	}
+	for i := hi; i < end; i++ {
+		s[i] = float32(math.Inf(-1))
+	}
+	return s[lo:end]
+}
+
 func (v *vectorSet) attendBlock(a *Attention, t, end int, buf []float32) []float32 {
 	span, width := a.span(t, end), a.Group*a.Dim
 	stride := span.len()
@@ -212,7 +226,7 @@ func (v *vectorSet) attendBlock(a *Attention, t, end int, buf []float32) []float
 		clear(y(t))
 		for g := range a.Group {
 			if a.Lo[t] < a.Hi[t] {
-				s := row(t)[g*stride:][a.Lo[t]-base : a.Hi[t]-base]
+				s := pad(row(t)[g*stride:][:stride], a.Lo[t]-base, a.Hi[t]-base)
 				v.Softmax(s, s, a.sink(g), a.Half)
 			}
 		}
