@@ -9,7 +9,7 @@ func faster() (sets []Set) {
 		return nil
 	}
 	s.Name, s.vectorSet = "avx2", vectorAVX2(s.vectorSet)
-	s.Int8 = int8AVX2With
+	s.matrixSet, s.Int8, s.Read = avx2Matrix(), int8AVX2With, readWith(read256)
 	sets = append(sets, s)
 	if x.HasBMI2 && x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL {
 		s.Name, s.vectorSet = "avx512", vectorAVX512(s.vectorSet)

@@ -8,7 +8,7 @@ import (
 	"ossify/float"
 )
 
-//go:generate go run ../tools/gen512 matrix512_amd64.s
+//go:generate go run ../tools/genmatrix avx512 matrix512_amd64.s
 
 // The products with AVX-512. A few rows of x are multiplied while the
 // weights stream by, read once and in order. For more, four rows of weights at
@@ -27,7 +27,7 @@ func avx512Matrix() matrixSet {
 		BF16xF32:   entry(BF16, false),
 		MXFP4xBF16: entry(MXFP4, true),
 		MXFP4xF32:  entry(MXFP4, false),
-		PackRows:   packRows,
+		PackRows:   packRows512,
 		full:       lanes16,
 		half:       lanes16,
 	}
@@ -38,7 +38,6 @@ func avx512bf16Matrix() matrixSet {
 	m := avx512Matrix()
 	m.BF16xBF16 = func(j *Job, s *Scratch) { multiply512(j, s, BF16, true, pairs) }
 	m.MXFP4xBF16 = func(j *Job, s *Scratch) { multiply512(j, s, MXFP4, true, pairs) }
-	m.PackRows = packRows512
 	m.half = pairs
 	return m
 }
@@ -87,6 +86,29 @@ type archScratch struct {
 	tailoff    []int     // 16·i
 	low, high  int       // exponent fields of all rows of x
 	odd        rowSet    // rows of x that VDPBF16PS may not take
+
+	// Of AVX2: a panel, and the last chunk of a row, padded with zeros.
+	panel      []float32
+	lastData   [2 * chunk * group]byte
+	lastScales [chunk]byte
+}
+
+// setOffsets prepares the places of the job's rows of x and their results.
+func (a *archScratch) setOffsets(j *Job, rowBytes int) {
+	n := j.n()
+	a.xoff, a.yoff = growInts(a.xoff, n), growInts(a.yoff, n)
+	for i := range n {
+		a.xoff[i], a.yoff[i] = j.x(i)*rowBytes, 4*j.y(i)
+	}
+}
+
+// panelResults makes room for the results of n rows of x and a panel.
+func (a *archScratch) panelResults(n int) {
+	a.sums = grow(a.sums, n*panelRows*16)
+	a.tail = grow(a.tail, n*panelRows)
+	for len(a.tailoff) < n {
+		a.tailoff = append(a.tailoff, 16*len(a.tailoff))
+	}
 }
 
 // A rowSet is some rows of x, as float32.
@@ -116,17 +138,15 @@ func multiply512(j *Job, s *Scratch, kind Kind, half bool, l layout) {
 	if l == pairs {
 		rowBytes = 2 * j.X.width()
 	}
-	a.xoff, a.yoff = growInts(a.xoff, n), growInts(a.yoff, n)
+	a.setOffsets(j, rowBytes)
 	a.odd.have = a.odd.have[:0]
 	a.low, a.high = 1<<10, 0
-	for i := range n {
-		t := j.x(i)
-		a.xoff[i], a.yoff[i] = t*rowBytes, 4*j.y(i)
-		if l == pairs {
+	if l == pairs {
+		for i := range n {
+			t := j.x(i)
 			a.low, a.high = min(a.low, int(j.X.low[t])), max(a.high, int(j.X.high[t]))
 		}
 	}
-	block := max(tileRows, blockBytes/rowBytes/tileRows*tileRows)
 	if n == 1 || n <= few && n*rowBytes <= fewBytes {
 		for r := j.Lo; r < j.Hi; r += batch {
 			rows := min(batch, j.Hi-r)
@@ -136,22 +156,25 @@ func multiply512(j *Job, s *Scratch, kind Kind, half bool, l layout) {
 		}
 		return
 	}
-	blocks := (n + block - 1) / block
-	block = ((n+blocks-1)/blocks + tileRows - 1) / tileRows * tileRows
+	block := xBlock(n, rowBytes, tileRows)
 	for i := 0; i < n; i += block {
 		panels512(j, a, j.Lo, j.Hi, i, min(block, n-i))
 	}
+}
+
+// xBlock shares n rows of x evenly among as few blocks as stay in the second
+// cache, in whole tiles.
+func xBlock(n, rowBytes, tile int) int {
+	most := max(tile, blockBytes/rowBytes/tile*tile)
+	blocks := (n + most - 1) / most
+	return ((n+blocks-1)/blocks + tile - 1) / tile * tile
 }
 
 // panels512 multiplies rows lo to hi of w with rows i to i+n of x.
 func panels512(j *Job, a *archScratch, lo, hi, i, n int) {
 	steps := j.X.groups / chunk
 	a.words = grow(a.words, panelRows*j.X.width())
-	a.sums = grow(a.sums, n*panelRows*16)
-	a.tail = grow(a.tail, n*panelRows)
-	for len(a.tailoff) < n {
-		a.tailoff = append(a.tailoff, 16*len(a.tailoff))
-	}
+	a.panelResults(n)
 	for r := lo; r < hi; r += panelRows {
 		rows := min(panelRows, hi-r)
 		p := panel512(j, a, r, rows)
@@ -337,10 +360,10 @@ var (
 	fmaStreams512 = [2][few]streamLoop{{bf16FMA512x1, bf16FMA512x2, bf16FMA512x3, bf16FMA512x4, bf16FMA512x5}, {mxfp4FMA512x1, mxfp4FMA512x2, mxfp4FMA512x3, mxfp4FMA512x4, mxfp4FMA512x5}}
 )
 
-// packRows512 is packRows, faster for layout pairs.
+// packRows512 is packRows for layouts pairs and lanes16.
 func packRows512(dst *Activations, first int, x []float32, n, stride int) {
 	if dst.layout != pairs {
-		packRows(dst, first, x, n, stride)
+		packLanes(dst, first, x, n, stride)
 		return
 	}
 	dst.checkRows(first, x, n, stride)
@@ -367,4 +390,35 @@ func packChunks512(kind Kind, dst *uint16, x *float32, chunks, steps int) (least
 		return packMXFP4x512(dst, x, chunks, steps)
 	}
 	return packBF16x512(dst, x, chunks, steps)
+}
+
+// packLanes is packRows for layouts lanes8 and lanes16.
+func packLanes(dst *Activations, first int, x []float32, n, stride int) {
+	dst.checkRows(first, x, n, stride)
+	r := roundingTo(dst.half)
+	steps, whole := dst.groups/chunk, dst.cols/(chunk*group)
+	for t := range n {
+		row, values := x[t*stride:][:dst.cols], dst.value(first+t)
+		if whole > 0 {
+			packLaneChunks(dst, &values[0], &row[0], whole, steps, r)
+		}
+		if whole < steps {
+			var last [chunk * group]float32
+			copy(last[:], row[whole*chunk*group:])
+			packLaneChunks(dst, &values[2*int(dst.layout)*whole], &last[0], 1, steps, r)
+		}
+	}
+}
+
+func packLaneChunks(a *Activations, dst, x *float32, chunks, steps int, r *rounding) {
+	switch {
+	case a.layout == lanes8 && a.kind == MXFP4:
+		packLanesMXFP4x256(dst, x, chunks, steps, r)
+	case a.layout == lanes8:
+		packLanesBF16x256(dst, x, chunks, steps, r)
+	case a.kind == MXFP4:
+		packLanesMXFP4x512(dst, x, chunks, steps, r)
+	default:
+		packLanesBF16x512(dst, x, chunks, steps, r)
+	}
 }
