@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -198,7 +199,7 @@ func TestEncodeInvalidUTF8(t *testing.T) {
 	}
 }
 
-// TestMergeLongIsMerge compares the heap with the array on pieces short enough
+// TestMergeLongIsMerge compares the search with the array on pieces short enough
 // for both: tokens in a row, cut anywhere, so that many merges compete.
 func TestMergeLongIsMerge(t *testing.T) {
 	tok := shared()
@@ -217,8 +218,71 @@ func TestMergeLongIsMerge(t *testing.T) {
 		n++
 		short, long := m.merge(tok, nil, piece), tok.mergeLong(nil, piece)
 		if !slices.Equal(short, long) {
-			t.Fatalf("%q: array %v, heap %v", piece, short, long)
+			t.Fatalf("%q: array %v, search %v", piece, short, long)
 		}
+	}
+}
+
+// TestMergeLongIsTheDefinition compares the search with merging by a heap, on
+// pieces in which many merges compete and on those where the longest token is
+// often wrong.
+func TestMergeLongIsTheDefinition(t *testing.T) {
+	tok := shared()
+	rng := rand.New(rand.NewPCG(3, 4))
+	of := func(alphabet string) func() string {
+		runes := []rune(alphabet)
+		return func() string { return string(runes[rng.IntN(len(runes))]) }
+	}
+	for _, c := range []struct {
+		name string
+		next func() string
+	}{
+		{"one letter", of("x")},
+		{"two letters", of("ab")},
+		{"letters", of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")},
+		{"signs", of("-=_*#/ ")},
+		{"two signs", of("-=")},
+		{"replacement", of("\uFFFD")},
+		{"Han", of("的一是不了人我在有他这为之大来以个中上们到说国和地也子时道出而要于就下得可你年生")},
+		{"bytes", func() string { return string([]byte{byte(rng.IntN(256))}) }},
+		{"tokens", func() string { return tok.token(rng.Uint32N(Ordinary)) }},
+		{"ends of tokens", func() string { s := tok.token(rng.Uint32N(Ordinary)); return s[rng.IntN(len(s)):] }},
+		{"starts of long tokens", func() string {
+			for {
+				if s := tok.token(rng.Uint32N(Ordinary)); len(s) > 20 {
+					return s[:rng.IntN(len(s))+1]
+				}
+			}
+		}},
+		{"runs", func() string { return strings.Repeat(string("-=x "[rng.IntN(4)]), 1+rng.IntN(200)) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for range 60 {
+				var b strings.Builder
+				for most := maxToken + 1 + rng.IntN(4000); b.Len() < most; {
+					b.WriteString(c.next())
+				}
+				got, want := tok.mergeLong([]uint32{1}, b.String()), mergeByHeap(tok, []uint32{1}, b.String())
+				if !slices.Equal(got, want) {
+					t.Fatalf("%q: %v, want %v", b.String(), got, want)
+				}
+			}
+		})
+	}
+}
+
+// TestMergeLongMemory holds a long piece to what is stated: the ids, 36 kB, and
+// a bit a byte.
+func TestMergeLongMemory(t *testing.T) {
+	tok := shared()
+	piece := strings.Repeat("\uFFFD", 1<<20)
+	dst := make([]uint32, 0, len(piece))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	tok.mergeLong(dst, piece)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > uint64(len(piece)/8+64<<10) {
+		t.Errorf("%d bytes for a piece of %d", n, len(piece))
 	}
 }
 

@@ -25,8 +25,17 @@ func (m *merger) merge(t *Tokenizer, dst []uint32, piece string) []uint32 {
 	if len(piece) > maxToken {
 		return t.mergeLong(dst, piece)
 	}
+	for _, p := range t.mergeParts(m.parts[:], m.ranks[:], piece) {
+		dst = append(dst, p.id)
+	}
+	return dst
+}
+
+// mergeParts merges piece in parts and ranks, which have room for a part a byte
+// and one more, and returns the parts that are left.
+func (t *Tokenizer) mergeParts(parts []part, ranks []uint32, piece string) []part {
 	n := len(piece) // parts
-	parts, ranks := m.parts[:n+1], m.ranks[:n]
+	parts, ranks = parts[:n+1], ranks[:n]
 	for i := range n {
 		parts[i] = part{uint32(i), t.bytes[piece[i]]}
 		ranks[i] = t.pairRank(piece, i)
@@ -40,7 +49,7 @@ func (m *merger) merge(t *Tokenizer, dst []uint32, piece string) []uint32 {
 			}
 		}
 		if lowest == none {
-			break
+			return parts[:n]
 		}
 		parts[at].id = lowest
 		copy(parts[at+1:n], parts[at+2:n+1])
@@ -54,61 +63,75 @@ func (m *merger) merge(t *Tokenizer, dst []uint32, piece string) []uint32 {
 			ranks[at-1] = t.rank(piece[parts[at-1].start:parts[at+1].start])
 		}
 	}
-	for _, p := range parts[:n] {
-		dst = append(dst, p.id)
+}
+
+// mergeLong is merge for a piece of any length, in time linear in it and, but
+// for the ids, in a bit a byte: the array above is quadratic.
+//
+// Tokens are what merging gives if and only if every two neighbours are what
+// merging gives of their bytes. For up to the first merge across a border, what
+// happens on its two sides is what happens in those bytes alone; so the two
+// alone would have been merged across it as well. The tokens of a piece are
+// thus found from left to right, trying the longest first: one that does not
+// fit to the token before is not it, and where none fits, no token ends. Up to
+// a given place there is one way to come, so that a place is given up once.
+func (t *Tokenizer) mergeLong(dst []uint32, piece string) []uint32 {
+	b := &borders{t: t}
+	dead := make([]uint64, len(piece)/64+1) // bit i: no token ends at i
+	before := 0                             // bytes of the token before
+	for at, most := 0, maxToken; at < len(piece); {
+		n := min(most, len(piece)-at, int(t.longest[firstTwo(piece[at:])]))
+		for ; n > 0; n-- {
+			if end := at + n; dead[end/64]>>(end%64)&1 == 0 {
+				if id, ok := t.lookup(piece[at:end]); ok && (at == 0 || b.fit(dst[len(dst)-1], id, piece[at-before:end])) {
+					dst = append(dst, id)
+					break
+				}
+			}
+		}
+		if n > 0 {
+			at, before, most = at+n, n, maxToken
+			continue
+		}
+		dead[at/64] |= 1 << (at % 64)
+		at, most = at-before, before-1
+		dst = dst[:len(dst)-1] // it is not the first place: some sequence is right
+		if at > 0 {
+			before = len(t.token(dst[len(dst)-1]))
+		}
 	}
 	return dst
 }
 
-// mergeLong is merge with a heap of candidates, n log n in the piece's length
-// where the array above is n².
-func (t *Tokenizer) mergeLong(dst []uint32, piece string) []uint32 {
-	type part struct {
-		prev, next int32  // starts of the neighbours; -1 and len(piece) at the ends
-		id         uint32 // the token the part is
-		rank       uint32 // of the part joined with the next
+// firstTwo returns the first two bytes of text, the second 0 for a single one.
+func firstTwo(text string) int {
+	if len(text) == 1 {
+		return int(text[0]) << 8
 	}
-	n := int32(len(piece))
-	parts := make([]part, n) // by start
-	candidates := make(heap, 0, n)
-	for i := range n {
-		parts[i] = part{i - 1, i + 1, t.bytes[piece[i]], t.pairRank(piece, int(i))}
-		if parts[i].rank != none {
-			candidates = append(candidates, candidate(parts[i].rank, i))
-		}
+	return int(text[0])<<8 | int(text[1])
+}
+
+// borders knows which tokens are neighbours.
+type borders struct {
+	t     *Tokenizer
+	parts [2*maxToken + 1]part
+	ranks [2 * maxToken]uint32
+	known [1 << 12]uint64 // by hash: two tokens, and whether they fit
+}
+
+// fit reports whether merging text, the bytes of two tokens, gives these two.
+func (b *borders) fit(left, right uint32, text string) bool {
+	pair := uint64(left)<<32 | uint64(right)<<1
+	at := &b.known[pair*0x9e3779b97f4a7c15>>52]
+	if *at>>1 == pair>>1 && *at != 0 {
+		return *at&1 == 1
 	}
-	candidates.order()
-	rerank := func(i int32) {
-		p := &parts[i]
-		p.rank = none
-		if p.next < n {
-			if p.rank = t.rank(piece[i:parts[p.next].next]); p.rank != none {
-				candidates.push(candidate(p.rank, i))
-			}
-		}
+	parts := b.t.mergeParts(b.parts[:], b.ranks[:], text)
+	*at = pair
+	if len(parts) == 2 && parts[0].id == left && parts[1].id == right {
+		*at |= 1
 	}
-	for len(candidates) > 0 {
-		c := candidates.pop()
-		at := int32(uint32(c))
-		if parts[at].rank != uint32(c>>32) {
-			continue // made before a neighbour changed
-		}
-		parts[at].id = parts[at].rank
-		gone := parts[at].next
-		parts[gone].rank = none
-		parts[at].next = parts[gone].next
-		if next := parts[at].next; next < n {
-			parts[next].prev = at
-		}
-		rerank(at)
-		if prev := parts[at].prev; prev >= 0 {
-			rerank(prev)
-		}
-	}
-	for i := int32(0); i < n; i = parts[i].next {
-		dst = append(dst, parts[i].id)
-	}
-	return dst
+	return *at&1 == 1
 }
 
 // rank returns the id of the token with these bytes, or none.
@@ -125,62 +148,4 @@ func (t *Tokenizer) pairRank(piece string, i int) uint32 {
 		return none
 	}
 	return t.pairs[int(piece[i])<<8|int(piece[i+1])] - 1 // 0 - 1 is none
-}
-
-// heap is a binary heap of candidates, the lowest on top: lowest rank, then
-// leftmost.
-type heap []uint64
-
-func candidate(rank uint32, start int32) uint64 { return uint64(rank)<<32 | uint64(start) }
-
-func (h heap) order() {
-	for i := len(h)/2 - 1; i >= 0; i-- {
-		h.down(i)
-	}
-}
-
-func (h *heap) push(c uint64) {
-	s := append(*h, c)
-	i := len(s) - 1
-	for i > 0 {
-		up := (i - 1) / 2
-		if s[up] <= c {
-			break
-		}
-		s[i] = s[up]
-		i = up
-	}
-	s[i] = c
-	*h = s
-}
-
-func (h *heap) pop() uint64 {
-	s := *h
-	top := s[0]
-	s[0] = s[len(s)-1]
-	*h = s[:len(s)-1]
-	h.down(0)
-	return top
-}
-
-func (h heap) down(i int) {
-	if i >= len(h) {
-		return
-	}
-	c := h[i]
-	for {
-		k := 2*i + 1
-		if k >= len(h) {
-			break
-		}
-		if k+1 < len(h) && h[k+1] < h[k] {
-			k++
-		}
-		if h[k] >= c {
-			break
-		}
-		h[i] = h[k]
-		i = k
-	}
-	h[i] = c
 }

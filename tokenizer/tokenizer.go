@@ -44,6 +44,7 @@ type Tokenizer struct {
 	filter       [filterWords]uint64 // which hashes the index may hold
 	bytes        [256]uint32         // ids of the single bytes
 	pairs        []uint32            // id+1 of the token of two bytes, by those bytes; 0 for none
+	longest      []uint8             // bytes of the longest token that starts with two bytes; 1 for none
 	specialNames []string            // by id - Ordinary
 	specialIDs   map[string]uint32
 }

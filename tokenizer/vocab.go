@@ -17,6 +17,10 @@ func (t *Tokenizer) loadVocabulary() {
 	t.offsets = make([]uint32, Ordinary+1)
 	t.index = make([]uint32, indexSize)
 	t.pairs = make([]uint32, 1<<16)
+	t.longest = make([]uint8, 1<<16)
+	for i := range t.longest {
+		t.longest[i] = 1
+	}
 	place := 0
 	for id := range Ordinary {
 		t.offsets[id] = uint32(place)
@@ -30,6 +34,9 @@ func (t *Tokenizer) loadVocabulary() {
 			i = (i + 1) % indexSize
 		}
 		t.index[i] = tag(h) | uint32(id+1)
+		if two := firstTwo(token); n >= 2 {
+			t.longest[two] = max(t.longest[two], uint8(n))
+		}
 		switch n {
 		case 1:
 			t.bytes[token[0]] = uint32(id)
@@ -40,6 +47,9 @@ func (t *Tokenizer) loadVocabulary() {
 	}
 	t.offsets[Ordinary] = uint32(place)
 }
+
+// token returns the bytes of an ordinary token.
+func (t *Tokenizer) token(id uint32) string { return t.tokens[t.offsets[id]:t.offsets[id+1]] }
 
 // lookup returns the id of the token with exactly these bytes.
 func (t *Tokenizer) lookup(piece string) (id uint32, ok bool) {

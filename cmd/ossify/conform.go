@@ -23,7 +23,8 @@ func newConform() *cobra.Command {
 A record is one line of JSON: {"t": text, "ids": [...]} is an ordinary encoding;
 {"name", "query": {"op", ...}, "result"} is a call of openai-harmony. Each
 failure is printed as a diff, - what was recorded and + what we got. The last
-line is "N passed, N failed"; any failure exits with 1. FILE may be - for stdin.`,
+line is "N passed, N failed"; any failure exits with 1. FILE may be - for stdin.
+A record has at most 16 MiB.`,
 		Example: `  ossify conform harmony/testdata/harmony.jsonl tokenizer/testdata/o200k.jsonl
   echo '{"t":"hello world","ids":[24912,2375]}' | ossify conform -`,
 		Args: func(_ *cobra.Command, args []string) error {

@@ -18,7 +18,8 @@ func newTokenize() *cobra.Command {
 		Short: "Turn text into o200k_harmony token ids",
 		Long: `Tokenize prints the ids of the text on one line. Several arguments are one
 text, with a space between them. Without arguments it reads standard input to
-its end, a last newline included. Bytes that are not UTF-8 count as U+FFFD.
+its end, a last newline included, at most 64 MiB. Bytes that are not UTF-8
+count as U+FFFD.
 
 The names of special tokens, such as <|start|>, are ordinary text unless
 --special is given.`,

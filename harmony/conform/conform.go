@@ -15,7 +15,8 @@
 //	wire                             "json", what one of these reads, as text, and
 //	                                 its op as "call"; errors tell their place
 //	parse                            "tokens" or "text", "role", "strict"
-//	stream                           the same, and "eos": every visible state
+//	stream                           the same, and "eos": every visible state;
+//	                                 at most 2048 ids
 //
 // The result is {"ok": ...} or {"err": text}; render, conversation, training,
 // completion and wire may add the "text" of the ids, stream has "steps" and
@@ -35,6 +36,9 @@ import (
 	"ossify/internal/quote"
 	"ossify/tokenizer"
 )
+
+// streamMost is how many ids a query of op stream may have.
+const streamMost = 2048
 
 // A Checker runs records.
 type Checker struct {
@@ -172,6 +176,9 @@ func (c *Checker) answer(q query) (any, error) {
 		ids, err := c.stream(q)
 		if err != nil {
 			return nil, err
+		}
+		if len(ids) > streamMost {
+			return nil, fmt.Errorf("a stream of %d ids, want at most %d: each step shows all of the content", len(ids), streamMost)
 		}
 		return c.steps(q, ids), nil
 	default:

@@ -62,8 +62,9 @@ func TestCheckRefusesWhatIsNoRecord(t *testing.T) {
 		`{`:                                    "unexpected end",
 		`{"a":1}`:                              "no record",
 		`{"query":{"op":"dance"},"result":{}}`: "unknown op",
-		`{"query":{"op":"decode","tokens":[-1]},"result":{}}`: "cannot unmarshal",
-		`{"query_raw":"{","result":{}}`:                       "unexpected end of JSON input",
+		`{"query":{"op":"decode","tokens":[-1]},"result":{}}`:                                     "cannot unmarshal",
+		`{"query_raw":"{","result":{}}`:                                                           "unexpected end of JSON input",
+		`{"query":{"op":"stream","text":"` + strings.Repeat("x ", streamMost) + `"},"result":{}}`: "want at most 2048",
 	} {
 		if _, _, err := c.Check([]byte(line)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", line, err, want)
