@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"math"
 
 	"ossify/float"
@@ -37,6 +38,14 @@ type Span struct{ Lo, Hi int }
 
 // dim returns the width of a head.
 func (p Page) dim() int { return max(len(p.Half), len(p.Full)) / (2 * PageLen) }
+
+// check panics if a page is not one, or a span not within it: the loops of the
+// faster sets do not look.
+func (p Page) check(dim int, at Span) {
+	if n := len(p.Half) + len(p.Full); dim == 0 || dim%2 != 0 || n != PageSize(dim) || at.Lo < 0 || at.Hi > PageLen {
+		panic(fmt.Sprintf("kernel: slots %d to %d of a page of %d elements, want at most %d and an even width", at.Lo, at.Hi, n, PageLen))
+	}
+}
 
 // Put stores the key and value of a slot: position modulo [PageLen]. With Half
 // they are rounded to bfloat16.
@@ -85,6 +94,7 @@ func (p Page) value(slot, column int) float32 {
 
 func scores(dst []float32, stride int, q []float32, page Page, at Span, scale float32) {
 	dim, half := page.dim(), page.Half != nil
+	page.check(dim, at)
 	for i := 0; i*dim < len(q); i++ {
 		q, dst := q[i*dim:][:dim], dst[i*stride:]
 		var sums [PageLen]float32
@@ -100,6 +110,7 @@ func scores(dst []float32, stride int, q []float32, page Page, at Span, scale fl
 }
 
 func addValues(y, w []float32, stride int, page Page, at Span) {
+	page.check(page.dim(), at)
 	addColumns(y, w, stride, page, at, 0)
 }
 

@@ -21,7 +21,8 @@ type attendLoops struct {
 func (l attendLoops) with(v vectorSet) vectorSet {
 	v.Scores = func(dst []float32, stride int, q []float32, page Page, at Span, scale float32) {
 		dim := page.dim()
-		if at.Lo >= at.Hi || dim == 0 || len(q) < dim {
+		page.check(dim, at)
+		if at.Lo >= at.Hi || len(q) < dim {
 			return
 		}
 		n := len(q) / dim
@@ -45,7 +46,8 @@ func (l attendLoops) with(v vectorSet) vectorSet {
 	}
 	v.AddValues = func(y, w []float32, stride int, page Page, at Span) {
 		dim := page.dim()
-		if at.Lo >= at.Hi || dim == 0 || len(y) < dim {
+		page.check(dim, at)
+		if at.Lo >= at.Hi || len(y) < dim {
 			return
 		}
 		n := len(y) / dim

@@ -262,6 +262,42 @@ func TestPagePutGet(t *testing.T) {
 	}
 }
 
+// What does not fit must stop before anything is read or written.
+func TestPagesThatDoNotFit(t *testing.T) {
+	whole := Span{0, PageLen}
+	for _, s := range All() {
+		for _, c := range []struct {
+			name   string
+			page   Page
+			at     Span
+			dst, w int
+		}{
+			{"no page", Page{}, whole, PageLen, PageLen},
+			{"odd width", Page{Half: make([]uint16, 2*PageLen*3)}, whole, PageLen, PageLen},
+			{"part of a page", Page{Full: make([]float32, PageSize(4)-1)}, whole, PageLen, PageLen},
+			{"both", Page{Half: make([]uint16, PageSize(4)), Full: make([]float32, PageSize(4))}, whole, PageLen, PageLen},
+			{"slots beyond", Page{Half: make([]uint16, PageSize(4))}, Span{0, PageLen + 1}, 2 * PageLen, 2 * PageLen},
+			{"slots before", Page{Half: make([]uint16, PageSize(4))}, Span{-1, 3}, PageLen, PageLen},
+			{"short scores", Page{Half: make([]uint16, PageSize(4))}, whole, PageLen - 1, PageLen - 1},
+		} {
+			v := make([]float32, 4)
+			for name, call := range map[string]func(){
+				"Scores":    func() { s.Scores(make([]float32, c.dst), PageLen, v, c.page, c.at, 1) },
+				"AddValues": func() { s.AddValues(v, make([]float32, c.w), PageLen, c.page, c.at) },
+			} {
+				func() {
+					defer func() {
+						if recover() == nil {
+							t.Errorf("%s: %s: %s did not stop", s.Name, name, c.name)
+						}
+					}()
+					call()
+				}()
+			}
+		}
+	}
+}
+
 func BenchmarkAttend(b *testing.B) {
 	next := func(r *rand.Rand) float32 { return float32(r.NormFloat64()) }
 	for _, c := range []attendCase{
