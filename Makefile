@@ -12,24 +12,37 @@ help: ## list the targets
 build: ## the command, as bin/ossify
 	go build -o bin/ossify ./cmd/ossify
 
+install: ## the command, into Go's folder for programs (go env GOBIN, else GOPATH/bin)
+	go install ./cmd/ossify
+
 demo: deps build ## synthesise a small model, run it, compare it with PyTorch's own values
 	bin/ossify demo
 
 deps: ## install ONNX Runtime's library into build/deps
 	@tools/deps/install.sh
 
-test: check unit race arm64 generated differential ## everything CI runs
+test: check platforms unit race arm64 generated differential ## everything CI runs
 
-check: ## format, vet, static analysis
+check: ## format, modules, vet, static analysis
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt would change these files'; exit 1; }
+	go mod tidy -diff
 	go vet ./...
 	$(STATICCHECK) ./...
+
+# GOOS/GOARCH. Tests are compiled, not run: vet reads them too.
+PLATFORMS := linux/amd64 linux/arm64 linux/386 linux/arm darwin/arm64 windows/amd64
+
+platforms: ## build and vet for other systems and processors, without cgo
+	@set -e; for p in $(PLATFORMS); do echo "GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 go build, vet"; \
+		export GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0; go build ./...; go vet ./...; done
 
 unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
 	go test ./...
 
-race: ## the packages that compute in parallel, under the race detector
-	go test -race ./engine ./checkpoint ./gptoss ./oracle
+race: ## the packages that start goroutines, under the race detector
+	go test -race ./engine ./checkpoint ./gptoss ./oracle ./pull ./synth ./internal/fileset ./internal/mapped
+	go test -race -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
+	go test -race -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
 
 arm64: ## build for arm64, run the kernels there (under qemu-user, installed with apt-get if missing)
 	tools/arm64/run.sh
@@ -50,4 +63,4 @@ reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS
 transformers: ## compare with PyPI's transformers: logits, keys of config.json (downloads PyTorch)
 	tools/transformers/run.sh
 
-.PHONY: help build demo deps test check unit race arm64 generated differential reference transformers
+.PHONY: help build install demo deps test check platforms unit race arm64 generated differential reference transformers

@@ -2,10 +2,13 @@
 package ossify_test
 
 import (
+	"fmt"
 	"go/ast"
+	"go/constant"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,39 +127,145 @@ func TestWhatStaysInItsRoom(t *testing.T) {
 }
 
 // The constants of gpt-oss stand in one place: those of the model in
-// gptoss/model.go, those that checkpoints state in gptoss/config.go.
+// gptoss/model.go, those that checkpoints state in gptoss/config.go. They are
+// found by value, however they are spelt: 2_880, 0xB40, 2*1440.
 func TestConstantsHaveOneHome(t *testing.T) {
-	homes := map[string]string{
-		"1.702":  "gptoss/model.go",  // swiglu's alpha
-		"150000": "gptoss/config.go", // rope_theta
-		"201088": "gptoss/config.go", // vocab_size
-		"2880":   "gptoss/config.go", // hidden_size
+	homes := []struct {
+		value float64
+		files []string
+	}{
+		{1.702, []string{"gptoss/model.go"}},                             // swiglu's alpha
+		{150000, []string{"gptoss/config.go"}},                           // rope_theta
+		{2880, []string{"gptoss/config.go"}},                             // hidden_size
+		{201088, []string{"gptoss/config.go", "tokenizer/tokenizer.go"}}, // vocab_size
 	}
-	places := map[string]int{}
+	found := map[string]int{}
 	walk(t, func(path string, f *ast.File) {
-		dir := filepath.ToSlash(filepath.Dir(path))
-		if strings.HasSuffix(path, "_test.go") || !slices.Contains([]string{"gptoss", "engine", "graph", "oracle", "onnx", "onnx/lower", "checkpoint", "float", "kernel", "verify"}, dir) {
+		path = filepath.ToSlash(path)
+		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "tools/") || strings.HasSuffix(path, "/classes.go") {
 			return
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
-			lit, ok := n.(*ast.BasicLit)
+			e, ok := n.(ast.Expr)
 			if !ok {
 				return true
 			}
-			if home, ok := homes[lit.Value]; ok {
-				places[lit.Value]++
-				if filepath.ToSlash(path) != home {
-					t.Errorf("%s holds %s, which belongs to %s", path, lit.Value, home)
+			v, ok := number(e)
+			if !ok {
+				return true
+			}
+			for _, h := range homes {
+				if v == h.value {
+					found[fmt.Sprint(v, " ", path)]++
+					if !slices.Contains(h.files, path) {
+						t.Errorf("%s holds %v, which belongs to %v", path, v, h.files)
+					}
 				}
+			}
+			return false // its parts are no constants of their own
+		})
+	})
+	for _, h := range homes {
+		for _, file := range h.files {
+			if found[fmt.Sprint(h.value, " ", file)] == 0 {
+				t.Errorf("%v does not stand in %s", h.value, file)
+			}
+		}
+	}
+	if n := found["1.702 gptoss/model.go"]; n != 1 {
+		t.Errorf("1.702 stands in %d places, want one", n)
+	}
+}
+
+// number returns the value of an expression of literals.
+func number(e ast.Expr) (float64, bool) {
+	var value func(e ast.Expr) constant.Value
+	value = func(e ast.Expr) constant.Value {
+		switch e := e.(type) {
+		case *ast.BasicLit:
+			if e.Kind == token.INT || e.Kind == token.FLOAT {
+				return constant.MakeFromLiteral(e.Value, e.Kind, 0)
+			}
+		case *ast.ParenExpr:
+			return value(e.X)
+		case *ast.UnaryExpr:
+			if x := value(e.X); x != nil && (e.Op == token.ADD || e.Op == token.SUB) {
+				return constant.UnaryOp(e.Op, x, 0)
+			}
+		case *ast.BinaryExpr:
+			x, y := value(e.X), value(e.Y)
+			if x == nil || y == nil {
+				return nil
+			}
+			switch e.Op {
+			case token.ADD, token.SUB, token.MUL:
+				return constant.BinaryOp(x, e.Op, y)
+			case token.QUO:
+				if constant.Sign(y) != 0 {
+					return constant.BinaryOp(x, e.Op, y)
+				}
+			case token.SHL, token.SHR:
+				if n, ok := constant.Uint64Val(constant.ToInt(y)); ok && n < 64 && constant.ToInt(x).Kind() == constant.Int {
+					return constant.Shift(constant.ToInt(x), e.Op, uint(n))
+				}
+			}
+		}
+		return nil
+	}
+	v := value(e)
+	if v == nil {
+		return 0, false
+	}
+	f, _ := constant.Float64Val(constant.ToFloat(v))
+	return f, true
+}
+
+func TestNumber(t *testing.T) {
+	for text, want := range map[string]float64{
+		"2880": 2880, "2_880": 2880, "0xB40": 2880, "2*1440": 2880, "(45 << 6)": 2880, "1.5e5": 150000, "1702.0/1000": 1.702, "-(1+2)": -3, "1/0": math.NaN(), "x": math.NaN(), "2*x": math.NaN(), `"2880"`: math.NaN(),
+	} {
+		e, err := parser.ParseExpr(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := number(e); ok == math.IsNaN(want) || ok && got != want {
+			t.Errorf("%s: got %v, %v, want %v", text, got, ok, want)
+		}
+	}
+}
+
+// The race detector sees every package that starts goroutines, directly or
+// through internal/mapped.
+func TestRaceCoversGoroutines(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rule, _ := strings.Cut(string(makefile), "\nrace:")
+	rule, _, _ = strings.Cut(rule, "\n\n")
+	raced := strings.Fields(rule)
+	walk(t, func(path string, f *ast.File) {
+		dir := filepath.ToSlash(filepath.Dir(path))
+		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(dir, "tools/") || strings.Contains(path, "testdata/") || slices.Contains(raced, "./"+dir) {
+			return
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			starts := false
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				starts = true
+			case *ast.CallExpr:
+				if s, ok := n.Fun.(*ast.SelectorExpr); ok {
+					x, _ := s.X.(*ast.Ident)
+					starts = s.Sel.Name == "Go" || s.Sel.Name == "Each" && x != nil && x.Name == "mapped"
+				}
+			}
+			if starts {
+				t.Errorf("%s starts goroutines, but the Makefile's race does not cover ./%s", path, dir)
 			}
 			return true
 		})
 	})
-	for c, home := range homes {
-		if n := places[c]; n < 1 || home == "gptoss/model.go" && n != 1 {
-			t.Errorf("%s stands in %d places, want it in %s", c, n, home)
-		}
-	}
 }
 
 // walk parses every Go file of the main module.

@@ -179,7 +179,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"metadata that is not UTF-8", nil, map[string]string{"k": "\xff"}, `metadata "k" is not valid UTF-8`},
 		{"no type", []Entry{{"a", 0, nil}}, nil, "a: no dtype [] has no size"},
 		{"negative dimension", []Entry{{"a", U8, []int{-1}}}, nil, "a: U8 [-1] has no size"},
-		{"sum that overflows", []Entry{{"a", U8, []int{1 << 62}}, {"b", U8, []int{1 << 62}}}, nil, "b: U8 [4611686018427387904] has no size"},
+		{"sum that overflows", []Entry{{"a", U8, []int{1 << 30, 1 << 30, 4}}, {"b", U8, []int{1 << 30, 1 << 30, 4}}}, nil, "b: U8 [1073741824, 1073741824, 4] has no size"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -254,7 +254,7 @@ func TestBadConfigs(t *testing.T) {
 		{"width not in blocks", Original, map[string]any{"hidden_size": 2881}, "hidden_size is 2881, want a multiple of 32, the block of MXFP4"},
 		{"expert width not in blocks", HuggingFace, map[string]any{"intermediate_size": 16}, "intermediate_size is 16, want a multiple of 32, the block of MXFP4"},
 		{"more experts a token than experts", HuggingFace, map[string]any{"num_local_experts": 3}, "num_experts_per_tok is 4, want at most num_local_experts, 3"},
-		{"product that would overflow", Original, map[string]any{"vocab_size": 1 << 40}, "vocab_size is 1099511627776, want 1 to 16777216"},
+		{"product that would overflow", Original, map[string]any{"vocab_size": int64(1 << 40)}, "vocab_size is 1099511627776, want 1 to 16777216"},
 		{"beyond int64", Original, map[string]any{"vocab_size": 1e30}, "vocab_size is 1e+30, want a whole number"},
 		{"negative window", Original, map[string]any{"sliding_window": -1}, "sliding_window is -1, want 1 to 16777216"},
 		{"fraction of a layer", Original, map[string]any{"num_hidden_layers": 1.5}, "num_hidden_layers is 1.5, want a whole number"},

@@ -52,12 +52,12 @@ func (s Scope) errorf(format string, args ...any) {
 // node records n as the stage s.
 func (s Scope) node(n Node) Value {
 	if s.r.stages[s.path] {
-		s.errorf("second stage of that name")
+		s.errorf("second stage of that name, want it once")
 	}
 	s.r.stages[s.path] = true
 	for _, d := range n.Shape[1:] {
 		if d < 1 {
-			s.errorf("shape %v has a dimension below 1", n.Shape)
+			s.errorf("shape %v has a dimension below 1, want none", n.Shape)
 			break
 		}
 	}
@@ -69,7 +69,7 @@ func (s Scope) node(n Node) Value {
 func (s Scope) param(name string, st Storage, shape ...int) int {
 	path := s.At(name).path
 	if s.r.params[path] {
-		s.errorf("second parameter %s", path)
+		s.errorf("second parameter %s, want it once", path)
 	}
 	s.r.params[path] = true
 	if st == MXFP4 && Shape(shape).Last()%32 != 0 {
@@ -82,7 +82,7 @@ func (s Scope) param(name string, st Storage, shape ...int) int {
 // matrix checks that x is [T, D] and returns D.
 func (s Scope) matrix(x Value) int {
 	if sh := s.Shape(x); len(sh) != 2 {
-		s.errorf("input %v is not [T, D]", sh)
+		s.errorf("input %v, want [T, D]", sh)
 	}
 	return s.Shape(x).Last()
 }
@@ -114,7 +114,7 @@ func (s Scope) Project(x Value, n int) Value {
 // Columns yields n columns of x from lo.
 func (s Scope) Columns(x Value, lo, n int) Value {
 	if last := s.Shape(x).Last(); lo < 0 || n < 1 || lo+n > last {
-		s.errorf("columns %d to %d of %d", lo, lo+n, last)
+		s.errorf("columns %d to %d of %d, want one or more of them", lo, lo+n, last)
 	}
 	return s.node(Node{Op: Columns, In: []Value{x}, Lo: lo, N: n, Shape: s.resized(x, n)})
 }
@@ -122,7 +122,7 @@ func (s Scope) Columns(x Value, lo, n int) Value {
 // Rotate turns each head of x by its row's position.
 func (s Scope) Rotate(x Value, r Rope) Value {
 	if d := s.matrix(x); r.Dim < 2 || r.Dim%2 != 0 || d%r.Dim != 0 {
-		s.errorf("%d columns in heads of %d", d, r.Dim)
+		s.errorf("%d columns in heads of %d, want whole heads of an even number", d, r.Dim)
 	}
 	return s.node(Node{Op: Rotate, In: []Value{x}, Rope: r, Shape: s.Shape(x)})
 }
@@ -134,7 +134,7 @@ func (s Scope) Attend(q, k, v Value, name string, h Heads) Value {
 	sinks := s.param("sinks", BF16, h.Query)
 	s = s.At(name)
 	if h.KV < 1 || h.Query < 1 || h.Query%h.KV != 0 {
-		s.errorf("%d query heads on %d key/value heads", h.Query, h.KV)
+		s.errorf("%d query heads on %d key/value heads, want a multiple", h.Query, h.KV)
 	}
 	for _, in := range []struct {
 		name  string
@@ -152,7 +152,7 @@ func (s Scope) Attend(q, k, v Value, name string, h Heads) Value {
 // column order.
 func (s Scope) TopK(x Value, k int) Value {
 	if d := s.matrix(x); k < 1 || k > d {
-		s.errorf("top %d of %d columns", k, d)
+		s.errorf("top %d of %d columns, want 1 to %d", k, d, d)
 	}
 	return s.node(Node{Op: TopK, In: []Value{x}, N: k, Shape: Shape{T, k}})
 }
@@ -169,7 +169,7 @@ func (s Scope) Pick(x, idx Value) Value {
 func (s Scope) ExpertLinear(x, idx Value, name string, experts, n int) Value {
 	sh, k := s.Shape(x), s.Shape(idx).Last()
 	if len(sh) == 3 && sh[1] != k {
-		s.errorf("%s: %v for %d experts a row", name, sh, k)
+		s.errorf("%s: %v for %d experts a row, want [T, D] or [T, %d, D]", name, sh, k, k)
 	}
 	w, b := s.param(name+"_weight", MXFP4, experts, n, sh.Last()), s.param(name+"_bias", BF16, experts, n)
 	return s.At(name).node(Node{Op: ExpertLinear, In: []Value{x, idx}, Params: []int{w, b}, Shape: Shape{T, k, n}})
@@ -179,7 +179,7 @@ func (s Scope) ExpertLinear(x, idx Value, name string, experts, n int) Value {
 func (s Scope) Every(x Value, lo int) Value {
 	last := s.Shape(x).Last()
 	if lo != 0 && lo != 1 || last%2 != 0 {
-		s.errorf("every second of %d columns from %d", last, lo)
+		s.errorf("every second of %d columns from %d, want an even number from 0 or 1", last, lo)
 	}
 	return s.node(Node{Op: Every, In: []Value{x}, Lo: lo, Shape: s.resized(x, last/2)})
 }
@@ -187,7 +187,7 @@ func (s Scope) Every(x Value, lo int) Value {
 // Clamp bounds x to [lo, hi].
 func (s Scope) Clamp(x Value, lo, hi float64) Value {
 	if !(lo <= hi) {
-		s.errorf("clamp from %g to %g", lo, hi)
+		s.errorf("clamp from %g to %g, want bounds that rise", lo, hi)
 	}
 	return s.node(Node{Op: Clamp, In: []Value{x}, A: lo, B: hi, Shape: s.Shape(x)})
 }
@@ -213,7 +213,7 @@ func (s Scope) Add(x, y Value) Value { return s.binary(Add, x, y) }
 func (s Scope) Mix(x, w Value) Value {
 	sx, sw := s.Shape(x), s.Shape(w)
 	if len(sx) != 3 || len(sw) != 2 || sx[1] != sw[1] {
-		s.errorf("%v with weights %v", sx, sw)
+		s.errorf("%v with weights %v, want [T, K, D] and [T, K]", sx, sw)
 	}
 	return s.node(Node{Op: Mix, In: []Value{x, w}, Shape: Shape{T, sx.Last()}})
 }
@@ -224,7 +224,7 @@ func (s Scope) unary(op Op, x Value) Value {
 
 func (s Scope) binary(op Op, x, y Value) Value {
 	if a, b := s.Shape(x), s.Shape(y); !slices.Equal(a, b) {
-		s.errorf("%v and %v", a, b)
+		s.errorf("%v and %v, want the same shape", a, b)
 	}
 	return s.node(Node{Op: op, In: []Value{x, y}, Shape: s.Shape(x)})
 }

@@ -16,7 +16,8 @@ type table struct {
 
 func (w table) Row(p, i int, dst []float64) { copy(dst, w.rows[w.g.Params[p].Name][i]) }
 
-// ids are the tokens that index x's rows in TestOps.
+// vocab is how many rows the embedding of TestOps has: the three of x, which the
+// tokens 0 to 2 stand for, and one of zeros.
 const vocab = 4
 
 // Each operation gives what arithmetic by hand gives. The input x is three
