@@ -9,11 +9,10 @@
 // not implemented here is an UnsupportedError.
 //
 // A mapped file must not shrink while it is open: reading a page that no
-// longer exists raises SIGBUS, which ends a Go program and cannot be
-// recovered. Writers here never rewrite a file in place (they write a
+// longer exists raises SIGBUS, which ends a Go program unless it is caught as
+// internal/mapped does. Writers here never rewrite a file in place (they write a
 // temporary file and rename it over the old one), and a map of a file that was
-// renamed over or removed stays valid. Truncating a checkpoint under a running
-// program, as a copy onto it would, is not survived.
+// renamed over or removed stays valid.
 //
 // The format: https://huggingface.co/docs/safetensors/index#format. Eight
 // bytes with the header's length, a JSON header, then the tensors' bytes, all

@@ -2,8 +2,9 @@ package checkpoint
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
+
+	"ossify/internal/quote"
 )
 
 // A FormatError says that a file is malformed.
@@ -28,10 +29,10 @@ func (e *UnsupportedError) Error() string { return place(e.File, e.Tensor, e.Rea
 func place(file, tensor, reason string) string {
 	var b strings.Builder
 	b.WriteString("checkpoint: ")
-	b.WriteString(show(file))
+	b.WriteString(quote.Name(file))
 	b.WriteString(": ")
 	if tensor != "" {
-		b.WriteString(show(tensor))
+		b.WriteString(quote.Name(tensor))
 		b.WriteString(": ")
 	}
 	b.WriteString(reason)
@@ -44,28 +45,4 @@ func malformed(file, tensor, format string, args ...any) error {
 
 func unsupported(file, tensor, format string, args ...any) error {
 	return &UnsupportedError{file, tensor, fmt.Sprintf(format, args...)}
-}
-
-// most is how much of a name or value a message shows, bytes.
-const most = 200
-
-// quote returns a value found in a file as it may stand in a message.
-func quote(value string) string {
-	if len(value) > most {
-		return strconv.Quote(value[:most]) + "..."
-	}
-	return strconv.Quote(value)
-}
-
-// show returns a name found in a file as it may stand in a one-line message:
-// quoted if it holds anything unprintable, cut if it is absurdly long.
-func show(name string) string {
-	cut := ""
-	if len(name) > most {
-		name, cut = name[:most], "..."
-	}
-	if q := strconv.Quote(name); q != `"`+name+`"` {
-		name = q
-	}
-	return name + cut
 }

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -67,6 +68,8 @@ func openFile(path, name string) (*File, error) {
 func (f *File) parse() error {
 	n := binary.LittleEndian.Uint64(f.mapped)
 	switch {
+	case n > MaxHeader && found(f.mapped) != "":
+		return malformed(f.name, "", "%s, want a safetensors file", found(f.mapped))
 	case n > MaxHeader:
 		return malformed(f.name, "", "header of %d bytes, want at most %d", n, MaxHeader)
 	case int64(n) > f.size-prefix:
@@ -81,6 +84,24 @@ func (f *File) parse() error {
 		t.Data = f.mapped[t.Offset : t.Offset+n : t.Offset+n]
 	}
 	return err
+}
+
+// found says what a file is that begins like none of safetensors, if it is one
+// of those that people take for it; else it returns "".
+func found(file []byte) string {
+	for _, kind := range []struct{ start, name string }{
+		{"version https://git-lfs", "a pointer of Git LFS, in place of the file itself"},
+		{"GGUF", "a GGUF file"},
+		{"PK\x03\x04", "a zip archive, such as PyTorch writes"},
+		{"\x89HDF", "an HDF5 file"},
+		{"<", "HTML or XML"},
+		{"{", "JSON text"},
+	} {
+		if bytes.HasPrefix(file, []byte(kind.start)) {
+			return kind.name
+		}
+	}
+	return ""
 }
 
 // Path returns the path the file was opened by.

@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"ossify/internal/quote"
+	"ossify/internal/strictjson"
 )
 
 // IndexFile is the name of the Hugging Face shard index.
@@ -118,7 +121,7 @@ func (f *Folder) list() (shards []string, home map[string]string, err error) {
 		// Hidden files are not the checkpoint's: temporaries, and the copies
 		// that macOS makes on foreign disks.
 		if strings.HasSuffix(e.Name(), extension) && !strings.HasPrefix(e.Name(), ".") {
-			if show(e.Name()) != e.Name() {
+			if quote.Plain(e.Name()) != e.Name() {
 				return nil, nil, malformed(e.Name(), "", "file name is not printable")
 			}
 			shards = append(shards, e.Name())
@@ -138,26 +141,26 @@ func parseIndex(data []byte) (map[string]string, error) {
 		return nil, malformed(IndexFile, "", "not valid UTF-8")
 	}
 	var home map[string]string
-	s := newStrict(data)
-	err := s.object(func(key string) error {
+	s := strictjson.New(data)
+	err := s.Object(func(key string) error {
 		switch key {
 		case "metadata":
-			return s.object(func(string) error { return s.skip() })
+			return s.Object(func(string) error { return s.Skip() })
 		case "weight_map":
 			home = make(map[string]string)
-			return s.object(func(name string) error {
-				shard, err := s.string()
+			return s.Object(func(name string) error {
+				shard, err := s.String()
 				if err != nil {
 					return err
 				}
 				if err := checkShard(shard); err != nil {
-					return malformed(IndexFile, name, "shard %s: %v", quote(shard), err)
+					return malformed(IndexFile, name, "shard %s: %v", quote.Value(shard), err)
 				}
 				home[name] = shard
 				return nil
 			})
 		}
-		return fmt.Errorf("unknown field %s, want metadata and weight_map", quote(key))
+		return fmt.Errorf("unknown field %s, want metadata and weight_map", quote.Value(key))
 	})
 	var format *FormatError
 	switch {
@@ -167,7 +170,7 @@ func parseIndex(data []byte) (map[string]string, error) {
 		return nil, malformed(IndexFile, "", "%v", err)
 	case len(home) == 0:
 		return nil, malformed(IndexFile, "", "no weight_map, or an empty one")
-	case strings.Trim(string(data[s.dec.InputOffset():]), " \t\r\n") != "":
+	case !s.End():
 		return nil, malformed(IndexFile, "", "data after its closing brace")
 	}
 	return home, nil
@@ -180,6 +183,8 @@ func checkShard(name string) error {
 		return errors.New("holds a separator, want the name of a file in the folder")
 	case strings.Contains(name, ".."):
 		return errors.New("holds .., want the name of a file in the folder")
+	case quote.Plain(name) != name:
+		return errors.New("not printable, want a name like model-00001-of-00003" + extension)
 	case !strings.HasSuffix(name, extension) || strings.HasPrefix(name, "."):
 		return errors.New("want a name like model-00001-of-00003" + extension)
 	}
@@ -222,7 +227,11 @@ func inside(dir, name string) (string, error) {
 		return "", fmt.Errorf("checkpoint: %w", err)
 	}
 	if info.Mode()&fs.ModeSymlink != 0 {
-		real, err := filepath.EvalSymlinks(path)
+		// Of a relative path it would be relative, and blobs is not.
+		real, err := filepath.Abs(path)
+		if err == nil {
+			real, err = filepath.EvalSymlinks(real)
+		}
 		if err != nil {
 			return "", fmt.Errorf("checkpoint: %w", err)
 		}
@@ -231,7 +240,7 @@ func inside(dir, name string) (string, error) {
 			return "", err
 		}
 		if blobs == "" || filepath.Dir(real) != blobs {
-			return "", malformed(name, "", "symbolic link to %s, want a file of the folder or, in a Hugging Face cache, a link into blobs/ of the same repository", show(real))
+			return "", malformed(name, "", "symbolic link to %s, want a file of the folder or, in a Hugging Face cache, a link into blobs/ of the same repository", quote.Name(real))
 		}
 		path = real
 		if info, err = os.Stat(path); err != nil {

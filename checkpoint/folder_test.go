@@ -104,6 +104,7 @@ func TestBadFolders(t *testing.T) {
 		{"shard by absolute path", `{"weight_map":{"a":"/m-1.safetensors"}}`, index + `a: shard "/m-1.safetensors": holds a separator, want the name of a file in the folder`},
 		{"shard on another drive", `{"weight_map":{"a":"c:m-1.safetensors"}}`, index + `a: shard "c:m-1.safetensors": holds a separator, want the name of a file in the folder`},
 		{"shard that is no safetensors file", `{"weight_map":{"a":"passwd"}}`, index + `a: shard "passwd": want a name like model-00001-of-00003.safetensors`},
+		{"shard that is not printable", `{"weight_map":{"a":"m\u001b[31m.safetensors"}}`, index + `a: shard "m\x1b[31m.safetensors": not printable, want a name like model-00001-of-00003.safetensors`},
 		{"hidden shard", `{"weight_map":{"a":".safetensors"}}`, index + `a: shard ".safetensors": want a name like model-00001-of-00003.safetensors`},
 		{"shard is a number", `{"weight_map":{"a":1}}`, index + `1, want a string`},
 		{"tensor twice in the index", `{"weight_map":{"a":"m-1.safetensors","a":"m-2.safetensors"}}`, index + `key "a" appears twice`},
@@ -111,7 +112,7 @@ func TestBadFolders(t *testing.T) {
 		{"no weight_map", `{"metadata":{}}`, index + "no weight_map, or an empty one"},
 		{"empty weight_map", `{"weight_map":{}}`, index + "no weight_map, or an empty one"},
 		{"unknown field", `{"weights":{}}`, index + `unknown field "weights", want metadata and weight_map`},
-		{"nested metadata", `{"metadata":{"a":{}},"weight_map":{` + goodMap + `}}`, index + "{, want a number or a string"},
+		{"nested metadata", `{"metadata":{"a":{}},"weight_map":{` + goodMap + `}}`, index + "{ at byte 17, want a number or a string"},
 		{"data after the index", `{"weight_map":{` + goodMap + `}} {}`, index + "data after its closing brace"},
 		{"index cut off", `{"weight_map":{"a":`, index + "JSON ends at byte 19, want its closing brace"},
 		{"index is not UTF-8", "{\"weight_map\":{\"\xff\":\"m-1.safetensors\"}}", index + "not valid UTF-8"},
@@ -237,7 +238,8 @@ func TestHuggingFaceCache(t *testing.T) {
 			symlink(t, tt.target, filepath.Join(dir, "m-2.safetensors"))
 			// The folder itself may be reached by any path: its user chose it.
 			symlink(t, repo, filepath.Join(cache, "link"))
-			for _, dir := range []string{dir, filepath.Join(cache, "link/snapshots/rev")} {
+			t.Chdir(dir)
+			for _, dir := range []string{dir, filepath.Join(cache, "link/snapshots/rev"), ".", "../rev", "../../snapshots/rev"} {
 				f, err := Open(dir)
 				if (err == nil) != tt.ok {
 					t.Fatalf("%s: %v", dir, err)

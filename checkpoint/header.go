@@ -1,11 +1,15 @@
 package checkpoint
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"ossify/internal/quote"
+	"ossify/internal/strictjson"
 )
 
 // MaxHeader is the longest header that is read, in bytes: the limit of the
@@ -31,14 +35,16 @@ func parseHeader(file string, header []byte, base, size int64) (tensors []Tensor
 	case !utf8.Valid(header):
 		return nil, nil, malformed(file, "", "header is not valid UTF-8")
 	}
-	s := newStrict(header)
-	err = s.object(func(name string) error {
+	const least = len(`"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`) // of an entry
+	tensors = make([]Tensor, 0, min(bytes.Count(header, []byte(`"dtype"`)), len(header)/least))
+	s := strictjson.New(header, append(dtypeNames(), "dtype", "shape", "data_offsets")...)
+	err = s.Object(func(name string) error {
 		if name == metadataKey {
 			metadata = make(map[string]string)
-			return s.object(func(key string) error {
-				v, err := s.string()
+			return s.Object(func(key string) error {
+				v, err := s.String()
 				if err != nil {
-					return fmt.Errorf("metadata %s: %w", quote(key), err)
+					return fmt.Errorf("metadata %s: %w", quote.Value(key), err)
 				}
 				metadata[key] = v
 				return nil
@@ -56,7 +62,7 @@ func parseHeader(file string, header []byte, base, size int64) (tensors []Tensor
 		return nil, nil, malformed(file, "", "header: %v", err)
 	}
 	// Headers are padded with spaces so that the data starts aligned.
-	for i := s.dec.InputOffset(); i < int64(len(header)); i++ {
+	for i := s.Offset(); i < len(header); i++ {
 		if header[i] != ' ' {
 			return nil, nil, malformed(file, "", "header: byte %#02x after its closing brace, want spaces", header[i])
 		}
@@ -73,21 +79,21 @@ func parseHeader(file string, header []byte, base, size int64) (tensors []Tensor
 
 // parseEntry reads one tensor's object. The Offset it returns is relative to
 // the first byte of data.
-func parseEntry(s strict, file, name string, size int64) (Tensor, error) {
+func parseEntry(s *strictjson.Reader, file, name string, size int64) (Tensor, error) {
 	var dtype string
 	var shape, span []int
 	seen := 0
-	err := s.object(func(key string) (err error) {
+	err := s.Object(func(key string) (err error) {
 		seen++
 		switch key {
 		case "dtype":
-			dtype, err = s.string()
+			dtype, err = s.String()
 		case "shape":
-			shape, err = s.ints()
+			shape, err = s.Ints()
 		case "data_offsets":
-			span, err = s.ints()
+			span, err = s.Ints()
 		default:
-			return fmt.Errorf("unknown field %s, want dtype, shape and data_offsets", quote(key))
+			return fmt.Errorf("unknown field %s, want dtype, shape and data_offsets", quote.Value(key))
 		}
 		if err != nil {
 			err = fmt.Errorf("%s: %w", key, err)
@@ -112,7 +118,7 @@ func parseEntry(s strict, file, name string, size int64) (Tensor, error) {
 	}
 	typ, ok := parseDType(dtype)
 	if !ok {
-		return Tensor{}, unsupported(file, name, "dtype %s, want one of %s", quote(dtype), dtypeNames())
+		return Tensor{}, unsupported(file, name, "dtype %s, want one of %s", quote.Value(dtype), strings.Join(dtypeNames(), " "))
 	}
 	e := Entry{name, typ, shape}
 	n, ok := e.Bytes()
@@ -132,12 +138,12 @@ func cover(file string, tensors []Tensor, size int64) error {
 	for i := range tensors {
 		order[i] = &tensors[i]
 	}
-	bytes := func(t *Tensor) int64 {
+	length := func(t *Tensor) int64 {
 		n, _ := t.Entry().Bytes()
 		return n
 	}
 	slices.SortFunc(order, func(a, b *Tensor) int {
-		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(bytes(a), bytes(b)), strings.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(length(a), length(b)), strings.Compare(a.Name, b.Name))
 	})
 	end := int64(0)
 	for i, t := range order {
@@ -145,9 +151,9 @@ func cover(file string, tensors []Tensor, size int64) error {
 		case t.Offset > end:
 			return malformed(file, t.Name, "data begins at %d, leaving a gap of %d bytes after %d", t.Offset, t.Offset-end, end)
 		case t.Offset < end:
-			return malformed(file, t.Name, "data begins at %d, overlapping %s, which ends at %d", t.Offset, show(order[i-1].Name), end)
+			return malformed(file, t.Name, "data begins at %d, overlapping %s, which ends at %d", t.Offset, quote.Name(order[i-1].Name), end)
 		}
-		end += bytes(t)
+		end += length(t)
 	}
 	if end != size {
 		return malformed(file, "", "%d bytes of data follow the last tensor, want 0", size-end)
@@ -155,10 +161,10 @@ func cover(file string, tensors []Tensor, size int64) error {
 	return nil
 }
 
-func dtypeNames() string {
+func dtypeNames() []string {
 	var names []string
 	for _, d := range dtypes[1:] {
 		names = append(names, d.name)
 	}
-	return strings.Join(names, " ")
+	return names
 }

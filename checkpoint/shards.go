@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"ossify/internal/fileset"
+	"ossify/internal/quote"
 )
 
 // A ShardWriter writes a checkpoint that is split over several files, one tensor
@@ -36,7 +37,7 @@ func CreateShards(set *fileset.Set, dir string, name func(i, n int) string, entr
 	for _, e := range entries {
 		n, ok := e.Bytes()
 		if !ok {
-			return nil, fmt.Errorf("checkpoint: %s: %v has no size", show(e.Name), e)
+			return nil, fmt.Errorf("checkpoint: %s: %v has no size", quote.Name(e.Name), e)
 		}
 		if len(s.plan) == 0 || n > most-size {
 			s.plan = append(s.plan, nil)
@@ -128,7 +129,7 @@ func (s *ShardWriter) at() (*Writer, error) {
 func (s *ShardWriter) Close() error {
 	n := len(s.writers)
 	if n < len(s.plan) {
-		return fmt.Errorf("checkpoint: %s: %s: not written", show(s.dir), s.names[n])
+		return fmt.Errorf("checkpoint: %s: %s: not written", quote.Name(s.dir), s.names[n])
 	}
 	if err := s.writers[n-1].Close(); err != nil || !s.index {
 		return err

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"ossify/internal/fileset"
+	"ossify/internal/quote"
 )
 
 // A Writer writes a safetensors file, one tensor after the other, in constant
@@ -46,7 +47,7 @@ func Create(set *fileset.Set, path string, entries []Entry, metadata map[string]
 	return w, nil
 }
 
-func (w *Writer) name() string { return show(filepath.Base(w.file.Name())) }
+func (w *Writer) name() string { return quote.Name(filepath.Base(w.file.Name())) }
 
 // Tensor begins the next tensor, which must be name, and returns the writer of
 // its bytes: little-endian, exactly as many as its entry asks for. The tensor
@@ -60,9 +61,9 @@ func (w *Writer) Tensor(name string) (io.Writer, error) {
 	case w.left > 0:
 		return nil, w.short()
 	case w.next == len(w.entries):
-		return nil, w.fail("%s: written after the last tensor", show(name))
+		return nil, w.fail("%s: written after the last tensor", quote.Name(name))
 	case w.entries[w.next].Name != name:
-		return nil, w.fail("%s: written where %s was declared", show(name), show(w.entries[w.next].Name))
+		return nil, w.fail("%s: written where %s was declared", quote.Name(name), quote.Name(w.entries[w.next].Name))
 	}
 	w.left, _ = w.entries[w.next].Bytes()
 	w.next++
@@ -101,11 +102,11 @@ func (t tensorWriter) Write(p []byte) (int, error) {
 	case w.closed:
 		return 0, w.fail("writer is closed")
 	case t.next != w.next:
-		return 0, w.fail("%s: written after the next tensor was begun", show(w.entries[t.next-1].Name))
+		return 0, w.fail("%s: written after the next tensor was begun", quote.Name(w.entries[t.next-1].Name))
 	case int64(len(p)) > w.left:
 		e := w.entries[w.next-1]
 		n, _ := e.Bytes()
-		return 0, w.fail("%s: more bytes than the %d of %v", show(e.Name), n, e)
+		return 0, w.fail("%s: more bytes than the %d of %v", quote.Name(e.Name), n, e)
 	}
 	n, err := w.buf.Write(p)
 	w.left -= int64(n)
@@ -126,7 +127,7 @@ func (w *Writer) Close() error {
 	case w.left > 0:
 		return w.short()
 	case w.next < len(w.entries):
-		return w.fail("%s: declared and not written", show(w.entries[w.next].Name))
+		return w.fail("%s: declared and not written", quote.Name(w.entries[w.next].Name))
 	}
 	w.closed = true
 	if w.err = w.buf.Flush(); w.err == nil {
@@ -138,7 +139,7 @@ func (w *Writer) Close() error {
 func (w *Writer) short() error {
 	e := w.entries[w.next-1]
 	n, _ := e.Bytes()
-	return w.fail("%s: %d bytes written of the %d of %v", show(e.Name), n-w.left, n, e)
+	return w.fail("%s: %d bytes written of the %d of %v", quote.Name(e.Name), n-w.left, n, e)
 }
 
 func (w *Writer) fail(format string, args ...any) error {
@@ -185,7 +186,7 @@ func encodeHeader(file string, entries []Entry, metadata map[string]string) ([]b
 	if metadata != nil {
 		for k, v := range metadata {
 			if !utf8.ValidString(k) || !utf8.ValidString(v) {
-				return nil, fmt.Errorf("checkpoint: %s: metadata %s is not valid UTF-8", show(file), quote(k))
+				return nil, fmt.Errorf("checkpoint: %s: metadata %s is not valid UTF-8", quote.Name(file), quote.Value(k))
 			}
 		}
 		b.WriteString(`"` + metadataKey + `":`)
@@ -195,7 +196,7 @@ func encodeHeader(file string, entries []Entry, metadata map[string]string) ([]b
 	end := int64(0)
 	for i, e := range entries {
 		bad := func(reason string) error {
-			return fmt.Errorf("checkpoint: %s: %s: %s", show(file), show(e.Name), reason)
+			return fmt.Errorf("checkpoint: %s: %s: %s", quote.Name(file), quote.Name(e.Name), reason)
 		}
 		switch {
 		case !utf8.ValidString(e.Name):
@@ -228,7 +229,7 @@ func encodeHeader(file string, entries []Entry, metadata map[string]string) ([]b
 	}
 	n := b.Len() - prefix
 	if n > MaxHeader {
-		return nil, fmt.Errorf("checkpoint: %s: header of %d bytes, want at most %d", show(file), n, MaxHeader)
+		return nil, fmt.Errorf("checkpoint: %s: header of %d bytes, want at most %d", quote.Name(file), n, MaxHeader)
 	}
 	binary.LittleEndian.PutUint64(b.Bytes(), uint64(n))
 	return b.Bytes(), nil

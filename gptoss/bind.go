@@ -3,12 +3,18 @@ package gptoss
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"ossify/checkpoint"
 	"ossify/float"
 	"ossify/graph"
+	"ossify/internal/quote"
 	"ossify/weight"
 )
 
@@ -23,16 +29,49 @@ type Checkpoint struct {
 	Weights *weight.Set
 }
 
-// configMost is the largest config.json that is read, in bytes.
-const configMost = 1 << 20
+const (
+	configFile = "config.json"
+	configMost = 1 << 20 // bytes of it that are read
+)
 
 // ReadConfig reads the config.json of a checkpoint folder.
 func ReadConfig(dir string) (*Config, Dialect, error) {
-	data, err := checkpoint.ReadFile(dir, "config.json", configMost)
+	data, err := checkpoint.ReadFile(dir, configFile, configMost)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, 0, noCheckpoint(dir)
+	}
 	if err != nil {
 		return nil, 0, err
 	}
 	return ParseConfig(data)
+}
+
+// noCheckpoint says what is there in place of a checkpoint's folder, and what may
+// have been meant.
+func noCheckpoint(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("gptoss: %s: no such folder, want that of a checkpoint", quote.Name(dir))
+	case err != nil:
+		return fmt.Errorf("gptoss: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("gptoss: %s: a file, want the folder of a checkpoint", quote.Name(dir))
+	}
+	// original/ of a repository; the snapshots of one in a Hugging Face cache;
+	// anything else that holds one.
+	for _, below := range []string{"original", "snapshots/*", "*"} {
+		found, err := fs.Glob(os.DirFS(dir), below+"/"+configFile)
+		if err == nil && len(found) > 0 {
+			sub := filepath.Join(dir, filepath.FromSlash(path.Dir(found[0])))
+			return fmt.Errorf("gptoss: %s: no %s; give %s, which has one", quote.Name(dir), configFile, quote.Name(sub))
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("gptoss: %w", err)
+	}
+	return fmt.Errorf("gptoss: %s: no %s among its %d entries, want a folder with it and the *.safetensors it describes", quote.Name(dir), configFile, len(entries))
 }
 
 // OpenCheckpoint opens a checkpoint folder of either dialect. It reads names,

@@ -1,6 +1,7 @@
 package gptoss_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,6 +106,40 @@ func TestBindReportsEveryMismatch(t *testing.T) {
 			}
 			want := "gptoss: " + strings.Join(tt.want, "\ngptoss: ")
 			if err.Error() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+		})
+	}
+}
+
+// In place of a checkpoint's folder: what is there, and what may have been meant.
+func TestNoCheckpoint(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		files []string
+		open  string
+		want  string // after the folder's name
+	}{
+		{"nothing", nil, "none", ": no such folder, want that of a checkpoint"},
+		{"a file", []string{"model.safetensors"}, "model.safetensors", ": a file, want the folder of a checkpoint"},
+		{"original alone", []string{"README.md", "original/config.json"}, ".", ": no config.json; give DIR/original, which has one"},
+		{"a cached repository", []string{"refs/main", "blobs/x", "snapshots/0a1b/config.json"}, ".", ": no config.json; give DIR/snapshots/0a1b, which has one"},
+		{"a folder of models", []string{"20[b]/config.json"}, ".", ": no config.json; give DIR/20[b], which has one"},
+		{"other things", []string{"a", "b/c"}, ".", ": no config.json among its 2 entries, want a folder with it and the *.safetensors it describes"},
+		{"an unprintable name", []string{"\x1b[31m/x"}, "\x1b[31m", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, f := range tt.files {
+				path := filepath.Join(dir, f)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, nil, 0o666)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			path := filepath.Join(dir, tt.open)
+			_, err := gptoss.OpenCheckpoint(path)
+			want := "gptoss: " + path + strings.ReplaceAll(tt.want, "DIR", path)
+			if err == nil || tt.want != "" && err.Error() != want || strings.Contains(err.Error(), "\x1b") {
 				t.Errorf("got  %v\nwant %s", err, want)
 			}
 		})

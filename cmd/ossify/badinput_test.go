@@ -221,6 +221,42 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
+// What comes out of files and names reaches no terminal as an escape sequence.
+func TestNoEscapes(t *testing.T) {
+	dir := synthesised(t, gptoss.HuggingFace)
+	const esc = "\x1b[31m"
+	named := filepath.Join(t.TempDir(), esc+".safetensors")
+	if err := checkpoint.Save(named, []checkpoint.Tensor{{Name: esc, Type: checkpoint.U8, Shape: []int{0}}}, map[string]string{esc: esc}); err != nil {
+		t.Fatal(err)
+	}
+	odd := filepath.Join(t.TempDir(), esc)
+	if err := os.Mkdir(odd, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	index := filepath.Join(dir, checkpoint.IndexFile)
+	write(t, index, bytes.ReplaceAll(must(os.ReadFile(index)), []byte(`"model-00001-of-00002.safetensors"`), []byte(`"m\u001b[31m.safetensors"`)))
+	for _, args := range [][]string{
+		{"inspect", named}, {"inspect", "--json", named}, {"inspect", odd}, {"inspect", odd + "/x"}, {"inspect", dir}, {esc}, {"inspect", "--" + esc}, {"synth", "--preset", esc, "x"},
+		{"trace", dir, "-o", esc, "--tokens", esc}, {"synth", "--preset", "tiny", named + "/x"}, {"help", esc},
+	} {
+		var out, errs bytes.Buffer
+		run(t.Context(), args, strings.NewReader(""), &out, &errs)
+		if all := out.String() + errs.String(); strings.Contains(all, "\x1b") || all == "" {
+			t.Errorf("%q prints %q", args, all)
+		}
+	}
+}
+
+// A file of a checkpoint is told from one that is none, and what to give in its
+// place.
+func TestInspectOtherFiles(t *testing.T) {
+	dir := synthesised(t, gptoss.Original)
+	_, err := tokenCommand("", "inspect", filepath.Join(dir, "config.json"))
+	if want := "checkpoint: config.json: JSON text, want a safetensors file (" + dir + ", its folder, is a checkpoint to inspect)"; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +15,7 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/gptoss"
+	"ossify/internal/quote"
 	"ossify/onnx"
 )
 
@@ -98,6 +100,9 @@ func inspect(path string) (*inspection, error) {
 	}
 	if !info.IsDir() {
 		f, err := checkpoint.OpenFile(path)
+		if _, none := os.Stat(filepath.Join(filepath.Dir(path), "config.json")); err != nil && none == nil {
+			err = fmt.Errorf("%w (%s, its folder, is a checkpoint to inspect)", err, quote.Name(filepath.Dir(path)))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -141,7 +146,8 @@ func (r *inspection) add(tensors []checkpoint.Tensor) {
 }
 
 func (r *inspection) print(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	buffered := bufio.NewWriter(out)
+	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	if c := r.Config; c != nil {
 		fmt.Fprintf(w, "layout\t%s\n", r.Layout)
 		fmt.Fprintf(w, "parameters\t%d\n", r.Parameters)
@@ -159,7 +165,7 @@ func (r *inspection) print(out io.Writer) error {
 		fmt.Fprintf(w, "metadata\t%q: %q\n", k, r.Metadata[k])
 	}
 	for _, f := range r.Files {
-		fmt.Fprintf(w, "file\t%s, %s\n", f.Name, decimalBytes(f.Bytes))
+		fmt.Fprintf(w, "file\t%s, %s\n", quote.Plain(f.Name), decimalBytes(f.Bytes))
 	}
 	for _, k := range slices.Sorted(maps.Keys(r.Types)) {
 		fmt.Fprintf(w, "%s\t%d tensors, %s\n", k, r.Types[k].Tensors, decimalBytes(r.Types[k].Bytes))
@@ -170,18 +176,19 @@ func (r *inspection) print(out io.Writer) error {
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintf(w, "TENSOR\tDTYPE\tSHAPE\tBYTES\tFILE\tOFFSET\n")
-	for _, t := range r.Tensors {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\n", printable(t.Name), t.Type, strings.ReplaceAll(fmt.Sprint(t.Shape), " ", ", "), t.Bytes, t.File, t.Offset)
+	for i, t := range r.Tensors {
+		// The tabwriter keeps what it has not aligned yet.
+		if i%10000 == 9999 {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\n", quote.Name(t.Name), t.Type, strings.ReplaceAll(fmt.Sprint(t.Shape), " ", ", "), t.Bytes, quote.Plain(t.File), t.Offset)
 	}
-	return w.Flush()
-}
-
-// printable returns a name out of a file, quoted if it could upset a terminal.
-func printable(s string) string {
-	if q := fmt.Sprintf("%q", s); q != `"`+s+`"` {
-		return q
+	if err := w.Flush(); err != nil {
+		return err
 	}
-	return s
+	return buffered.Flush()
 }
 
 // decimalBytes formats a size in units of 1000.

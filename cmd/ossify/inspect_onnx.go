@@ -8,29 +8,30 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"ossify/internal/quote"
 	"ossify/onnx"
 )
 
 // printModel prints what is in an ONNX model.
 func printModel(out io.Writer, s *onnx.Summary) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "producer\t%s\n", printable(s.Producer))
+	fmt.Fprintf(w, "producer\t%s\n", quote.Name(s.Producer))
 	fmt.Fprintf(w, "IR version\t%d\n", s.IR)
 	for _, d := range slices.Sorted(maps.Keys(s.Opsets)) {
 		name := d
 		if name == "" {
 			name = "ai.onnx"
 		}
-		fmt.Fprintf(w, "opset\t%s %d\n", printable(name), s.Opsets[d])
+		fmt.Fprintf(w, "opset\t%s %d\n", quote.Name(name), s.Opsets[d])
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Metadata)) {
 		fmt.Fprintf(w, "metadata\t%q: %q\n", k, s.Metadata[k])
 	}
 	for _, p := range s.Inputs {
-		fmt.Fprintf(w, "input\t%s %s%s\n", printable(p.Name), p.Type, printable("["+strings.Join(p.Shape, ", ")+"]"))
+		fmt.Fprintf(w, "input\t%s %s%s\n", quote.Name(p.Name), p.Type, quote.Plain("["+strings.Join(p.Shape, ", ")+"]"))
 	}
 	for _, p := range s.Outputs {
-		fmt.Fprintf(w, "output\t%s %s%s\n", printable(p.Name), p.Type, printable("["+strings.Join(p.Shape, ", ")+"]"))
+		fmt.Fprintf(w, "output\t%s %s%s\n", quote.Name(p.Name), p.Type, quote.Plain("["+strings.Join(p.Shape, ", ")+"]"))
 	}
 	files := map[string]int64{}
 	var total int64
@@ -39,7 +40,7 @@ func printModel(out io.Writer, s *onnx.Summary) error {
 		total += in.Bytes
 	}
 	for _, f := range slices.Sorted(maps.Keys(files)) {
-		place := "in " + printable(f)
+		place := "in " + quote.Name(f)
 		if f == "" {
 			place = "in the model itself"
 		}
@@ -53,16 +54,16 @@ func printModel(out io.Writer, s *onnx.Summary) error {
 	if len(s.Functions) > 0 {
 		fmt.Fprintf(w, "\nFUNCTION\tNODES\tCALLS\tINPUTS\n")
 		for _, f := range s.Functions {
-			fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", printable(f.Name), f.Nodes, f.Calls, printable(strings.Join(f.Inputs, ", ")))
+			fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", quote.Name(f.Name), f.Nodes, f.Calls, quote.Plain(strings.Join(f.Inputs, ", ")))
 		}
 	}
 	fmt.Fprintf(w, "\nOPERATOR\tCOUNT\n")
 	for _, op := range slices.Sorted(maps.Keys(s.Operators)) {
-		fmt.Fprintf(w, "%s\t%d\n", printable(op), s.Operators[op])
+		fmt.Fprintf(w, "%s\t%d\n", quote.Name(op), s.Operators[op])
 	}
 	fmt.Fprintf(w, "\nCONSTANT\tTYPE\tSHAPE\tBYTES\tFILE\tOFFSET\n")
 	for _, in := range s.Initializers {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\n", printable(in.Name), in.Type, strings.ReplaceAll(fmt.Sprint(in.Shape), " ", ", "), in.Bytes, printable(in.File), in.Offset)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\n", quote.Name(in.Name), in.Type, strings.ReplaceAll(fmt.Sprint(in.Shape), " ", ", "), in.Bytes, quote.Name(in.File), in.Offset)
 	}
 	return w.Flush()
 }

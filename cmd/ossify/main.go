@@ -9,12 +9,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"ossify/internal/fileset"
 	"ossify/internal/mapped"
+	"ossify/internal/quote"
 )
 
 func main() {
@@ -87,6 +89,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errors io.Writer
 
 // report prints err and returns the exit code it means.
 func report(ctx context.Context, w io.Writer, called *cobra.Command, err error) int {
+	head := terminalOf(w).paint(red, "ossify:") + " "
 	var ended signalled
 	var exists *fileset.ExistsError
 	switch {
@@ -94,11 +97,11 @@ func report(ctx context.Context, w io.Writer, called *cobra.Command, err error) 
 		return 0
 	case errors.As(context.Cause(ctx), &ended):
 		if ended.Signal != syscall.SIGPIPE { // whoever closed the pipe knows
-			fmt.Fprintf(w, "ossify: %v\n", ended)
+			fmt.Fprintf(w, "%s%v\n", head, ended)
 		}
 		return ended.code()
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(w, "ossify: %v\nSee '%s --help'.\n", err, called.CommandPath())
+		fmt.Fprintf(w, "%s%s\nSee '%s --help'.\n", head, printable(err), called.CommandPath())
 		return 2
 	case errors.As(err, &exists) && called.Flags().Lookup("force") != nil:
 		err = fmt.Errorf("%w, or --force", err)
@@ -107,8 +110,18 @@ func report(ctx context.Context, w io.Writer, called *cobra.Command, err error) 
 	case errors.Is(err, context.Canceled):
 		err = errors.New("interrupted")
 	}
-	fmt.Fprintf(w, "ossify: %v\n", err)
+	fmt.Fprintf(w, "%s%s\n", head, printable(err))
 	return 1
+}
+
+// printable returns an error's text, in which names may be that came from
+// outside: no escape sequence of them reaches the terminal.
+func printable(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i, l := range lines {
+		lines[i] = quote.Plain(l)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func newRoot() *cobra.Command {

@@ -24,6 +24,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"ossify/internal/quote"
 )
 
 // Temporary names: "." target "." 8 hex digits and one of these.
@@ -81,7 +83,7 @@ func (s *Set) MkdirAll(dir string) error {
 	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
 		info, err := os.Stat(at)
 		if err == nil && !info.IsDir() {
-			return fmt.Errorf("fileset: %s: a file, want a folder", quote(at))
+			return fmt.Errorf("fileset: %s: a file, want a folder", quote.Name(at))
 		}
 		if err == nil || at == filepath.Dir(at) {
 			break
@@ -115,7 +117,7 @@ func (s *Set) Create(path string) (*File, error) {
 	}
 	for _, f := range s.files {
 		if filepath.Clean(f.path) == filepath.Clean(path) {
-			return nil, fmt.Errorf("fileset: %s: twice in one set", quote(path))
+			return nil, fmt.Errorf("fileset: %s: twice in one set", quote.Name(path))
 		}
 	}
 	s.sweep(filepath.Dir(path))
@@ -156,7 +158,7 @@ func (s *Set) Remove(path string) error {
 // allowed refuses targets that must stay.
 func (s *Set) allowed(path string) error {
 	if _, base := filepath.Split(path); base == "" || base == "." || base == ".." {
-		return fmt.Errorf("fileset: %s: a folder, want the name of a file", quote(path))
+		return fmt.Errorf("fileset: %s: a folder, want the name of a file", quote.Name(path))
 	}
 	info, err := os.Lstat(path)
 	switch {
@@ -168,17 +170,17 @@ func (s *Set) allowed(path string) error {
 	link := info.Mode()&fs.ModeSymlink != 0
 	switch {
 	case link && !s.opt.Force:
-		return fmt.Errorf("fileset: %s: a symbolic link, want a regular file or a new name", quote(path))
+		return fmt.Errorf("fileset: %s: a symbolic link, want a regular file or a new name", quote.Name(path))
 	case !link && !info.Mode().IsRegular():
-		return fmt.Errorf("fileset: %s: %s, want a regular file or a new name", quote(path), kind(info.Mode()))
+		return fmt.Errorf("fileset: %s: %s, want a regular file or a new name", quote.Name(path), kind(info.Mode()))
 	}
 	for _, input := range s.opt.Inputs {
 		// Behind a link stands the input itself: the link is only a name of it.
 		if in, err := os.Stat(input); err == nil && os.SameFile(info, in) {
-			return fmt.Errorf("fileset: %s: is read as %s, want another name", quote(path), quote(input))
+			return fmt.Errorf("fileset: %s: is read as %s, want another name", quote.Name(path), quote.Name(input))
 		}
 		if in, err := os.Lstat(input); err == nil && os.SameFile(info, in) {
-			return fmt.Errorf("fileset: %s: is read as %s, want another name", quote(path), quote(input))
+			return fmt.Errorf("fileset: %s: is read as %s, want another name", quote.Name(path), quote.Name(input))
 		}
 	}
 	if !s.opt.Force && (s.opt.Ours == nil || !s.opt.Ours(path)) {
@@ -191,7 +193,7 @@ func (s *Set) allowed(path string) error {
 type ExistsError struct{ Path string }
 
 func (e *ExistsError) Error() string {
-	return fmt.Sprintf("fileset: %s: exists, and is not one that this command wrote, want a new name", quote(e.Path))
+	return fmt.Sprintf("fileset: %s: exists, and is not one that this command wrote, want a new name", quote.Name(e.Path))
 }
 
 // Is makes the error one of fs.ErrExist.
@@ -211,16 +213,8 @@ func kind(m fs.FileMode) string {
 	return "no regular file"
 }
 
-// quote returns a path as it may stand in a message.
-func quote(path string) string {
-	if q := fmt.Sprintf("%q", path); q != `"`+path+`"` {
-		return q
-	}
-	return path
-}
-
 func errClosed(path string) error {
-	return fmt.Errorf("fileset: %s: the set is committed or aborted", quote(path))
+	return fmt.Errorf("fileset: %s: the set is committed or aborted", quote.Name(path))
 }
 
 // Commit completes the set: every file is on disk, then every file has its

@@ -35,12 +35,35 @@ func Plain(text string) string {
 // Start is Plain for text of any length: of one that is longer than Most, its
 // start and "...".
 func Start(text string) string {
+	start, cut := head(text)
+	return Plain(start) + cut
+}
+
+// Name is Start for a name in a message of one line: in quotes if a reader
+// could take it for something else, because it holds what is not printable, a
+// quote or a backslash.
+func Name(name string) string {
+	start, cut := head(name)
+	if q := strconv.Quote(start); q != `"`+start+`"` {
+		start = q
+	}
+	return start + cut
+}
+
+// Value is Start in quotes.
+func Value(text string) string {
+	start, cut := head(text)
+	return strconv.Quote(start) + cut
+}
+
+// head returns what is shown of a text, and "..." if that is not all.
+func head(text string) (start, cut string) {
 	if len(text) <= Most {
-		return Plain(text)
+		return text, ""
 	}
 	end := Most
 	for end > Most-utf8.UTFMax && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return Plain(text[:end]) + "..."
+	return text[:end], "..."
 }

@@ -35,3 +35,20 @@ func TestStart(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestNameAndValue(t *testing.T) {
+	long := strings.Repeat("é", Most) // two bytes each
+	for in, want := range map[string][2]string{
+		"a.b":       {`a.b`, `"a.b"`},
+		"":          {``, `""`},
+		"a\x1b[31m": {`"a\x1b[31m"`, `"a\x1b[31m"`},
+		`a"b`:       {`"a\"b"`, `"a\"b"`},
+		"\xff":      {`"\xff"`, `"\xff"`},
+		"x" + long:  {"x" + long[:Most-2] + "...", `"x` + long[:Most-2] + `"...`},
+		long[:Most]: {long[:Most], `"` + long[:Most] + `"`},
+	} {
+		if got := [2]string{Name(in), Value(in)}; got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
