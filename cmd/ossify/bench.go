@@ -315,7 +315,11 @@ type kernelTime struct {
 
 // benchKernels times each set's products, with weights that come from memory.
 func benchKernels(c *cobra.Command, asJSON bool) error {
-	const cols, rows = 2880, 5760
+	shape, err := gptoss.Preset("20b")
+	if err != nil {
+		return err
+	}
+	cols, rows := shape.Dim, 2*shape.Inner // of an expert's first matrix
 	src := rand.New(rand.NewPCG(3, 4))
 	bytes := func(n int) []byte {
 		b := make([]byte, n)
@@ -354,7 +358,7 @@ func benchKernels(c *cobra.Command, asJSON bool) error {
 					}
 					seconds := timeKernel(set, part, half, n)
 					k.GBs = float64(part.Rows*part.RowBytes()) / seconds / 1e9
-					k.GFLOPs = 2 * float64(part.Rows) * cols * float64(n) / seconds / 1e9
+					k.GFLOPs = 2 * float64(part.Rows) * float64(cols) * float64(n) / seconds / 1e9
 					all = append(all, k)
 				}
 			}
