@@ -33,8 +33,8 @@ var rooms = map[string][]string{
 	"internal/quote":         {},
 	"internal/strictjson":    {"internal/quote"},
 	"internal/mapped":        {},
-	"fault":                  {"graph"},
-	"oracle":                 {"graph", "internal/mapped"},
+	"fault":                  {"graph", "weight"},
+	"oracle":                 {"float", "graph", "internal/mapped"},
 	"kernel":                 {"float"},
 	"checkpoint":             {"float", "internal/fileset", "internal/quote", "internal/strictjson"},
 	"weight":                 {"checkpoint", "float", "graph"},
@@ -52,7 +52,8 @@ var rooms = map[string][]string{
 	"onnx/examples":          {"graph", "onnx", "onnx/lower"},
 	"onnx/pack":              {"checkpoint", "engine", "float", "graph", "gptoss", "harmony", "internal/fileset", "kernel", "onnx", "onnx/build", "onnx/lower", "onnx/wire", "tokenizer", "weight"},
 	"onnx/ort":               {"checkpoint", "float"},
-	"verify":                 {"checkpoint", "engine", "fault", "gptoss", "graph", "internal/fileset", "onnx", "onnx/lower", "onnx/ort", "oracle", "parity", "weight"},
+	"verify":                 {"checkpoint", "engine", "fault", "float", "gptoss", "graph", "internal/fileset", "oracle", "parity", "weight"},
+	"verify/onnx":            {"checkpoint", "engine", "fault", "gptoss", "graph", "onnx", "onnx/lower", "onnx/ort", "oracle", "parity", "verify", "weight"},
 }
 
 func TestImportsRunOneWay(t *testing.T) {
@@ -93,6 +94,18 @@ func TestImportsRunOneWay(t *testing.T) {
 				t.Errorf("there is no %s, which %s may import", dep, room)
 			}
 		}
+	}
+}
+
+// A program without ONNX Runtime needs no cgo: none of our packages uses it
+// under the tag noort, and nothing but verify/onnx and cmd reaches for it.
+func TestNoRuntimeNoCgo(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-tags", "noort,netgo,osusergo", "-f", "{{if and .CgoFiles (not .Standard)}}{{.ImportPath}}{{end}}", "./cmd/ossify").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list := strings.Fields(string(out)); len(list) > 0 {
+		t.Errorf("with the tag noort %v use cgo", list)
 	}
 }
 

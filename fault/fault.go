@@ -14,9 +14,10 @@ import (
 	"strings"
 
 	"ossify/graph"
+	"ossify/weight"
 )
 
-// A Fault is one bug. Exactly one of Graph and Weight is set.
+// A Fault is one bug. Exactly one of Graph, Weight and Unrounded is set.
 type Fault struct {
 	Name  string // as verify prints it
 	Stage string // the first stage that comes out wrong
@@ -25,19 +26,47 @@ type Fault struct {
 	Graph func(*graph.Graph) *graph.Graph
 
 	// Weight changes a parameter in place, and reports whether it did. data
-	// holds all its rows as the checkpoint stores them: bfloat16, or MXFP4
-	// blocks with scales.
+	// holds all its rows as the checkpoint stores them: bfloat16 or float32, or
+	// MXFP4 blocks with scales.
 	Weight func(p graph.Param, heads graph.Heads, data, scales []byte) bool
+
+	// Unrounded is a program in bfloat16 that rounds a stage's result and no
+	// step within it.
+	Unrounded bool
+
+	// Where the bug is: from a position on, or in what is decoded one by one.
+	// By default it is everywhere.
+	From   int
+	Decode bool
+}
+
+// Apply returns the model g and its weights w with the bug.
+func (f Fault) Apply(g *graph.Graph, w *weight.Set) (*graph.Graph, *weight.Set) {
+	switch {
+	case f.Graph != nil:
+		return f.Graph(g), w
+	case f.Weight != nil:
+		var heads graph.Heads
+		for _, n := range g.Nodes {
+			if n.Op == graph.Attend {
+				heads = n.Heads
+			}
+		}
+		return g, w.Edited(func(p graph.Param, data, scales []byte) bool { return f.Weight(p, heads, data, scales) })
+	}
+	return g, w
 }
 
 // Table returns all faults.
 func Table() []Fault {
+	own := attends(func(h *graph.Heads, _ int) { h.Delay = 1 })
+	noSinks := nodes(graph.Attend, "", func(n *graph.Node) { n.Params = nil })
 	return []Fault{
 		// The mask: which keys a query sees.
 		{Name: "window +1", Stage: "block.0.attn.sdpa", Graph: attends(func(h *graph.Heads, _ int) { h.Window += sign(h.Window) })},
 		{Name: "window -1", Stage: "block.0.attn.sdpa", Graph: attends(func(h *graph.Heads, _ int) { h.Window -= sign(h.Window) })},
 		{Name: "no sliding window", Stage: "block.0.attn.sdpa", Graph: attends(func(h *graph.Heads, _ int) { h.Window = 0 })},
-		{Name: "no sinks", Stage: "block.0.attn.sdpa", Graph: nodes(graph.Attend, "", func(n *graph.Node) { n.Params = nil })},
+		{Name: "no sinks", Stage: "block.0.attn.sdpa", Graph: noSinks},
 
 		{Name: "eps 1e-6", Stage: "block.0.attn.norm", Graph: nodes(graph.RMSNorm, "", func(n *graph.Node) { n.Eps = 1e-6 })},
 
@@ -66,8 +95,40 @@ func Table() []Fault {
 		{Name: "nibbles swapped", Stage: "block.0.mlp.mlp1", Weight: swapNibbles},
 		{Name: "scale 0 decoded as 0", Stage: "block.0.mlp.mlp1", Weight: dropScaleZero},
 		{Name: "key and value heads permuted", Stage: "block.0.attn.qkv", Weight: permuteHeads},
-		{Name: "cache off by one (own key unseen)", Stage: "block.0.attn.sdpa", Graph: attends(func(h *graph.Heads, _ int) { h.Delay = 1 })},
+		{Name: "cache off by one (own key unseen)", Stage: "block.0.attn.sdpa", Graph: own},
 		{Name: "window on odd layers too", Stage: "block.1.attn.sdpa", Graph: attends(func(h *graph.Heads, window int) { h.Window = window })},
+
+		// What only decode does, or only far positions.
+		{Name: "decode without sinks", Stage: "block.0.attn.sdpa", Decode: true, Graph: noSinks},
+		{Name: "decode sees itself alone", Stage: "block.0.attn.sdpa", Decode: true, Graph: attends(func(h *graph.Heads, _ int) { h.Window = 1 })},
+		{Name: "decode does not see itself", Stage: "block.0.attn.sdpa", Decode: true, Graph: own},
+		{Name: "decode, window -1", Stage: "block.0.attn.sdpa", Decode: true, Graph: attends(func(h *graph.Heads, _ int) { h.Window -= sign(h.Window) })},
+		{Name: "window +1 from position 256", Stage: "block.0.attn.sdpa", From: 256, Graph: attends(func(h *graph.Heads, _ int) { h.Window += sign(h.Window) })},
+		{Name: "rotary tables wrong from 256", Stage: "block.0.attn.rope.q", From: 256, Graph: ropes(func(r *graph.Rope) { r.Theta *= 1.01 })},
+
+		{Name: "windows of even and odd layers swapped", Stage: "block.0.attn.sdpa", Graph: attends(func(h *graph.Heads, window int) { h.Window = window - h.Window })},
+		{Name: "theta 10000", Stage: "block.0.attn.rope.q", Graph: ropes(func(r *graph.Rope) { r.Theta = 10000 })},
+		{Name: "YaRN factor 31.99", Stage: "block.0.attn.rope.q", Graph: ropes(func(r *graph.Rope) { r.Factor = 31.99 })},
+		{Name: "a frequency 4096 ulp off", Stage: "block.0.attn.rope.q", Graph: ropes(func(r *graph.Rope) { r.Slip, r.SlipAt = 4096, 1 })},
+
+		{Name: "gate clamped on both sides", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Clamp, ".glu.clamp", func(n *graph.Node) { n.A = -n.B })},
+		{Name: "linear half clamped above only", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Clamp, ".linear.clamp", func(n *graph.Node) { n.A = math.Inf(-1) })},
+		{Name: "clamp at 6", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Clamp, "", func(n *graph.Node) { n.A, n.B = n.A*6/7, n.B*6/7 })},
+		{Name: "no bias of the qkv projection", Stage: "block.0.attn.qkv", Graph: nodes(graph.Linear, ".attn.qkv", func(n *graph.Node) { n.Params = n.Params[:1] })},
+		{Name: "no bias of the experts", Stage: "block.0.mlp.mlp1", Graph: nodes(graph.ExpertLinear, "", func(n *graph.Node) { n.Params = n.Params[:1] })},
+		{Name: "attention without its residual", Stage: "block.0.attn", Graph: nodes(graph.Add, ".attn", func(n *graph.Node) { n.Op, n.In, n.A = graph.Affine, n.In[1:], 1 })},
+		{Name: "no last norm", Stage: "norm", Graph: lastNorm},
+
+		// Weights: wrong scale, wrong row, wrong order.
+		{Name: "scales one too small", Stage: "block.0.mlp.mlp1", Weight: smallerScales},
+		{Name: "sign of the codes lost", Stage: "block.0.mlp.mlp1", Weight: unsigned},
+		{Name: "two rows of the unembedding huge", Stage: "unembedding", Weight: hugeRows},
+		{Name: "embedding off by a row", Stage: "embedding", Weight: rotated("embedding.weight")},
+		{Name: "experts of mlp2 off by one", Stage: "block.0.mlp.mlp2", Weight: rotated(".mlp.mlp2_weight")},
+		{Name: "sinks off by a head", Stage: "block.0.attn.sdpa", Weight: rotated(".attn.sinks")},
+		{Name: "scale of a norm off by a column", Stage: "block.0.attn.norm", Weight: rotated(".attn.norm.scale")},
+
+		{Name: "steps within a stage not rounded", Stage: "block.0.attn.rope.q", Unrounded: true},
 	}
 }
 
@@ -94,6 +155,16 @@ func attends(edit func(h *graph.Heads, window int)) func(*graph.Graph) *graph.Gr
 		}
 		return nodes(graph.Attend, "", func(n *graph.Node) { edit(&n.Heads, window) })(g)
 	}
+}
+
+// lastNorm leaves out the norm before the logits.
+func lastNorm(g *graph.Graph) *graph.Graph {
+	return g.Rewrite(func(n graph.Node, emit func(graph.Node) graph.Value) graph.Value {
+		if n.Name == "norm" {
+			n.Op, n.Params, n.A, n.B = graph.Affine, nil, 1, 0
+		}
+		return emit(n)
+	})
 }
 
 func ropes(edit func(*graph.Rope)) func(*graph.Graph) *graph.Graph {
@@ -177,4 +248,53 @@ func permuteHeads(p graph.Param, h graph.Heads, data, _ []byte) bool {
 		copy(part, slices.Concat(bytes.Clone(part[head:]), part[:head]))
 	}
 	return true
+}
+
+// smallerScales reads E8M0 with a bias of 128.
+func smallerScales(p graph.Param, _ graph.Heads, _, scales []byte) bool {
+	if p.Storage != graph.MXFP4 {
+		return false
+	}
+	for i, s := range scales {
+		scales[i] = s - min(1, s)
+	}
+	return true
+}
+
+// unsigned drops the sign of every code.
+func unsigned(p graph.Param, _ graph.Heads, data, _ []byte) bool {
+	if p.Storage != graph.MXFP4 {
+		return false
+	}
+	for i := range data {
+		data[i] &= 0x77
+	}
+	return true
+}
+
+// hugeRows makes the first two rows of the unembedding 2^20 times as large.
+func hugeRows(p graph.Param, _ graph.Heads, data, _ []byte) bool {
+	if p.Name != "unembedding.weight" {
+		return false
+	}
+	for i := range 2 * p.Shape.Last() {
+		if data[2*i+1]&0x7f != 0 {
+			data[2*i+1] += 10 // of the exponent, which it holds but for its last bit
+		}
+	}
+	return true
+}
+
+// rotated moves what the first dimension of a parameter counts up by one place.
+func rotated(suffix string) func(graph.Param, graph.Heads, []byte, []byte) bool {
+	return func(p graph.Param, _ graph.Heads, data, scales []byte) bool {
+		if !strings.HasSuffix(p.Name, suffix) {
+			return false
+		}
+		for _, b := range [][]byte{data, scales} {
+			one := len(b) / p.Shape[0]
+			copy(b, slices.Concat(bytes.Clone(b[one:]), b[:one]))
+		}
+		return true
+	}
 }

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -21,17 +22,30 @@ func TestEveryFaultChangesSomething(t *testing.T) {
 		t.Fatal(err)
 	}
 	clean := g.String()
-	seen := map[string]bool{clean: true}
+	seen, names := map[string]bool{clean: true}, map[string]bool{}
 	for _, f := range Table() {
 		if _, ok := g.Find(f.Stage); !ok {
 			t.Errorf("%s: no stage %s", f.Name, f.Stage)
 		}
-		if (f.Graph == nil) == (f.Weight == nil) {
-			t.Errorf("%s: want one of Graph and Weight", f.Name)
+		kinds := 0
+		for _, is := range []bool{f.Graph != nil, f.Weight != nil, f.Unrounded} {
+			if is {
+				kinds++
+			}
+		}
+		if kinds != 1 || names[f.Name] {
+			t.Errorf("%s: want one of Graph, Weight and Unrounded, and a name of its own", f.Name)
+			continue
+		}
+		names[f.Name] = true
+		if f.Unrounded {
 			continue
 		}
 		if f.Graph != nil {
 			text := f.Graph(g).String()
+			if text != clean && (f.Decode || f.From > 0) {
+				text += fmt.Sprint(f.Decode, f.From)
+			}
 			if seen[text] {
 				t.Errorf("%s: the model is unchanged, or that of another fault", f.Name)
 			}
@@ -45,8 +59,8 @@ func TestEveryFaultChangesSomething(t *testing.T) {
 			t.Errorf("%s: changed no parameter", f.Name)
 		}
 	}
-	if n := len(Table()); n < 22 {
-		t.Errorf("%d faults, want 22 or more", n)
+	if n := len(Table()); n < 45 {
+		t.Errorf("%d faults, want 45 or more", n)
 	}
 }
 

@@ -125,6 +125,7 @@ type Rope struct {
 	Low, High     float64 // bounds of the ramp, in units of i; not rounded
 	Concentration float64
 	Adjacent      bool // columns 2i and 2i+1 turn together instead
+	Slip, SlipAt  int  // θ(SlipAt) is off by Slip units in the last place of float32: a fault
 }
 
 // Storage says how a checkpoint keeps a parameter.

@@ -7,6 +7,9 @@ func (r Rope) Frequencies() []float64 {
 	f := make([]float64, r.Dim/2)
 	for i := range f {
 		theta := math.Pow(r.Theta, 2*float64(i)/float64(r.Dim))
+		if i == r.SlipAt {
+			theta *= 1 + float64(r.Slip)*0x1p-23
+		}
 		m := 1 - min(max((float64(i)-r.Low)/(r.High-r.Low), 0), 1)
 		f[i] = (1-m)/(r.Factor*theta) + m/theta
 	}
@@ -24,9 +27,14 @@ func (r Rope) Frequencies32(off []int) []float32 {
 	low, width := float32(r.Low), float32(r.High-r.Low)
 	for i := range f {
 		theta := float32(math.Pow(r.Theta, float64(float32(2*i)/float32(r.Dim))))
+		units := 0
 		if off != nil {
-			theta = math.Float32frombits(uint32(int(math.Float32bits(theta)) + off[i]))
+			units += off[i]
 		}
+		if i == r.SlipAt {
+			units += r.Slip
+		}
+		theta = math.Float32frombits(uint32(int(math.Float32bits(theta)) + units))
 		extrapolation := 1 / theta
 		if r.Factor <= 1 {
 			f[i] = extrapolation

@@ -42,6 +42,9 @@ func (n *Node) attributes() string {
 		if r.Adjacent {
 			s += " adjacent"
 		}
+		if r.Slip != 0 {
+			s += fmt.Sprintf(" slip=%d at %d", r.Slip, r.SlipAt)
+		}
 		return s
 	case Attend:
 		h := n.Heads

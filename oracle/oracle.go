@@ -146,15 +146,7 @@ func (r *run) eval(n *graph.Node) ([]float64, error) {
 
 	case graph.TopK:
 		for t := range rows {
-			row := x[t*dx:][:dx]
-			order := make([]int, dx)
-			for j := range order {
-				order[j] = j
-			}
-			sort.SliceStable(order, func(a, b int) bool { return row[order[a]] > row[order[b]] })
-			for j := range d {
-				out[t*d+j] = float64(order[j])
-			}
+			top(out[t*d:][:d], x[t*dx:][:dx])
 		}
 
 	case graph.Pick:
@@ -312,6 +304,19 @@ func rotate(out, x []float64, pos float64, freq []float64, r graph.Rope) {
 		sin, cos = sin*r.Concentration, cos*r.Concentration
 		out[a] = x[a]*cos - x[b]*sin
 		out[b] = x[b]*cos + x[a]*sin
+	}
+}
+
+// top writes the columns of the largest values of row, largest first, equal
+// ones in column order.
+func top(out, row []float64) {
+	order := make([]int, len(row))
+	for j := range order {
+		order[j] = j
+	}
+	sort.SliceStable(order, func(a, b int) bool { return row[order[a]] > row[order[b]] })
+	for j := range out {
+		out[j] = float64(order[j])
 	}
 }
 

@@ -2,27 +2,27 @@ package parity
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"ossify/checkpoint"
+	"ossify/float"
 )
 
 // A Verdict says whether a comparison passed.
 type Verdict string
 
-// The verdicts, from good to bad. Ambiguous is a near-tie: two answers that the
-// reference's rounding does not tell apart, of which ours is the other one.
+// The verdicts.
 const (
 	Pass      Verdict = "pass"
-	Ambiguous Verdict = "ambiguous"
 	Fail      Verdict = "fail"
 	NotJudged Verdict = "not judged"
 )
 
-// worst returns the worst of verdicts; one that is none of the above counts as
-// a failure, and so do none at all.
+// worst returns the worst of verdicts: one that is none of the above counts as
+// a failure, and so do none at all. What was not judged has not passed.
 func worst(verdicts ...Verdict) Verdict {
-	order := []Verdict{NotJudged, Pass, Ambiguous, Fail}
+	order := []Verdict{Pass, NotJudged, Fail}
 	at := -1
 	for _, v := range verdicts {
 		i := slices.Index(order, v)
@@ -37,94 +37,208 @@ func worst(verdicts ...Verdict) Verdict {
 	return order[at]
 }
 
-// Tolerances are what a comparison must keep to pass. Which apply is decided by
-// the type of the reference's numbers.
-type Tolerances struct {
-	Stage  float64 `json:"f32_stage"`      // f32, teacher-forced: |Δ| of any element, in units of the stage's rms
-	Zeros  float64 `json:"f32_zeros"`      // f32, teacher-forced: part of elements that are 0 on one side only
-	Logits float64 `json:"f32_logits"`     // f32, free-running: |Δ| of any logit, in units of their rms
-	Same   float64 `json:"bf16_identical"` // bf16, teacher-forced: part of a stage's elements that have the same bits
-	Error  float64 `json:"bf16_error"`     // bf16, teacher-forced: our rms error against the exact values, in units of the reference's
-	Rows   float64 `json:"bf16_rows"`      // bf16, free-running: the same of a row's logits, in the median row
+// A Fit says how the numbers of a stage lie within their bounds.
+type Fit struct {
+	Elements int     `json:"elements"`
+	Outside  int     `json:"outside"`           // elements that are not the rounding of a number within their bounds
+	Excused  int     `json:"excused,omitempty"` // elements that are so by a named exception only
+	Used     float64 `json:"used"`              // of the elements with an error of summation: the largest part of the bound that one needs
+	Bounded  int     `json:"bounded"`           // those elements; the others have one right value
+	RMS      float64 `json:"rms"`               // of the exact values
+	Worst    Element `json:"worst"`             // the one farthest outside, else the one that needs most
 }
 
-// witnessed is how many times the bound of a stage may be exceeded where the
-// reference's own error is seen to be the reason.
-const witnessed = 3
-
-// Stated returns the tolerances that ossify claims. They leave room for another
-// order of summation and for nothing else; docs/parity.md derives them.
-//
-// Stage: a sum of n products in float32 is off by about 2^-24·√n of the root of
-// its terms' squares, in either program: 4e-6 for n = 4096. Sums in blocks, as
-// fast kernels have them, stay below a quarter of that. The reference does not
-// always: of long plain sums, and in channels of massive activations, dozens of
-// times the stage's rms, its largest error alone can exceed the bound. Where
-// the exact values show that its largest error is no smaller than ours, a |Δ| of
-// three times the bound passes, in units of its channel's rms. Not more, so
-// that a mistake that we share with the exact values is no excuse.
-// Zeros: what is tiny stays far below Stage's bound, so it is counted instead.
-// Logits: errors of that size through some layers, each of which may double them.
-// Same: where sums differ in the last bits of float32, one in a few hundred
-// rounds to the other bfloat16.
-// Error: bfloat16's own rounding is thousands of times larger than what the
-// order of summation changes, so the two errors are as good as equal; 5% is
-// the scatter of a stage of few elements.
-// Rows: a choice of experts that rounding turns in an early row reaches all
-// later ones through attention, a little. On ten checkpoints of tiny the median
-// was 1 nine times, and 1.045.
-func Stated() Tolerances {
-	return Tolerances{Stage: 1e-5, Zeros: 1e-4, Logits: 1e-4, Same: 0.995, Error: 1.05, Rows: 1.25}
+// An Element is one number of a stage and its bounds.
+type Element struct {
+	Index int     `json:"index"`
+	Value float64 `json:"value"`
+	Lo    float64 `json:"lo"`
+	Hi    float64 `json:"hi"`
 }
 
-// Forced judges a stage that was computed from the reference's own inputs.
-func (t Tolerances) Forced(e *Errors, typ checkpoint.DType) (Verdict, string) {
-	if e.NonFinite > 0 {
-		return Fail, fmt.Sprintf("%d elements are NaN, or infinite on one side", e.NonFinite)
-	}
-	if typ == checkpoint.BF16 {
-		if !(e.IdenticalPart() >= t.Same) {
-			return Fail, fmt.Sprintf("%s of the elements identical, want %s", percent(e.IdenticalPart()), percent(t.Same))
+// Judge says whether every element of own, in type t (BF16 or F32), is the
+// rounding of a number from lo to hi. The slices are of one length.
+func Judge(own, lo, hi []float64, t checkpoint.DType) *Fit {
+	f := &Fit{Elements: len(own)}
+	squares, most := 0.0, -1.0
+	for i, v := range own {
+		mid, half := lo[i]+(hi[i]-lo[i])/2, (hi[i]-lo[i])/2
+		squares += mid * mid
+		ok := v == mid || Round(lo[i], t) <= v && v <= Round(hi[i], t) // false for NaN
+		need := 0.0
+		switch {
+		case v == mid:
+		case !ok:
+			f.Outside++
+			if need = math.Abs(v-mid) / (half + spacing(mid, t)/2); !(need >= 1) {
+				need = math.MaxFloat64 // NaN
+			}
+		case half > 0 && !math.IsInf(v, 0):
+			// From the middle to the nearest number that rounds to v.
+			need = max(0, math.Abs(v-mid)-spacing(v, t)/2) / half
+			f.Used = max(f.Used, min(need, 1))
 		}
-		return t.error(e)
-	}
-	bound := t.Stage * e.RMS
-	if !(e.Max <= bound) {
-		if e.Exact && e.OursMax <= e.ReferenceMax && e.Channel > 0 && e.Channel <= witnessed*t.Stage {
-			return Pass, fmt.Sprintf("off by %.3g of the rms, where the reference is off by %.3g from the exact values and we by %.3g",
-				e.Relative(e.Max), e.Relative(e.ReferenceMax), e.Relative(e.OursMax))
+		if half > 0 {
+			f.Bounded++
 		}
-		return Fail, fmt.Sprintf("element %d is off by %.3g, rms %.3g, want at most %.3g of it", e.Worst, e.Max, e.RMS, t.Stage)
+		if !ok {
+			need += 2 // before all that fit
+		}
+		if need > most {
+			most, f.Worst = need, Element{i, bounded(v), bounded(lo[i]), bounded(hi[i])}
+		}
 	}
-	if !(part(e.ZeroOne, e.Elements) <= t.Zeros) {
-		return Fail, fmt.Sprintf("%s of the elements are 0 on one side only, want at most %s", percent(part(e.ZeroOne, e.Elements)), percent(t.Zeros))
+	if len(own) > 0 {
+		f.RMS = bounded(math.Sqrt(squares / float64(len(own))))
 	}
-	return Pass, ""
+	return f
 }
 
-// error judges our error by the reference's.
-func (t Tolerances) error(e *Errors) (Verdict, string) {
-	switch {
-	case !e.Exact:
-		return Fail, "no exact values to judge by"
-	case !(e.Ours <= t.Error*e.Reference):
-		return Fail, fmt.Sprintf("our rms error is %.4g, the reference's %.4g, want at most %g times that", e.Ours, e.Reference, t.Error)
+// Round rounds to a value of type t.
+func Round(v float64, t checkpoint.DType) float64 {
+	if t == checkpoint.BF16 {
+		return float64(float.RoundBF16(float32(v)))
 	}
-	return Pass, ""
+	return float64(float32(v))
 }
 
-// Routed judges choices of experts.
-func (t Tolerances) Routed(r *Routing) (Verdict, string) {
-	switch {
-	case r.Wrong > 0:
-		c := r.Differing[0]
-		return Fail, fmt.Sprintf("%d of %d rows choose other experts; at position %d %v, want %v", r.Wrong, r.Rows, c.Position, c.Ours, c.Reference)
-	case r.NearTies > 0:
-		c := r.Differing[0]
-		return Ambiguous, fmt.Sprintf("%d of %d rows choose another of tied experts; at position %d %v for %v, %.3g apart",
-			r.NearTies, r.Rows, c.Position, c.Ours, c.Reference, c.Reach)
-	case r.Same != r.Rows || r.Rows == 0:
-		return Fail, fmt.Sprintf("%d of %d rows compared", r.Same, r.Rows)
+// spacing is how far apart the values of type t are at v.
+func spacing(v float64, t checkpoint.DType) float64 {
+	digits, least := 24, -149
+	if t == checkpoint.BF16 {
+		digits, least = 8, -133
 	}
-	return Pass, ""
+	_, e := math.Frexp(v)
+	return math.Ldexp(1, max(e-digits, least))
+}
+
+// bounded keeps v a finite number, so that it can be written as JSON.
+func bounded(v float64) float64 {
+	if v != v {
+		return math.MaxFloat64
+	}
+	return max(min(v, math.MaxFloat64), -math.MaxFloat64)
+}
+
+// A Choice says how the indices chosen in the rows of a stage compare.
+type Choice struct {
+	Rows  int   `json:"rows"`
+	Same  int   `json:"same"`  // rows with the indices of the largest values, of equal ones the lower first
+	Wrong int   `json:"wrong"` // rows that do not hold largest values, or not in falling order
+	Ties  []Tie `json:"ties,omitempty"`
+	First *Tie  `json:"first_wrong,omitempty"`
+}
+
+// A Tie is a row in which another of equal values was chosen, or, if it is
+// wrong, of others.
+type Tie struct {
+	Stage    string `json:"stage"`
+	Position int    `json:"position"`
+	Chosen   []int  `json:"chosen"`
+	Lowest   []int  `json:"lowest_first"`
+}
+
+func (t Tie) String() string {
+	return fmt.Sprintf("%s, position %d: %v for %v", t.Stage, t.Position, t.Chosen, t.Lowest)
+}
+
+// JudgeChoice judges indices [rows, K], chosen by values [rows, N]. Rows in
+// which equal values are chosen in another order, or one of them for another,
+// are ties, which a program may break as it likes; if strict, it may not.
+func JudgeChoice(stage string, positions []int, chosen, values []float64, strict bool) *Choice {
+	c := &Choice{Rows: len(positions)}
+	k, n := len(chosen)/len(positions), len(values)/len(positions)
+	for i, p := range positions {
+		row := values[i*n:][:n]
+		order := make([]int, n)
+		for j := range order {
+			order[j] = j
+		}
+		slices.SortStableFunc(order, func(a, b int) int {
+			switch {
+			case row[a] > row[b]:
+				return -1
+			case row[a] < row[b]:
+				return 1
+			}
+			return 0
+		})
+		t := Tie{stage, p, indices(chosen[i*k:][:k]), order[:min(k, n)]}
+		if slices.Equal(t.Chosen, t.Lowest) {
+			c.Same++
+			continue
+		}
+		tied := !strict && k <= n
+		for j, e := range t.Chosen {
+			tied = tied && e >= 0 && e < n && !slices.Contains(t.Chosen[:j], e) && row[e] == row[t.Lowest[j]] // false for NaN
+		}
+		if tied {
+			c.Ties = append(c.Ties, t)
+			continue
+		}
+		if c.Wrong++; c.First == nil {
+			c.First = &t
+		}
+	}
+	return c
+}
+
+func indices(values []float64) []int {
+	list := make([]int, len(values))
+	for i, v := range values {
+		list[i] = -1
+		if v >= 0 && v < 1<<31 {
+			list[i] = int(v)
+		}
+	}
+	return list
+}
+
+// A StageReport is a stage of a program: numbers or a choice.
+type StageReport struct {
+	Name    string  `json:"name"`
+	Fit     *Fit    `json:"fit,omitempty"`
+	Choice  *Choice `json:"choice,omitempty"`
+	Verdict Verdict `json:"verdict"`
+	Why     string  `json:"why,omitempty"`
+}
+
+// Fitted is the report of a stage of numbers, with rows of width elements at
+// the positions.
+func Fitted(stage string, positions []int, f *Fit) StageReport {
+	s := StageReport{Name: stage, Fit: f, Verdict: Pass}
+	switch {
+	case f.Elements == 0:
+		s.Verdict, s.Why = Fail, "no elements, want some"
+	case f.Outside > 0:
+		width := max(1, f.Elements/max(1, len(positions)))
+		at := fmt.Sprintf("element %d", f.Worst.Index)
+		if row := f.Worst.Index / width; row < len(positions) {
+			at = fmt.Sprintf("position %d, element %d", positions[row], f.Worst.Index%width)
+		}
+		s.Verdict, s.Why = Fail, fmt.Sprintf("%d of %d elements outside their bounds; %s is %.9g, want %s (rms %.3g)",
+			f.Outside, f.Elements, at, f.Worst.Value, f.Worst.want(), f.RMS)
+	}
+	return s
+}
+
+func (e Element) want() string {
+	if e.Lo == e.Hi {
+		return fmt.Sprintf("%.9g", e.Lo)
+	}
+	return fmt.Sprintf("%.9g to %.9g", e.Lo, e.Hi)
+}
+
+// Chosen is the report of a stage of indices.
+func Chosen(stage string, c *Choice) StageReport {
+	s := StageReport{Name: stage, Choice: c, Verdict: Pass}
+	switch {
+	case c.Rows == 0:
+		s.Verdict, s.Why = Fail, "no rows, want some"
+	case c.Wrong > 0:
+		s.Verdict, s.Why = Fail, fmt.Sprintf("%d of %d rows choose others; at position %d %v, want %v", c.Wrong, c.Rows, c.First.Position, c.First.Chosen, c.First.Lowest)
+	case c.Same+len(c.Ties) != c.Rows:
+		s.Verdict, s.Why = Fail, fmt.Sprintf("%d of %d rows compared", c.Same+len(c.Ties), c.Rows)
+	}
+	return s
 }

@@ -4,246 +4,180 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
-	"unicode/utf8"
-
-	"ossify/checkpoint"
 )
 
-// A Report is the result of comparing programs with a reference trace.
+// A Report is the result of judging programs, put together by [Report.Judge].
 type Report struct {
-	Golden     string            `json:"golden"`
-	Precision  string            `json:"precision"`
-	Tokens     int               `json:"tokens"`
-	Positions  int               `json:"positions"`
-	Reference  map[string]string `json:"reference"`  // the trace's metadata
-	Checkpoint string            `json:"checkpoint"` // what is known of the two checkpoints being one
-	Tolerances Tolerances        `json:"tolerances"`
-	Programs   []*Program        `json:"programs"`
-	Verdict    Verdict           `json:"verdict"`
+	Title      []Fact      `json:"title"` // what was compared with what
+	Columns    []*Column   `json:"programs"`
+	Exceptions []Exception `json:"exceptions,omitempty"`
+	Ties       []Tie       `json:"ties,omitempty"`
+	Checks     []Check     `json:"checks,omitempty"`
+	Facts      []Fact      `json:"for_information,omitempty"` // judged by nobody
+
+	Table   []Row   `json:"table"`
+	First   string  `json:"first_diverging,omitempty"` // the first stage, or else check, that failed
+	Where   string  `json:"where,omitempty"`           // the column or the check
+	Remark  string  `json:"remark,omitempty"`          // what the failure looks like
+	Verdict Verdict `json:"verdict"`
 }
 
-// A Program is one that was compared.
-type Program struct {
+// A Fact is a name and what there is to say.
+type Fact struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// An Exception is a rule by which elements pass that the bounds do not explain.
+type Exception struct {
+	Column string `json:"program"`
+	Rule   string `json:"rule"`
+	Count  int    `json:"count"`
+	Of     int    `json:"of"`
+	Where  string `json:"where"`
+}
+
+// A Column is a program, run in one way.
+type Column struct {
 	Name    string        `json:"name"`
-	Stages  []StageReport `json:"stages"`                    // teacher-forced, in execution order
-	First   string        `json:"first_diverging,omitempty"` // the first stage that failed
-	Free    *Free         `json:"free_running"`
+	What    string        `json:"what"`
+	Stages  []StageReport `json:"stages"` // in execution order
+	First   string        `json:"first_diverging,omitempty"`
 	Verdict Verdict       `json:"verdict"`
-}
-
-// A StageReport is a stage, teacher-forced: numbers or a choice of experts.
-type StageReport struct {
-	Name    string   `json:"name"`
-	Errors  *Errors  `json:"errors,omitempty"`
-	Routing *Routing `json:"routing,omitempty"`
-	Verdict Verdict  `json:"verdict"`
-	Why     string   `json:"why,omitempty"`
-}
-
-// CompareStage compares a stage that was computed from the reference's own
-// inputs. exact may be nil.
-func (t Tolerances) CompareStage(name string, reference, ours, exact []float64, typ checkpoint.DType) StageReport {
-	return t.JudgeStage(name, Measure(reference, ours, exact, typ), typ)
-}
-
-// JudgeStage judges a stage that was measured.
-func (t Tolerances) JudgeStage(name string, e *Errors, typ checkpoint.DType) StageReport {
-	s := StageReport{Name: name, Errors: e}
-	s.Verdict, s.Why = t.Forced(e, typ)
-	return s
-}
-
-// CompareChoice compares experts that were chosen by the reference's own gate
-// values: only equal ones may stand in for each other.
-func (t Tolerances) CompareChoice(name string, positions []int, reference, ours, gate []float64) StageReport {
-	s := StageReport{Name: name, Routing: CompareRouting(positions, Indices(reference), Indices(ours), gate, 0, true)}
-	s.Verdict, s.Why = t.Routed(s.Routing)
-	return s
+	Missing string        `json:"missing,omitempty"` // what of it is not judged, and why
 }
 
 // Add adds a stage; they come in execution order. It never fails.
-func (p *Program) Add(s StageReport) error {
-	p.Stages = append(p.Stages, s)
-	if s.Verdict == Fail && p.First == "" {
-		p.First = s.Name
+func (c *Column) Add(s StageReport) error {
+	c.Stages = append(c.Stages, s)
+	if s.Verdict == Fail && c.First == "" {
+		c.First = s.Name
 	}
 	return nil
 }
 
-// Judge draws the verdicts from what was added.
+// A Row is one kind of stage: the same in all layers.
+type Row struct {
+	Kind    string  `json:"stage"`
+	Layers  int     `json:"layers"`
+	Cells   []Cell  `json:"cells"` // one for each column
+	Verdict Verdict `json:"verdict"`
+}
+
+// A Cell is a column's worst layer of a kind: the first that fails, else the
+// one that needs most of its bound. Its figures are of that layer alone.
+type Cell struct {
+	Stage   string  `json:"worst,omitempty"`
+	Figure  string  `json:"figure"`
+	Verdict Verdict `json:"verdict"`
+}
+
+// Judge draws the verdicts from what was added, and fills the table.
 func (r *Report) Judge() {
-	var programs []Verdict
-	for _, p := range r.Programs {
+	var all []Verdict
+	for _, c := range r.Columns {
 		var list []Verdict
-		for _, s := range p.Stages {
+		for _, s := range c.Stages {
 			list = append(list, s.Verdict)
 		}
-		p.Verdict = worst(list...)
-		if p.Free != nil {
-			p.Verdict = worst(p.Verdict, p.Free.Verdict)
+		if c.Verdict = worst(list...); c.Missing != "" {
+			if len(list) == 0 {
+				c.Verdict = NotJudged
+			}
+			c.Verdict = worst(c.Verdict, NotJudged)
 		}
-		programs = append(programs, p.Verdict)
+		all = append(all, c.Verdict)
 	}
-	r.Verdict = worst(programs...)
+	for _, c := range r.Checks {
+		all = append(all, c.Verdict)
+	}
+	r.Verdict = worst(all...)
+	r.First, r.Where = r.first()
+	r.Table = r.table(kind)
 }
 
-// WriteJSON writes the report as JSON.
-func (r *Report) WriteJSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(r)
-}
-
-// WriteText writes the report for a terminal: a line for each kind of stage,
-// with the worst figures of its layers, or for each stage if all is set.
-func (r *Report) WriteText(w io.Writer, all bool) error {
-	var b strings.Builder
-	r.header(&b)
-	for _, p := range r.Programs {
-		fmt.Fprintf(&b, "\n%s\nTeacher-forced: each stage computed from the reference's own inputs.\n\n", p.Name)
-		p.table(&b, r.Tolerances, all)
-		p.remarks(&b)
-		if p.Free != nil {
-			p.Free.text(&b)
+// first returns the first stage that failed, in execution order, and the
+// column; else the first check.
+func (r *Report) first() (stage, where string) {
+	at := -1
+	for _, c := range r.Columns {
+		i := slices.IndexFunc(c.Stages, func(s StageReport) bool { return s.Verdict == Fail })
+		if i >= 0 && (at < 0 || i < at) {
+			at, stage, where = i, c.Stages[i].Name, c.Name
 		}
 	}
-	fmt.Fprintf(&b, "\nverdict: %s\n", r.Verdict)
-	_, err := io.WriteString(w, b.String())
-	return err
+	if at >= 0 {
+		return stage, where
+	}
+	for _, c := range r.Checks {
+		if c.Verdict == Fail {
+			return c.Name, c.Name
+		}
+	}
+	return "", ""
 }
 
-func (r *Report) header(b *strings.Builder) {
-	rows := "all positions"
-	if r.Positions != r.Tokens {
-		rows = fmt.Sprintf("%d positions", r.Positions)
-	}
-	fmt.Fprintf(b, "golden      %s: %s, %d tokens, %s\n", r.Golden, r.Precision, r.Tokens, rows)
-	reference := show(r.Reference["reference"])
-	if torch := r.Reference["torch"]; torch != "" {
-		reference += ", torch " + show(torch) + ", " + show(r.Reference["cpu"])
-	}
-	fmt.Fprintf(b, "reference   %s\n", reference)
-	fmt.Fprintf(b, "checkpoint  %s\n", r.Checkpoint)
-	t := r.Tolerances
-	if r.Precision == "bf16" {
-		fmt.Fprintf(b, "to pass     teacher-forced: %s of a stage identical, rms error against float64 at most %g × the reference's\n", percent(t.Same), t.Error)
-		fmt.Fprintf(b, "            free-running: rms error of a row's logits against float64 at most %g × the reference's, in the median row\n", t.Rows)
-	} else {
-		fmt.Fprintf(b, "to pass     teacher-forced: max|Δ| at most %g × the stage's rms, %s of it 0 on one side only\n", t.Stage, percent(t.Zeros))
-		fmt.Fprintf(b, "            free-running: max|Δ| of the logits at most %g × their rms\n", t.Logits)
-	}
-}
-
-func show(s string) string {
-	if s == "" {
-		return "not said"
-	}
-	s, _, _ = strings.Cut(cut(s), " sha256 ")
-	return strings.TrimSuffix(s, ", model.py")
-}
-
-// table writes stages, one a line, or one for each kind.
-func (p *Program) table(b *strings.Builder, t Tolerances, all bool) {
-	head := []string{"stage", "max|Δ|/rms", "mean|Δ|/rms", "identical", "our error", "reference's", "ratio", "verdict"}
-	if all {
-		head = slices.Insert(head, 4, append(ulpLabels[:], "one-sided 0")...)
-	} else {
-		head = slices.Insert(head, 1, "layers", "worst in")
-	}
-	rows := [][]string{head}
-	for _, g := range p.groups(all) {
-		w := g.stages[0] // the one with the largest difference
-		figures := []float64{0, 0, 1, 0, 0, 0}
-		numbers := false
-		var verdicts []Verdict
-		same, of := 0, 0
-		for _, s := range g.stages {
-			verdicts = append(verdicts, s.Verdict)
-			if s.Routing != nil {
-				same, of = same+s.Routing.Same, of+s.Routing.Rows
-				if s.Routing.Same < w.Routing.Same {
-					w = s
-				}
-				continue
+// table puts the stages together whose names group makes one.
+func (r *Report) table(group func(string) string) []Row {
+	var rows []Row
+	at := map[string]int{}
+	worst := map[[2]int]StageReport{}
+	for i, c := range r.Columns {
+		for _, s := range c.Stages {
+			name := group(s.Name)
+			j, ok := at[name]
+			if !ok {
+				j = len(rows)
+				at[name] = j
+				rows = append(rows, Row{Kind: name, Cells: make([]Cell, len(r.Columns)), Verdict: Pass})
 			}
-			numbers = true
-			e := s.Errors
-			if e.Relative(e.Max) > w.Errors.Relative(w.Errors.Max) || worst(s.Verdict) == Fail && w.Verdict != Fail {
-				w = s
+			if w, ok := worst[[2]int{j, i}]; !ok || s.beyond(w) {
+				worst[[2]int{j, i}] = s
 			}
-			for i, v := range []float64{e.Relative(e.Max), e.Relative(e.Mean), e.IdenticalPart(), e.Relative(e.Ours), e.Relative(e.Reference), e.Ratio()} {
-				if i == 2 {
-					figures[i] = min(figures[i], v)
-				} else {
-					figures[i] = max(figures[i], v)
-				}
+			if layers := 1; i == 0 {
+				rows[j].Layers += layers
+			}
+			if s.Verdict != Pass {
+				rows[j].Verdict = s.Verdict
 			}
 		}
-		row := []string{g.name}
-		if !all {
-			where := ""
-			if len(g.stages) > 1 && (numbers && w.Errors.Max > 0 || !numbers && same < of) {
-				where = layerOf(w.Name)
-			}
-			row = append(row, fmt.Sprint(len(g.stages)), where)
-		}
-		if numbers {
-			row = append(row, small(figures[0]), small(figures[1]), percent(figures[2]))
-			if all {
-				for _, n := range w.Errors.ULPs {
-					row = append(row, percent(part(n, w.Errors.Elements)))
-				}
-				row = append(row, percent(part(w.Errors.ZeroOne, w.Errors.Elements)))
-			}
-			if w.Errors.Exact {
-				ratio := "-" // the reference has no error
-				if !math.IsInf(figures[5], 1) {
-					ratio = fmt.Sprintf("%.3f", figures[5])
-				}
-				row = append(row, small(figures[3]), small(figures[4]), ratio)
-			}
-		} else {
-			row = append(row, "", "", fmt.Sprintf("%d of %d sets", same, of))
-		}
-		for len(row) < len(head)-1 {
-			row = append(row, "")
-		}
-		rows = append(rows, append(row, string(worst(verdicts...))))
 	}
-	left := 0
-	if !all {
-		left = 2
+	for k, s := range worst {
+		rows[k[0]].Cells[k[1]] = Cell{s.Name, s.figure(), s.Verdict}
 	}
-	writeTable(b, rows, left, true)
+	return rows
 }
 
-// A group is the stages of one line.
-type group struct {
-	name   string
-	stages []StageReport
+// beyond reports whether s stands for its kind rather than w, which comes before.
+func (s StageReport) beyond(w StageReport) bool {
+	if (s.Verdict == Fail) != (w.Verdict == Fail) {
+		return s.Verdict == Fail
+	}
+	if s.Fit != nil && w.Fit != nil && s.Verdict != Fail {
+		return s.Fit.Used > w.Fit.Used || w.Fit.Bounded == 0 && s.Fit.Bounded > 0
+	}
+	return s.Choice != nil && w.Choice != nil && len(s.Choice.Ties) > len(w.Choice.Ties)
 }
 
-// groups puts the stages of all layers together that differ in the layer's
-// number only; or none if all is set.
-func (p *Program) groups(all bool) []group {
-	var list []group
-	for _, s := range p.Stages {
-		name := s.Name
-		if !all {
-			name = kind(name)
-		}
-		i := slices.IndexFunc(list, func(g group) bool { return g.name == name })
-		if i < 0 {
-			i = len(list)
-			list = append(list, group{name: name})
-		}
-		list[i].stages = append(list[i].stages, s)
+// figure is what a cell says of the stage.
+func (s StageReport) figure() string {
+	switch {
+	case s.Choice != nil && s.Choice.Wrong > 0:
+		return fmt.Sprintf("%d wrong", s.Choice.Wrong)
+	case s.Choice != nil && len(s.Choice.Ties) > 0:
+		return fmt.Sprintf("%d tied", len(s.Choice.Ties))
+	case s.Choice != nil:
+		return "same"
+	case s.Fit == nil:
+		return ""
+	case s.Fit.Outside > 0:
+		return fmt.Sprintf("%d off", s.Fit.Outside)
+	case s.Fit.Bounded == 0:
+		return "exact"
 	}
-	return list
+	return fmt.Sprintf("%.2f", s.Fit.Used)
 }
 
 // kind replaces the number in a path by a star.
@@ -257,105 +191,10 @@ func kind(path string) string {
 	return strings.Join(parts, ".")
 }
 
-// layerOf returns the start of a path up to its number.
-func layerOf(path string) string {
-	parts := strings.Split(path, ".")
-	for i, p := range parts {
-		if p != "" && strings.Trim(p, "0123456789") == "" {
-			return strings.Join(parts[:i+1], ".")
-		}
-	}
-	return ""
-}
-
-// remarks writes the first diverging stage and every reason given.
-func (p *Program) remarks(b *strings.Builder) {
-	b.WriteByte('\n')
-	const most = 6 // remarks of one verdict
-	for _, v := range []Verdict{Fail, Ambiguous, Pass} {
-		n := 0
-		for _, s := range p.Stages {
-			if s.Verdict != v || s.Why == "" {
-				continue
-			}
-			if n++; n <= most {
-				fmt.Fprintf(b, "%s: %s: %s\n", v, s.Name, s.Why)
-			}
-		}
-		if n > most {
-			fmt.Fprintf(b, "%s: and %d more stages\n", v, n-most)
-		}
-	}
-	first := p.First
-	if first == "" {
-		first = "none"
-	}
-	fmt.Fprintf(b, "first diverging stage: %s\n", first)
-}
-
-func (f *Free) text(b *strings.Builder) {
-	fmt.Fprintf(b, "\nFree-running: each program from the tokens alone.\n\n")
-	e := f.Logits
-	rows := [][]string{{"", "ours and reference", "ours and float64", "reference and float64"}}
-	exact := func(s string) string {
-		if !e.Exact {
-			return "not computed"
-		}
-		return s
-	}
-	count := func(a Agreement) []string {
-		of := func(n int) string { return fmt.Sprintf("%d of %d", n, a.Rows) }
-		return []string{of(a.Reference), exact(of(a.Exact)), exact(of(a.Witness))}
-	}
-	rows = append(rows,
-		[]string{"logits, max|Δ|/rms", small(e.Relative(e.Max)), exact(small(e.Relative(e.OursMax))), exact(small(e.Relative(e.ReferenceMax)))},
-		[]string{"logits, rms error/rms", small(e.Relative(e.Error)), exact(small(e.Relative(e.Ours))), exact(small(e.Relative(e.Reference)))},
-		append([]string{"same top token"}, count(f.Top)...),
-		append([]string{"same set of experts"}, count(f.Routed)...))
-	writeTable(b, rows, 0, false)
-	if f.Unjudged != "" {
-		fmt.Fprintf(b, "\n%s\n", f.Unjudged)
-	}
-	fmt.Fprintf(b, "\n%s", f.Verdict)
-	switch {
-	case f.Why != "":
-		fmt.Fprintf(b, ": %s", f.Why)
-	case f.RowError > 0:
-		fmt.Fprintf(b, ": in the median row our rms error is %.4g times the reference's", f.RowError)
-	}
-	b.WriteByte('\n')
-}
-
-// small writes a figure that spans powers of ten.
-func small(v float64) string {
-	if v == 0 {
-		return "0"
-	}
-	return fmt.Sprintf("%.1e", v)
-}
-
-// writeTable writes rows in columns: the first and the next left of them flush
-// left, so the last if it is words, the others flush right.
-func writeTable(b *strings.Builder, rows [][]string, left int, words bool) {
-	width := make([]int, len(rows[0]))
-	for _, r := range rows {
-		for i, c := range r {
-			width[i] = max(width[i], utf8.RuneCountInString(c))
-		}
-	}
-	for _, r := range rows {
-		line := ""
-		for i, c := range r {
-			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(c))
-			if i > 0 {
-				line += "  "
-			}
-			if i <= left || words && i == len(r)-1 {
-				line += c + pad
-			} else {
-				line += pad + c
-			}
-		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
-	}
+// WriteJSON writes the report as JSON.
+func (r *Report) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(r)
 }

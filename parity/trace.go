@@ -16,9 +16,9 @@ import (
 //
 // A trace holds tokens I32 [T], the ids of the whole sequence; positions I32
 // [R], rising, the rows that it keeps; and a tensor [R, ..] for each stage
-// under the stage's path. Where each query reads every key and value (see
-// Whole) all T rows are kept. Indices of experts are I32; all else is of the
-// type that metadata calls precision.
+// under the stage's path. A stage may keep all T rows instead, as keys and
+// values do, which later rows read. Indices are I32; all else is of the type
+// that metadata calls precision.
 const Format = "ossify-trace-1"
 
 // Names of the tensors that are not stages.
@@ -26,12 +26,6 @@ const (
 	tokensName    = "tokens"
 	positionsName = "positions"
 )
-
-// Whole reports whether a trace of chosen positions keeps all rows of a stage:
-// keys and values, which later rows read.
-func Whole(stage string) bool {
-	return strings.HasSuffix(stage, ".attn.rope.k") || strings.HasSuffix(stage, ".attn.v")
-}
 
 // precisions are the values of metadata's precision.
 var precisions = [...]struct {
@@ -118,12 +112,8 @@ func (t *Trace) parse() error {
 		if x.Type != t.precision && x.Type != checkpoint.I32 {
 			return fmt.Errorf("%s: %v values in a trace of precision %s, want %v or I32", cut(x.Name), x.Type, meta["precision"], t.precision)
 		}
-		rows := len(t.positions)
-		if Whole(x.Name) {
-			rows = len(t.tokens)
-		}
-		if len(x.Shape) < 2 || x.Shape[0] != rows || len(x.Data) == 0 {
-			return fmt.Errorf("%s: shape %v, want %d rows of one or more columns", cut(x.Name), x.Shape[:min(len(x.Shape), 8)], rows)
+		if len(x.Shape) < 2 || x.Shape[0] != len(t.positions) && x.Shape[0] != len(t.tokens) || len(x.Data) == 0 {
+			return fmt.Errorf("%s: shape %v, want %d rows of one or more columns, or all %d", cut(x.Name), x.Shape[:min(len(x.Shape), 8)], len(t.positions), len(t.tokens))
 		}
 		if x.Type == checkpoint.I32 {
 			for i := range len(x.Data) / 4 {
@@ -205,6 +195,10 @@ func (t *Trace) Stage(name string) (Stage, bool) {
 
 // Indices reports whether the stage holds indices and not numbers.
 func (s Stage) Indices() bool { return s.tensor.Type == checkpoint.I32 }
+
+// Rows returns how many rows there are: one for each position that the trace
+// keeps, or for every token.
+func (s Stage) Rows() int { return s.Shape[0] }
 
 // Width returns the elements of a row.
 func (s Stage) Width() int {

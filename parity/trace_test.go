@@ -119,19 +119,15 @@ func TestOpenTraceRefuses(t *testing.T) {
 		{"row missing", func(x []checkpoint.Tensor, _ map[string]string) []checkpoint.Tensor {
 			x[2].Shape, x[2].Data = []int{1, 2}, x[2].Data[:4]
 			return x
-		}, "b.attn.norm: shape [1 2], want 2 rows of one or more columns"},
-		{"values of chosen positions only", func(x []checkpoint.Tensor, _ map[string]string) []checkpoint.Tensor {
-			x[3].Shape, x[3].Data = []int{2, 1}, x[3].Data[:4]
-			return x
-		}, "b.attn.v: shape [2 1], want 3 rows of one or more columns"},
+		}, "b.attn.norm: shape [1 2], want 2 rows of one or more columns, or all 3"},
 		{"no columns", func(x []checkpoint.Tensor, _ map[string]string) []checkpoint.Tensor {
 			x[2].Shape, x[2].Data = []int{2, 0}, nil
 			return x
-		}, "b.attn.norm: shape [2 0], want 2 rows of one or more columns"},
+		}, "b.attn.norm: shape [2 0], want 2 rows of one or more columns, or all 3"},
 		{"vector", func(x []checkpoint.Tensor, _ map[string]string) []checkpoint.Tensor {
 			x[2].Shape, x[2].Data = []int{2}, x[2].Data[:4]
 			return x
-		}, "b.attn.norm: shape [2], want 2 rows of one or more columns"},
+		}, "b.attn.norm: shape [2], want 2 rows of one or more columns, or all 3"},
 		{"negative expert", func(x []checkpoint.Tensor, _ map[string]string) []checkpoint.Tensor {
 			x[4].Data = i32s(1, 0, -3, 2)
 			return x
@@ -162,7 +158,7 @@ func TestWriteTrace(t *testing.T) {
 	for _, precision := range []string{"bf16", "f32", "f64"} {
 		meta := map[string]string{"precision": precision, "who": "we"}
 		set := fileset.New(t.Context(), fileset.Options{Ours: fileset.Any})
-		w, err := CreateTrace(set, path, []uint32{7, 0, 9}, []int{0, 2}, []Layout{{"b.attn.norm", []int{2}, false}, {"b.attn.v", []int{1}, false}, {"b.experts", []int{2}, true}}, meta)
+		w, err := CreateTrace(set, path, []uint32{7, 0, 9}, []int{0, 2}, []Layout{{"b.attn.norm", []int{2}, false, false}, {"b.attn.v", []int{1}, false, true}, {"b.experts", []int{2}, true, false}}, meta)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +194,7 @@ func TestWriteTrace(t *testing.T) {
 }
 
 func TestWriteTraceRefuses(t *testing.T) {
-	layout := []Layout{{"x", []int{2}, false}, {"y.attn.v", []int{1}, false}}
+	layout := []Layout{{"x", []int{2}, false, false}, {"y.attn.v", []int{1}, false, true}}
 	meta := map[string]string{"precision": "f32"}
 	create := func(path string, tokens []uint32, positions []int, stages []Layout, meta map[string]string) error {
 		set := fileset.New(t.Context(), fileset.Options{})
@@ -278,12 +274,8 @@ func FuzzOpenTrace(f *testing.F) {
 		}
 		defer x.Close()
 		for _, s := range x.Stages() {
-			rows := len(x.Positions())
-			if Whole(s.Name) {
-				rows = len(x.Tokens())
-			}
-			if n := len(s.Float64s()); n != rows*s.Width() || n == 0 {
-				t.Errorf("%q: %d values in %d rows of %d", s.Name, n, rows, s.Width())
+			if n := len(s.Float64s()); n != s.Rows()*s.Width() || n == 0 || s.Rows() != len(x.Positions()) && s.Rows() != len(x.Tokens()) {
+				t.Errorf("%q: %d values in %d rows of %d", s.Name, n, s.Rows(), s.Width())
 			}
 		}
 		if last := x.Positions()[len(x.Positions())-1]; last >= len(x.Tokens()) {

@@ -18,6 +18,7 @@ type Layout struct {
 	Name    string
 	Row     []int // dimensions of a row, one or more
 	Indices bool  // I32 and not the trace's precision
+	Whole   bool  // all rows are kept, and not those at the positions only
 }
 
 // A TraceWriter writes a trace, one stage after the other.
@@ -70,7 +71,7 @@ func CreateTrace(set *fileset.Set, path string, tokens []uint32, positions []int
 	t := &TraceWriter{name: name, tokens: len(tokens), positions: positions, stages: stages}
 	for _, s := range stages {
 		e := checkpoint.Entry{Name: s.Name, Type: precision, Shape: append([]int{len(positions)}, s.Row...)}
-		if Whole(s.Name) {
+		if s.Whole {
 			e.Shape[0] = len(tokens)
 		}
 		if s.Indices {
@@ -114,7 +115,7 @@ func (t *TraceWriter) Stage(name string, at []int, values []float64) error {
 		width *= d
 	}
 	wanted := t.positions
-	if Whole(name) {
+	if s.Whole {
 		wanted = upTo(t.tokens)
 	}
 	if len(values) != len(at)*width {

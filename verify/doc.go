@@ -1,12 +1,11 @@
-// Package verify drives comparisons with a golden: a trace that the PyTorch
-// reference wrote (tools/reference).
+// Package verify judges what programs compute of a model. The oracle says, for
+// every element of every stage, between which bounds a program stays that
+// computes as it should, given its own values before; no element is free.
 //
-// Every [Subject], a program that computes the model, is run twice. Teacher-
-// forced, it computes each stage from the golden's own values of the stages
-// before it, so that a stage is blamed for its own errors only. Free-running,
-// it computes the whole sequence from its own values. The oracle does the same
-// in float64, and says how far from the exact values we and the reference are.
+// [Run] judges the PyTorch reference by a golden, a trace that it wrote
+// (tools/reference), and a [Subject], our engine, on the golden's values and on
+// its own: all rows at once, and through the cache.
 //
-// [Faults] shows that the comparison can fail: it puts known bugs into the
-// model, one at a time.
+// [Faults] and [Attack] show that this can fail: they put known bugs into the
+// model, one at a time, and change weights at random.
 package verify

@@ -2,11 +2,12 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
+	"ossify/checkpoint"
 	"ossify/engine"
 	"ossify/fault"
+	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/parity"
 	"ossify/weight"
@@ -14,10 +15,11 @@ import (
 
 // A Caught is what became of one fault.
 type Caught struct {
-	Name string `json:"name"`
-	Want string `json:"want"`         // the stage where the fault sits
-	At   string `json:"at,omitempty"` // the first stage that failed; empty if none did
-	Why  string `json:"why,omitempty"`
+	Name  string `json:"name"`
+	Want  string `json:"want"`            // the stage where the fault sits
+	At    string `json:"at,omitempty"`    // the first stage that failed; empty if none did
+	Where string `json:"where,omitempty"` // in which run
+	Why   string `json:"why,omitempty"`
 }
 
 // OK reports whether the fault was caught at its stage.
@@ -25,8 +27,9 @@ func (c Caught) OK() bool { return c.At == c.Want }
 
 // A FaultReport says which of the known bugs a comparison with a golden finds.
 type FaultReport struct {
-	Clean  *parity.Program `json:"clean"` // the model without a fault, which must pass
-	Faults []Caught        `json:"faults"`
+	Precision string   `json:"precision"`
+	Clean     string   `json:"clean,omitempty"` // the first stage of the model without a fault that fails; none should
+	Faults    []Caught `json:"faults"`
 }
 
 // Caught returns how many faults were caught at their stage.
@@ -42,59 +45,48 @@ func (r *FaultReport) Caught() int {
 
 // OK reports whether every fault was caught, and the clean model passed.
 func (r *FaultReport) OK() bool {
-	return r.Clean.First == "" && len(r.Faults) > 0 && r.Caught() == len(r.Faults)
+	return r.Clean == "" && len(r.Faults) > 0 && r.Caught() == len(r.Faults)
 }
 
 // Faults puts the faults of package fault into the model, one at a time, and
-// compares each, teacher-forced, with a golden in f32: bf16 rounding hides the
-// small ones. A run ends at the first stage that fails. seen, which may be nil,
-// is called after each.
+// judges each on a golden's values, all rows at once and through the cache. A
+// fault of bfloat16 arithmetic is left out where the golden is in float32. seen,
+// which may be nil, is called after each.
 //
 // A fault of the weights takes memory for a copy of those that it changes.
 func Faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o engine.Options, seen func(Caught)) (*FaultReport, error) {
-	if t.Precision != engine.F32 {
-		return nil, fmt.Errorf("verify: a golden in %v, want one in f32 for the fault table: bf16 rounding hides small faults", t.Precision)
-	}
-	o.Precision = engine.F32
-	truth, tol := parity.Run{}, parity.Stated()
-	if err := Oracle(g, w).Forced(ctx, t, keep(truth)); err != nil {
+	return faults(ctx, g, w, t, o, fault.Table(), seen)
+}
+
+func faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o engine.Options, table []fault.Fault, seen func(Caught)) (*FaultReport, error) {
+	b, err := NewBounds(ctx, g, w, t.Tokens(), t.Positions(), t.values, t.arithmetic())
+	if err != nil {
 		return nil, err
 	}
-	run := func(g *graph.Graph, w *weight.Set, add func(parity.StageReport) error) error {
-		s, err := Engine(g, w, o)
+	o.Precision = t.Precision
+	clean, err := Engine(g, w, o)
+	if err != nil {
+		return nil, err
+	}
+	r := &FaultReport{Precision: t.Precision.String()}
+	at, err := judged(ctx, b, g, t, clean)
+	if err != nil {
+		return nil, err
+	}
+	r.Clean = at.At
+	for _, f := range table {
+		if f.Unrounded && t.Precision != engine.BF16 {
+			continue
+		}
+		s, err := faulty(g, w, f, o, clean)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("%w (with the fault %q)", err, f.Name)
 		}
-		return compare(ctx, t, s, truth, tol, add)
-	}
-	r := &FaultReport{Clean: &parity.Program{Name: "without a fault"}}
-	if err := run(g, w, r.Clean.Add); err != nil {
-		return nil, err
-	}
-	var heads graph.Heads
-	for _, n := range g.Nodes {
-		if n.Op == graph.Attend {
-			heads = n.Heads
+		c, err := judged(ctx, b, g, t, s)
+		if err != nil {
+			return nil, fmt.Errorf("%w (with the fault %q)", err, f.Name)
 		}
-	}
-	for _, f := range fault.Table() {
-		bad, weights := g, w
-		if f.Graph != nil {
-			bad = f.Graph(g)
-		} else {
-			weights = w.Edited(func(p graph.Param, data, scales []byte) bool { return f.Weight(p, heads, data, scales) })
-		}
-		c := Caught{Name: f.Name, Want: f.Stage}
-		err := run(bad, weights, func(s parity.StageReport) error {
-			if s.Verdict == parity.Fail {
-				c.At, c.Why = s.Name, s.Why
-				return errFound
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errFound) {
-			return nil, err
-		}
+		c.Name, c.Want = f.Name, f.Stage
 		r.Faults = append(r.Faults, c)
 		if seen != nil {
 			seen(c)
@@ -103,5 +95,127 @@ func Faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o eng
 	return r, nil
 }
 
-// errFound ends a run at the first stage that fails.
-var errFound = errors.New("found")
+// judged returns the first stage of a subject that fails, all rows at once, else
+// through the cache.
+func judged(ctx context.Context, b *Bounds, g *graph.Graph, t *Golden, s Subject) (Caught, error) {
+	forced, cached := &parity.Column{Name: columnForced}, &parity.Column{Name: columnCached}
+	if err := s.Forced(ctx, t, judging(b, forced.Add)); err != nil {
+		return Caught{}, err
+	}
+	if forced.First == "" {
+		k := NewKeeper(b.Stages, t.Positions())
+		if err := s.Cached(ctx, t, StepsOf(g, len(t.Tokens())), k.See); err != nil {
+			return Caught{}, err
+		}
+		if err := b.JudgeAll(k.Run, true, cached.Add); err != nil {
+			return Caught{}, err
+		}
+	}
+	r := parity.Report{Columns: []*parity.Column{forced, cached}}
+	r.Judge()
+	c := Caught{At: r.First, Where: r.Where}
+	for _, col := range r.Columns {
+		for _, s := range col.Stages {
+			if col.Name == c.Where && s.Name == c.At {
+				c.Why = s.Why
+			}
+		}
+	}
+	return c, nil
+}
+
+// faulty returns the engine with a fault, everywhere or where the fault is.
+func faulty(g *graph.Graph, w *weight.Set, f fault.Fault, o engine.Options, clean Subject) (Subject, error) {
+	if f.Unrounded {
+		o.Precision = engine.F32
+		s, err := Engine(g, w, o)
+		return unrounded{s}, err
+	}
+	bad, weights := f.Apply(g, w)
+	s, err := Engine(bad, weights, o)
+	if err != nil || f.From == 0 && !f.Decode {
+		return s, err
+	}
+	return mixed{clean, s, f, gptoss.Stages(g)}, nil
+}
+
+// mixed is a subject that turns into another one: at a position, or where it
+// decodes.
+type mixed struct {
+	Subject
+	bad    Subject
+	f      fault.Fault
+	stages []gptoss.Stage
+}
+
+func (m mixed) Forced(ctx context.Context, t *Golden, see See) error {
+	from := m.f.From
+	if m.f.Decode {
+		from = len(t.Tokens())
+	}
+	return m.mix(from, t.Positions(), see, func(s Subject, see See) error { return s.Forced(ctx, t, see) })
+}
+
+func (m mixed) Cached(ctx context.Context, t *Golden, steps Steps, see See) error {
+	from := m.f.From
+	if m.f.Decode {
+		from = len(t.Tokens()) - steps.Decode
+	}
+	return m.mix(from, upTo(len(t.Tokens())), see, func(s Subject, see See) error { return s.Cached(ctx, t, steps, see) })
+}
+
+// mix shows the rows before position from as the good subject has them, and the
+// others as the bad one has.
+func (m mixed) mix(from int, positions []int, see See, do func(Subject, See) error) error {
+	runs := [2]map[string]map[int][]float64{{}, {}} // by stage, by position
+	for i, s := range []Subject{m.Subject, m.bad} {
+		err := do(s, func(stage string, at []int, values []float64) error {
+			if runs[i][stage] == nil {
+				runs[i][stage] = map[int][]float64{}
+			}
+			width := len(values) / len(at)
+			for j, p := range at {
+				runs[i][stage][p] = values[j*width : (j+1)*width]
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, s := range m.stages {
+		var all []float64
+		for _, p := range positions {
+			run := runs[0]
+			if p >= from {
+				run = runs[1]
+			}
+			all = append(all, run[s.Name][p]...)
+		}
+		if err := see(s.Name, positions, all); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unrounded is a subject in float32 whose results are rounded to bfloat16.
+type unrounded struct{ Subject }
+
+func (u unrounded) Forced(ctx context.Context, t *Golden, see See) error {
+	return u.Subject.Forced(ctx, t, narrowed(see))
+}
+
+func (u unrounded) Cached(ctx context.Context, t *Golden, s Steps, see See) error {
+	return u.Subject.Cached(ctx, t, s, narrowed(see))
+}
+
+func narrowed(see See) See {
+	return func(stage string, at []int, values []float64) error {
+		out := make([]float64, len(values))
+		for i, v := range values {
+			out[i] = parity.Round(v, checkpoint.BF16)
+		}
+		return see(stage, at, out)
+	}
+}

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"ossify/checkpoint"
 	"ossify/engine"
+	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/oracle"
 	"ossify/parity"
 )
 
@@ -18,16 +19,8 @@ import (
 type Golden struct {
 	*parity.Trace
 	Precision engine.Precision // that of the reference
-	nodes     []graph.Node     // its stages, in execution order
-	stages    map[string]parity.Stage
-}
-
-// Stages returns the nodes of g that a trace holds: those that are values in
-// gpt_oss/torch/model.py too. The others are steps within one.
-func Stages(g *graph.Graph) []graph.Node {
-	return slices.DeleteFunc(slices.Clone(g.Nodes), func(n graph.Node) bool {
-		return n.Op == graph.Tokens || strings.HasSuffix(n.Name, ".mlp.scores") || strings.Contains(n.Name, ".mlp.swiglu.")
-	})
+	stages    []gptoss.Stage   // in execution order
+	values    parity.Run
 }
 
 // OpenGolden opens a trace and proves that it is one of the model g.
@@ -36,7 +29,7 @@ func OpenGolden(path string, g *graph.Graph) (*Golden, error) {
 	if err != nil {
 		return nil, err
 	}
-	golden := &Golden{Trace: t, nodes: Stages(g), stages: map[string]parity.Stage{}}
+	golden := &Golden{Trace: t, stages: gptoss.Stages(g), values: parity.Run{}}
 	if err := golden.prove(g); err != nil {
 		return nil, errors.Join(fmt.Errorf("verify: %s: %w", filepath.Base(path), err), t.Close())
 	}
@@ -49,8 +42,8 @@ func (t *Golden) prove(g *graph.Graph) error {
 		t.Precision = engine.BF16
 	case checkpoint.F32:
 		t.Precision = engine.F32
-	case checkpoint.F64:
-		t.Precision = engine.F32 // the oracle's own trace, for want of a reference
+	default:
+		return fmt.Errorf("a trace in f64, want bf16 or f32: without a golden the oracle judges by itself")
 	}
 	for _, n := range g.Nodes {
 		if n.Op != graph.Gather {
@@ -62,30 +55,37 @@ func (t *Golden) prove(g *graph.Graph) error {
 			}
 		}
 	}
-	for _, n := range t.nodes {
+	for _, n := range t.stages {
 		s, ok := t.Trace.Stage(n.Name)
 		if !ok {
-			return fmt.Errorf("%s: missing, want a trace with all %d stages of the model", n.Name, len(t.nodes))
+			return fmt.Errorf("%s: missing, want a trace with all %d stages of the model", n.Name, len(t.stages))
 		}
 		if want := n.Shape[1:]; !slices.Equal(s.Shape[1:], want) {
 			return fmt.Errorf("%s: rows of shape %v, want %v", n.Name, s.Shape[1:], want)
 		}
+		rows := len(t.Positions())
+		if n.Whole {
+			rows = len(t.Tokens())
+		}
+		if s.Rows() != rows {
+			return fmt.Errorf("%s: %d rows, want %d", n.Name, s.Rows(), rows)
+		}
 		if want := map[bool]string{false: "numbers", true: "indices"}; s.Indices() != (n.Op == graph.TopK) {
 			return fmt.Errorf("%s: %s, want %s", n.Name, want[s.Indices()], want[!s.Indices()])
 		}
+		t.values[n.Name] = s.Float64s()
 		if n.Op == graph.TopK {
 			experts := g.Nodes[n.In[0]].Shape.Last()
-			for i, e := range s.Float64s() {
+			for i, e := range t.values[n.Name] {
 				if e >= float64(experts) {
 					return fmt.Errorf("%s: expert %g at %d, want below %d", n.Name, e, i, experts)
 				}
 			}
 		}
-		t.stages[n.Name] = s
 	}
-	if have := t.Trace.Stages(); len(have) > len(t.nodes) {
+	if have := t.Trace.Stages(); len(have) > len(t.stages) {
 		for _, s := range have {
-			if _, ok := t.stages[s.Name]; !ok {
+			if _, ok := t.values[s.Name]; !ok {
 				return fmt.Errorf("%.100q: no stage of the model", s.Name)
 			}
 		}
@@ -93,42 +93,30 @@ func (t *Golden) prove(g *graph.Graph) error {
 	return nil
 }
 
-// dtype returns the type in which a subject's numbers are compared.
-func (t *Golden) dtype() checkpoint.DType {
-	if t.Trace.Precision() == checkpoint.BF16 {
-		return checkpoint.BF16
-	}
-	return checkpoint.F32
+// Values returns what the reference computed; the caller must not change it.
+func (t *Golden) Values() parity.Run { return t.values }
+
+// arithmetic is that of a program in the golden's precision.
+func (t *Golden) arithmetic() oracle.Arithmetic { return arithmetic(t.Precision) }
+
+// arithmetic is that of the engine.
+func arithmetic(p engine.Precision) oracle.Arithmetic {
+	return oracle.Arithmetic{BF16: p == engine.BF16}
 }
 
-// tolerances returns what the stage must keep. Against the oracle's trace, the
-// rotary embedding is given the error of the reference's own arithmetic, which
-// the engine follows and the oracle does not: an angle is position·f in
-// float32, f itself the result of six roundings, so it is off by at most
-// 7·2^-24 of the position. That times the other value of the pair, which is
-// four times the rms or less, makes 2^-19 of the position.
-func (t *Golden) tolerances(stage string, tol parity.Tolerances) parity.Tolerances {
-	i := slices.IndexFunc(t.nodes, func(n graph.Node) bool { return n.Name == stage })
-	if t.Trace.Precision() == checkpoint.F64 && t.nodes[i].Op == graph.Rotate {
-		tol.Stage += 0x1p-19 * float64(len(t.Tokens()))
+// at returns a stage's values at the golden's positions.
+func (t *Golden) at(stage gptoss.Stage) []float64 {
+	if !stage.Whole {
+		return t.values[stage.Name]
 	}
-	return tol
+	return parity.At(t.values[stage.Name], stage.Shape.Width(), upTo(len(t.Tokens())), t.Positions())
 }
 
-// rows returns a stage's values at the golden's positions.
-func (t *Golden) rows(stage string) []float64 {
-	s := t.stages[stage]
-	if !parity.Whole(stage) {
-		return s.Float64s()
-	}
-	return parity.At(s.Float64s(), s.Width(), upTo(len(t.Tokens())), t.Positions())
-}
-
-// tokensAt returns the tokens at the golden's positions.
-func (t *Golden) tokensAt() []uint32 {
-	ids := make([]uint32, len(t.Positions()))
-	for i, p := range t.Positions() {
-		ids[i] = t.Tokens()[p]
+// tokensAt returns the tokens at positions.
+func tokensAt(tokens []uint32, positions []int) []uint32 {
+	ids := make([]uint32, len(positions))
+	for i, p := range positions {
+		ids[i] = tokens[p]
 	}
 	return ids
 }

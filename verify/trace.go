@@ -10,6 +10,7 @@ import (
 	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/internal/fileset"
+	"ossify/oracle"
 	"ossify/parity"
 )
 
@@ -42,17 +43,17 @@ func WriteTrace(ctx context.Context, file string, c *gptoss.Checkpoint, q TraceR
 	if len(q.Positions) == 0 {
 		q.Positions = upTo(len(q.Tokens))
 	}
-	subject, err := subjectOf(ctx, c, q)
+	name, show, err := shower(ctx, c, q)
 	if err != nil {
 		return err
 	}
 	var stages []parity.Layout
 	wanted := map[string]bool{}
 	for _, n := range nodes {
-		stages = append(stages, parity.Layout{Name: n.Name, Row: n.Shape[1:], Indices: n.Op == graph.TopK})
+		stages = append(stages, parity.Layout{Name: n.Name, Row: n.Shape[1:], Indices: n.Op == graph.TopK, Whole: n.Whole})
 		wanted[n.Name] = true
 	}
-	meta := map[string]string{"precision": q.Precision, "reference": "ossify " + subject.Name()}
+	meta := map[string]string{"precision": q.Precision, "reference": "ossify " + name}
 	for k, v := range q.Metadata {
 		meta[k] = v
 	}
@@ -62,7 +63,7 @@ func WriteTrace(ctx context.Context, file string, c *gptoss.Checkpoint, q TraceR
 	if err != nil {
 		return err
 	}
-	if err := subject.Free(ctx, q.Tokens, func(stage string) bool { return wanted[stage] }, w.Stage); err != nil {
+	if err := show(func(stage string) bool { return wanted[stage] }, w.Stage); err != nil {
 		return err
 	}
 	if err := w.Close(); err != nil {
@@ -71,10 +72,11 @@ func WriteTrace(ctx context.Context, file string, c *gptoss.Checkpoint, q TraceR
 	return set.Commit()
 }
 
-// subjectOf returns the subject that shows every stage in one go.
-func subjectOf(ctx context.Context, c *gptoss.Checkpoint, q TraceRequest) (Subject, error) {
+// shower returns the name of the program of that precision, and a function
+// that shows every stage of it in one go.
+func shower(ctx context.Context, c *gptoss.Checkpoint, q TraceRequest) (name string, show func(wanted func(string) bool, see See) error, err error) {
 	if err := c.Weights.Check(ctx); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	o := q.Engine
 	o.Chunk = len(q.Tokens)
@@ -84,25 +86,46 @@ func subjectOf(ctx context.Context, c *gptoss.Checkpoint, q TraceRequest) (Subje
 	case "f32":
 		o.Precision = engine.F32
 	case "f64":
-		return Oracle(c.Graph, c.Weights), nil
+		return "oracle f64", func(wanted func(string) bool, see See) error {
+			r := watch(ctx, see)
+			_, err := oracle.Run(r.ctx, c.Graph, c.Weights, q.Tokens, upTo(len(q.Tokens)), func(stage string, at []int, values []float64) []float64 {
+				if wanted(stage) {
+					r.see(stage, at, values)
+				}
+				return nil
+			})
+			return r.end(err)
+		}, nil
 	default:
-		return nil, fmt.Errorf("verify: precision %q, want bf16, f32 or f64", q.Precision)
+		return "", nil, fmt.Errorf("verify: precision %q, want bf16, f32 or f64", q.Precision)
 	}
-	m, err := engine.New(c.Graph, c.Weights, o)
+	s, err := engineOf(c.Graph, c.Weights, o)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	return engineSubject{m: m, whole: true}, nil
+	return s.Name(), func(wanted func(string) bool, see See) error {
+		return s.Free(ctx, q.Tokens, Steps{Chunk: len(q.Tokens)}, wanted, see)
+	}, nil
 }
 
 // chosen returns the nodes that patterns match, each at least one; without
 // patterns those of a golden.
-func chosen(g *graph.Graph, patterns []string) ([]graph.Node, error) {
+func chosen(g *graph.Graph, patterns []string) ([]gptoss.Stage, error) {
 	if len(patterns) == 0 {
-		return Stages(g), nil
+		return gptoss.Stages(g), nil
 	}
 	matches := make([]int, len(patterns))
-	nodes := slices.DeleteFunc(slices.Clone(g.Nodes), func(n graph.Node) bool {
+	var all []gptoss.Stage
+	for _, n := range g.Nodes {
+		s := gptoss.Stage{Node: n}
+		for _, known := range gptoss.Stages(g) {
+			if known.Name == n.Name {
+				s = known
+			}
+		}
+		all = append(all, s)
+	}
+	nodes := slices.DeleteFunc(all, func(n gptoss.Stage) bool {
 		hit := false
 		for i, p := range patterns {
 			if ok, _ := path.Match(p, n.Name); ok && n.Op != graph.Tokens {

@@ -268,7 +268,7 @@ func must[T any](v T, err error) T {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"nope"}, {"--nope"}, {"trace"}, {"trace", "dir"}, {"trace", "dir", "-o", "x", "--precision", "f16", "--tokens", "1"},
-		{"synth", "--preset", "21b", "dir"}, {"verify", "dir"}, {"inspect"}, {"synth", "--seed", "x", "dir"}, {"export"}, {"conform"}, {"demo", "--prompt", "a", "--conversation", "b"},
+		{"synth", "--preset", "21b", "dir"}, {"verify", "dir", "--faults"}, {"inspect"}, {"synth", "--seed", "x", "dir"}, {"export"}, {"conform"}, {"demo", "--prompt", "a", "--conversation", "b"},
 	} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), args, strings.NewReader(""), &out, &errs); code != 2 || out.Len() > 0 || !strings.HasPrefix(errs.String(), "ossify: usage: ") {

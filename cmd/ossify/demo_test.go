@@ -13,8 +13,8 @@ func TestDemo(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{"embedded goldens", nil, []string{"verify tiny --golden tiny-bf16.safetensors", "22/22 faults caught", "first diverging stage: none", "verdict: pass"}},
-		{"prompt", []string{"--prompt", "What is jade?"}, []string{"60 tokens", "verdict: pass"}},
+		{"embedded goldens", nil, []string{"verify tiny --golden tiny-bf16.safetensors", "46/46 faults caught", "first diverging stage: none", "verdict: pass"}},
+		{"prompt", []string{"--prompt", "What is jade?"}, []string{"tokens      60", "verdict: pass"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -151,6 +151,10 @@ type State struct {
 	cache map[string]Tensor // by name of the input
 }
 
+// Switch lets another decoder process what follows, of a model with the same
+// inputs.
+func (s *State) Switch(d *Decoder) { s.d = d }
+
 // Forward processes more tokens of each sequence. Shorter lists are padded on
 // the left. It returns the outputs but the cache, by name, [batch, longest,
 // ..]: of a sequence of n tokens, the last n rows count.

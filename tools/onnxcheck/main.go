@@ -83,7 +83,7 @@ func run(ctx context.Context, dir string, plain bool) error {
 			}
 		}
 		for _, f := range fault.Table() {
-			if f.Graph != nil { // weights are the same to the exporter
+			if f.Graph != nil && !f.Decode && f.From == 0 { // weights are the same to the exporter
 				if err := write(ctx, ck, f.Graph(ck.Graph), onnx.Options{Target: target}, filepath.Join(dir, "fault "+f.Name)); err != nil {
 					return fmt.Errorf("%s: %w", f.Name, err)
 				}

@@ -1,4 +1,4 @@
-package verify
+package onnx
 
 import (
 	"context"
@@ -7,29 +7,29 @@ import (
 	"strings"
 
 	"ossify/checkpoint"
-	"ossify/engine"
 	"ossify/graph"
-	"ossify/onnx"
+	file "ossify/onnx"
 	"ossify/onnx/ort"
 	"ossify/parity"
+	"ossify/verify"
 )
 
-// An onnxModel is a model that is open in ONNX Runtime.
-type onnxModel struct {
+// An model is a model that is open in ONNX Runtime.
+type model struct {
 	s *ort.Session
 	d *ort.Decoder
 }
 
 // open loads a model with its logits and cache, and with its stages if asked.
-func (v *onnxCheck) open(ctx context.Context, path string, sum *onnx.Summary, stages bool) (*onnxModel, error) {
+func (v *check) open(ctx context.Context, path string, sum *file.Summary, stages bool) (*model, error) {
 	want := map[string]bool{} // by name of a stage
 	for _, n := range v.c.Graph.Nodes {
 		want[n.Name] = false
 	}
-	for _, n := range Stages(v.c.Graph) {
-		want[n.Name] = stages && n.Name != v.logits // which are an output anyway
+	for _, n := range v.stages {
+		want[n.Name] = stages && n.Name != v.logits.Name // which are an output anyway
 	}
-	named := slices.ContainsFunc(sum.Outputs, func(p onnx.Port) bool { return p.Name == "logits" })
+	named := slices.ContainsFunc(sum.Outputs, func(p file.Port) bool { return p.Name == "logits" })
 	o := v.options(sum)
 	o.Want = func(x ort.Info) bool {
 		if wanted, stage := want[x.Name]; stage {
@@ -54,11 +54,11 @@ func (v *onnxCheck) open(ctx context.Context, path string, sum *onnx.Summary, st
 			v.narrow = x.Type.String()
 		}
 	}
-	return &onnxModel{s, d}, nil
+	return &model{s, d}, nil
 }
 
 // fits says whether the decoder is of a model of the checkpoint's sizes.
-func (v *onnxCheck) fits(d *ort.Decoder) error {
+func (v *check) fits(d *ort.Decoder) error {
 	c := v.c.Config
 	if n := d.Logits.Shape[2]; n > 0 && n != c.Vocab {
 		return fmt.Errorf("verify: logits of %d tokens, the checkpoint has %d", n, c.Vocab)
@@ -78,12 +78,12 @@ func (v *onnxCheck) fits(d *ort.Decoder) error {
 
 // calls splits the sequence: what is prefilled into calls of at most size
 // tokens, then the tokens that are decoded one by one.
-func (v *onnxCheck) calls(size int) []int {
+func (v *check) calls(size int) []int {
 	var sizes []int
-	for left := v.r.Prefill; left > 0; left -= size {
+	for left := len(v.tokens) - v.q.Decode; left > 0; left -= size {
 		sizes = append(sizes, min(size, left))
 	}
-	for range len(v.tokens) - v.r.Prefill {
+	for range v.q.Decode {
 		sizes = append(sizes, 1)
 	}
 	return sizes
@@ -92,18 +92,26 @@ func (v *onnxCheck) calls(size int) []int {
 // A modelRun is what a run of a model showed.
 type modelRun struct {
 	stages parity.Run
-	at     []int // positions of the logits, of those that are compared
+	at     []int // positions of the logits, of those that are judged
 	state  *ort.State
 }
 
 // run processes the sequence in calls of those sizes, and keeps the logits and
 // whatever stages the model shows.
-func (m *onnxModel) run(ctx context.Context, v *onnxCheck, sizes []int) (*modelRun, error) {
+func (m *model) run(ctx context.Context, v *check, sizes []int) (*modelRun, error) {
+	return m.turned(ctx, v, sizes, nil, 0)
+}
+
+// turned is run, with another model, if it is not nil, from a position on.
+func (m *model) turned(ctx context.Context, v *check, sizes []int, other *model, from int) (*modelRun, error) {
 	if m.d.Layers() == 0 {
 		sizes = []int{len(v.tokens)}
 	}
-	k, r, first := v.keeper(), &modelRun{state: m.d.NewState(1)}, 0
+	k, r, first := verify.NewKeeper(v.stages, v.positions), &modelRun{state: m.d.NewState(1)}, 0
 	for _, n := range sizes {
+		if other != nil && first >= from {
+			r.state.Switch(other.d)
+		}
 		out, err := r.state.Forward(ctx, [][]uint32{v.tokens[first : first+n]})
 		if err != nil {
 			return nil, err
@@ -112,13 +120,13 @@ func (m *onnxModel) run(ctx context.Context, v *onnxCheck, sizes []int) (*modelR
 		for name, t := range out {
 			stage, at := name, rows
 			if name == m.d.Logits.Name {
-				stage = v.logits
+				stage = v.logits.Name
 				if len(t.Shape) == 3 && t.Shape[1] == 1 { // of the last position only
 					at = rows[n-1:]
-					k.next[stage] = at[0]
+					k.Skip(stage, at[0])
 				}
 				for _, p := range at {
-					if k.keep[p] {
+					if _, ok := slices.BinarySearch(v.positions, p); ok {
 						r.at = append(r.at, p)
 					}
 				}
@@ -126,72 +134,27 @@ func (m *onnxModel) run(ctx context.Context, v *onnxCheck, sizes []int) (*modelR
 			if len(t.Shape) < 2 || t.Shape[1] != len(at) {
 				return nil, fmt.Errorf("verify: output %s of shape %v for %d tokens", name, t.Shape, n)
 			}
-			if err := k.see(stage, at, ort.Rows(t, 0, len(at))); err != nil {
+			if err := k.See(stage, at, ort.Rows(t, 0, len(at))); err != nil {
 				return nil, err
 			}
 		}
 		first += n
 	}
-	if r.stages = k.run; len(r.at) == 0 {
-		return nil, fmt.Errorf("verify: the model gives no logits of the positions that are compared")
+	if r.stages = k.Run; len(r.at) == 0 {
+		return nil, fmt.Errorf("verify: the model gives no logits of the positions that are judged")
 	}
 	return r, nil
 }
 
 // logitsAt returns the rows of logits at wanted, of rows at positions.
-func (v *onnxCheck) logitsAt(run parity.Run, positions, wanted []int) []float64 {
-	return parity.At(run[v.logits], v.c.Config.Vocab, positions, wanted)
+func (v *check) logitsAt(run parity.Run, positions, wanted []int) []float64 {
+	return parity.At(run[v.logits.Name], v.c.Config.Vocab, positions, wanted)
 }
 
-// free compares the logits: with float64 if the oracle can be waited for, and
-// with the golden. If the model shows its stages, near-ties between experts
-// are told apart from errors.
-func (v *onnxCheck) free(ctx context.Context, ours parity.Run, r *modelRun, own parity.Run) error {
-	against := func(name string, reference parity.Run) {
-		c := v.check(name, v.tol.Logits, v.logitsAt(reference, v.positions, r.at), r.stages[v.logits])
-		if c.Verdict != parity.Fail || own == nil || v.r.Twin {
-			return
-		}
-		var routes []string
-		for _, n := range v.c.Graph.Nodes {
-			if n.Op == graph.TopK {
-				routes = append(routes, n.Name)
-			}
-		}
-		if f := v.tol.CompareFree(v.positions, routes, v.logits, reference, own, nil, checkpoint.F32); f.Verdict == parity.Ambiguous {
-			c.Verdict, c.Why = f.Verdict, f.Why
-		}
-	}
-	if Cost(v.c.Graph, len(v.tokens)) <= v.q.OracleMost {
-		v.say("oracle, free-running")
-		k := v.keeper()
-		wanted := map[string]bool{v.logits: true}
-		for _, n := range v.c.Graph.Nodes {
-			if n.Op == graph.TopK {
-				wanted[n.Name], wanted[parity.Gate(n.Name)] = true, true
-			}
-		}
-		if err := Oracle(v.c.Graph, v.c.Weights).Free(ctx, v.tokens, func(stage string) bool { return wanted[stage] }, k.see); err != nil {
-			return err
-		}
-		against("logits against the oracle", k.run)
-	} else {
-		against("logits against the engine", ours)
-	}
-	if t := v.q.Golden; t != nil && t.Precision == engine.F32 {
-		reference := parity.Run{}
-		for _, n := range t.nodes {
-			reference[n.Name] = t.rows(n.Name)
-		}
-		against("logits against PyTorch", reference)
-	}
-	return nil
-}
-
-// cache compares what the model keeps for later calls with the engine's keys
+// cache compares what the model keeps for later calls with another's keys
 // and values, and names the first that is off.
-func (v *onnxCheck) cache(m *onnxModel, state *ort.State, ours parity.Run) {
-	all := Check{Name: "cache, keys and values", Bound: v.tol.Logits, Verdict: parity.Pass}
+func (v *check) cache(m *model, state *ort.State, beside parity.Run) {
+	all := parity.Check{Name: "cache, keys and values", Bound: near, Verdict: parity.Pass}
 	layer := 0
 	for _, n := range v.c.Graph.Nodes {
 		if n.Op != graph.Attend || m.d.Layers() == 0 {
@@ -201,7 +164,7 @@ func (v *onnxCheck) cache(m *onnxModel, state *ort.State, ours parity.Run) {
 		layer++
 		for i, t := range []ort.Tensor{key, value} {
 			stage := v.c.Graph.Nodes[n.In[1+i]].Name
-			c := v.compared(stage, v.tol.Logits, ours[stage], byPosition(t))
+			c := v.narrowed(parity.CheckNear(stage, near, beside[stage], byPosition(t)))
 			all.Max = max(all.Max, c.Max)
 			if all.Verdict == parity.Pass && c.Verdict != parity.Pass {
 				all.Verdict, all.Why = c.Verdict, c.Name+": "+c.Why
@@ -226,7 +189,7 @@ func byPosition(t ort.Tensor) []float64 {
 }
 
 // splits processes the prompt in chunks of other sizes, through the cache.
-func (v *onnxCheck) splits(ctx context.Context, m *onnxModel, whole *modelRun) error {
+func (v *check) splits(ctx context.Context, m *model, whole *modelRun) error {
 	if m.d.Layers() == 0 {
 		return nil
 	}
@@ -237,7 +200,7 @@ func (v *onnxCheck) splits(ctx context.Context, m *onnxModel, whole *modelRun) e
 			return err
 		}
 		both := slices.DeleteFunc(slices.Clone(whole.at), func(p int) bool { return !slices.Contains(r.at, p) })
-		v.check(fmt.Sprintf("prefill in chunks of %d", size), v.tol.Logits,
+		v.near(fmt.Sprintf("prefill in chunks of %d", size),
 			v.logitsAt(whole.stages, whole.at, both), v.logitsAt(r.stages, r.at, both))
 	}
 	return nil
@@ -245,8 +208,8 @@ func (v *onnxCheck) splits(ctx context.Context, m *onnxModel, whole *modelRun) e
 
 // batch runs three sequences of different lengths at once, padded on the left,
 // and each alone.
-func (v *onnxCheck) batch(ctx context.Context, m *onnxModel) error {
-	n := v.r.Prefill
+func (v *check) batch(ctx context.Context, m *model) error {
+	n := len(v.tokens) - v.q.Decode
 	lengths := []int{n, 2 * n / 3, n / 4}
 	if m.d.Layers() == 0 || lengths[2] == 0 {
 		return nil
@@ -285,6 +248,6 @@ func (v *onnxCheck) batch(ctx context.Context, m *onnxModel) error {
 			want = append(want, ort.Rows(one[m.d.Logits.Name], 0, rows)...)
 		}
 	}
-	v.check(fmt.Sprintf("batch of %d, padded on the left to %d, each as alone", len(lengths), n), v.tol.Logits, want, got)
+	v.near(fmt.Sprintf("batch of %d, padded on the left, each as alone", len(lengths)), want, got)
 	return nil
 }

@@ -1,0 +1,336 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"ossify/checkpoint"
+	"ossify/engine"
+	"ossify/float"
+	"ossify/gptoss"
+	"ossify/graph"
+	"ossify/parity"
+	"ossify/weight"
+)
+
+// An AttackReport says how many random edits of weights a comparison with a
+// golden finds, by kind of parameter.
+type AttackReport struct {
+	Precision string       `json:"precision"`
+	Seed      uint64       `json:"seed"`
+	Kinds     []AttackKind `json:"kinds"`
+	Total     AttackKind   `json:"total"`
+	Missed    []string     `json:"missed,omitempty"` // findable edits that were not found
+	Stray     []string     `json:"stray,omitempty"`  // stages that failed without an edit of their weights
+}
+
+// An AttackKind counts edits of one kind of parameter: the same in all layers.
+type AttackKind struct {
+	Kind     string `json:"kind"`
+	Edits    int    `json:"edits"`
+	Findable int    `json:"findable"` // that change an exact value by more than its bound
+	Certain  int    `json:"certain"`  // of these, that change what an element may be altogether
+	Found    int    `json:"found"`    // of those findable
+	Wrong    int    `json:"wrong"`    // stages that failed without an edit of what they read
+}
+
+// OK reports whether of the findable edits 99.5% and of the certain ones all
+// were found, each at its stage.
+func (r *AttackReport) OK() bool {
+	t := r.Total
+	return t.Edits > 0 && t.Wrong == 0 && len(r.Stray) == 0 && t.Found >= t.Certain && float64(t.Found) >= 0.995*float64(t.Findable)
+}
+
+// batch is how many edits are made at once. They are told apart because stages
+// are judged on the golden's values: an edit reaches the elements that read the
+// weight, and no others.
+const batch = 40
+
+// Attack makes n random edits of the weights that the golden's rows read, and
+// judges the engine with each: of a bfloat16 value it flips the sign or a bit of
+// the exponent, of an MXFP4 weight it changes a code or a scale.
+func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int, seed uint64, o engine.Options, progress func(done int)) (*AttackReport, error) {
+	a := t.arithmetic()
+	clean, err := NewBounds(ctx, g, w, t.Tokens(), t.Positions(), t.values, a)
+	if err != nil {
+		return nil, err
+	}
+	o.Precision = t.Precision
+	r := &AttackReport{Precision: t.Precision.String(), Seed: seed, Total: AttackKind{Kind: "all"}}
+	rnd := rand.New(rand.NewPCG(seed, 9))
+	targets := targetsOf(g, w, t)
+	for done := 0; done < n; {
+		var edits []*edit
+		for tries := 0; len(edits) < min(batch, n-done); tries++ {
+			if tries > 1000*batch {
+				return nil, errors.New("verify: the golden reads too few weights for an attack")
+			}
+			// By kind first, so that those of few weights are not left out.
+			list := targets[rnd.IntN(len(targets))]
+			e := list[rnd.IntN(len(list))].edit(rnd)
+			if !slices.ContainsFunc(edits, e.touches) {
+				edits = append(edits, e)
+			}
+		}
+		bad := w.Edited(func(p graph.Param, data, scales []byte) bool {
+			hit := false
+			for _, e := range edits {
+				if e.param.Name == p.Name {
+					e.do(data, scales)
+					hit = true
+				}
+			}
+			return hit
+		})
+		exact, err := NewBounds(ctx, g, bad, t.Tokens(), t.Positions(), t.values, a)
+		if err != nil {
+			return nil, err
+		}
+		s, err := Engine(g, bad, o)
+		if err != nil {
+			return nil, err
+		}
+		err = s.Forced(ctx, t, func(stage string, _ []int, values []float64) error {
+			r.tally(edits, stage, values, clean, exact)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range edits {
+			i := slices.IndexFunc(r.Kinds, func(k AttackKind) bool { return k.Kind == e.kind })
+			if i < 0 {
+				i = len(r.Kinds)
+				r.Kinds = append(r.Kinds, AttackKind{Kind: e.kind})
+			}
+			for _, k := range []*AttackKind{&r.Kinds[i], &r.Total} {
+				k.Edits++
+				if e.findable {
+					k.Findable++
+					if e.certain {
+						k.Certain++
+					}
+					if e.found {
+						k.Found++
+					}
+				}
+			}
+			if e.findable && !e.found {
+				r.Missed = append(r.Missed, e.String())
+			}
+		}
+		done += len(edits)
+		if progress != nil {
+			progress(done)
+		}
+	}
+	slices.SortFunc(r.Kinds, func(a, b AttackKind) int { return strings.Compare(a.Kind, b.Kind) })
+	return r, nil
+}
+
+// tally notes which edits show in a stage.
+func (r *AttackReport) tally(edits []*edit, stage string, values []float64, clean, exact *Bounds) {
+	s, ok := clean.spans[stage]
+	if _, choice := clean.by[stage]; choice || !ok {
+		return
+	}
+	x := exact.spans[stage]
+	stray := 0
+	for i, v := range values {
+		outside := !(parity.Round(s.lo[i], clean.typ) <= v && v <= parity.Round(s.hi[i], clean.typ))
+		moved := s.lo[i] != x.lo[i] || s.hi[i] != x.hi[i]
+		if !outside && !moved {
+			continue
+		}
+		reader := slices.IndexFunc(edits, func(e *edit) bool { return e.stage == stage && e.reads(i) })
+		if reader < 0 {
+			if outside {
+				stray++
+			}
+			continue
+		}
+		e := edits[reader]
+		e.found = e.found || outside
+		was, is := s.lo[i]+(s.hi[i]-s.lo[i])/2, x.lo[i]+(x.hi[i]-x.lo[i])/2
+		if !(is-was <= (s.hi[i]-s.lo[i])/2 && was-is <= (s.hi[i]-s.lo[i])/2) {
+			e.findable = true
+		}
+		if !(parity.Round(s.lo[i], clean.typ) <= parity.Round(x.hi[i], clean.typ) && parity.Round(x.lo[i], clean.typ) <= parity.Round(s.hi[i], clean.typ)) {
+			e.certain = true
+		}
+	}
+	if stray > 0 {
+		r.Stray = append(r.Stray, fmt.Sprintf("%s: %d elements", stage, stray))
+		r.Total.Wrong++
+	}
+}
+
+// An edit is one of one weight.
+type edit struct {
+	kind     string // of the parameter
+	param    graph.Param
+	stage    string // that reads it
+	row, col int    // of the parameter
+	what     string
+	change   func(data, scales []byte)
+	reads    func(element int) bool // of the stage
+
+	findable, certain, found bool
+}
+
+func (e *edit) do(data, scales []byte) { e.change(data, scales) }
+
+// touches reports whether two edits change what one element reads.
+func (e *edit) touches(f *edit) bool {
+	return e.stage == f.stage && (e.row == f.row || e.kind == f.kind && len(e.param.Shape) == 1 && e.col == f.col || e.param.Name != f.param.Name)
+}
+
+func (e *edit) String() string {
+	return fmt.Sprintf("%s [%d, %d]: %s", e.param.Name, e.row, e.col, e.what)
+}
+
+// A target is a row of a parameter that the golden's rows read.
+type target struct {
+	kind  string
+	param graph.Param
+	f32   bool
+	stage string
+	row   int
+	reads func(element int) bool
+}
+
+// targetsOf lists targets by kind of parameter.
+func targetsOf(g *graph.Graph, w *weight.Set, t *Golden) [][]target {
+	var all [][]target
+	kinds := map[string]int{}
+	add := func(x target) {
+		parts := strings.Split(x.param.Name, ".")
+		for i, p := range parts {
+			if strings.Trim(p, "0123456789") == "" {
+				parts[i] = "*"
+			}
+		}
+		x.kind = strings.Join(parts, ".")
+		i, ok := kinds[x.kind]
+		if !ok {
+			i = len(all)
+			kinds[x.kind] = i
+			all = append(all, nil)
+		}
+		all[i] = append(all[i], x)
+	}
+	tokens := tokensAt(t.Tokens(), t.Positions())
+	for _, s := range gptoss.Stages(g) {
+		width, last := s.Shape.Width(), s.Shape.Last()
+		for _, p := range s.Params {
+			param := g.Params[p]
+			x := target{param: param, stage: s.Name, f32: w.Sources(p)[0].Data.Type == checkpoint.F32}
+			switch {
+			case s.Op == graph.Gather:
+				for row := range param.Shape[0] {
+					if slices.Contains(tokens, uint32(row)) {
+						x.row, x.reads = row, func(i int) bool { return tokens[i/width] == uint32(row) }
+						add(x)
+					}
+				}
+			case s.Op == graph.ExpertLinear:
+				experts := t.values[g.Nodes[s.In[1]].Name]
+				rows, matrix := weight.Rows(param), len(param.Shape) == 3
+				for row := range rows {
+					e, j := row, 0
+					if matrix {
+						e, j = row/last, row%last
+					}
+					if !slices.Contains(experts, float64(e)) {
+						continue
+					}
+					x.row = row
+					x.reads = func(i int) bool { return experts[i/last] == float64(e) && (!matrix || i%last == j) }
+					add(x)
+				}
+			case s.Op == graph.Attend:
+				for row := range param.Shape[0] {
+					x.row, x.reads = row, func(i int) bool { return i%width/s.Heads.Dim == row }
+					add(x)
+				}
+			default: // Linear, RMSNorm: row j of the parameter is column j of the stage
+				for row := range weight.Rows(param) {
+					x.row, x.reads = row, func(i int) bool { return i%last == row }
+					add(x)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// edit returns a random edit of the row.
+func (x target) edit(rnd *rand.Rand) *edit {
+	cols := weight.Columns(x.param)
+	e := &edit{kind: x.kind, param: x.param, stage: x.stage, row: x.row, col: rnd.IntN(cols)}
+	at := x.row*cols + e.col
+	e.reads = x.reads
+	switch {
+	case x.param.Storage == graph.MXFP4 && rnd.IntN(2) == 0:
+		by := byte(1 + rnd.IntN(15))
+		e.what = fmt.Sprintf("code xor %d", by)
+		e.change = func(data, _ []byte) { data[at/2] ^= by << (4 * (at % 2)) }
+	case x.param.Storage == graph.MXFP4:
+		up := rnd.IntN(2) == 0
+		e.what = "scale one step"
+		e.change = func(_, scales []byte) {
+			s := &scales[at/float.BlockSize]
+			if up && *s < 250 || *s == 0 {
+				*s++
+			} else {
+				*s--
+			}
+		}
+	default:
+		bit, size := 15, 2
+		if rnd.IntN(2) == 0 {
+			bit = 7 + rnd.IntN(8)
+		}
+		if x.f32 {
+			bit, size = bit+16, 4
+		}
+		e.what = fmt.Sprintf("bit %d", bit)
+		if len(x.param.Shape) == 2 && strings.HasSuffix(x.param.Name, "_bias") { // one expert's row: all its columns are one row
+			column, reads, last := e.col, x.reads, cols
+			e.reads = func(i int) bool { return reads(i) && i%last == column }
+		} else if x.reads != nil && strings.HasPrefix(x.param.Name, "embedding") {
+			column, reads, last := e.col, x.reads, cols
+			e.reads = func(i int) bool { return reads(i) && i%last == column }
+		}
+		e.change = func(data, _ []byte) { data[at*size+bit/8] ^= 1 << (bit % 8) }
+	}
+	return e
+}
+
+// WriteText writes the report for a terminal.
+func (r *AttackReport) WriteText(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-28s  %6s  %8s  %7s  %6s\n", "edits of, "+r.Precision, "edits", "findable", "certain", "found")
+	for _, k := range append(slices.Clone(r.Kinds), r.Total) {
+		fmt.Fprintf(&b, "%-28s  %6d  %8d  %7d  %6d\n", k.Kind, k.Edits, k.Findable, k.Certain, k.Found)
+	}
+	b.WriteString("\nfindable: some exact value changes by more than its bound\ncertain:  some element cannot be what it was\n")
+	for _, m := range r.Missed {
+		fmt.Fprintf(&b, "missed: %s\n", m)
+	}
+	for _, s := range r.Stray {
+		fmt.Fprintf(&b, "failed without an edit: %s\n", s)
+	}
+	part := 1.0
+	if r.Total.Findable > 0 {
+		part = float64(r.Total.Found) / float64(r.Total.Findable)
+	}
+	fmt.Fprintf(&b, "%d/%d findable edits found (%.4g%%), %d at a wrong stage\n", r.Total.Found, r.Total.Findable, 100*part, r.Total.Wrong)
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,149 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"ossify/checkpoint"
+	"ossify/gptoss"
+	"ossify/graph"
+	"ossify/oracle"
+	"ossify/parity"
+)
+
+// Bounds say what a program may compute at every stage, at some positions,
+// from given values of the stages before it.
+type Bounds struct {
+	Stages    []gptoss.Stage // in execution order
+	Positions []int
+
+	typ   checkpoint.DType
+	spans map[string]span
+	by    map[string][]float64 // of a choice, the values that it is made by
+}
+
+type span struct{ lo, hi []float64 }
+
+// NewBounds computes bounds at positions of tokens, from the values own of
+// every stage: of keys and values all rows, of the others a row for each of the
+// positions.
+func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, tokens []uint32, positions []int, own parity.Run, a oracle.Arithmetic) (*Bounds, error) {
+	b := &Bounds{Stages: gptoss.Stages(g), Positions: positions, typ: checkpoint.F32, spans: map[string]span{}, by: map[string][]float64{}}
+	if a.BF16 {
+		b.typ = checkpoint.BF16
+	}
+	values := parity.Run{}
+	for _, s := range b.Stages {
+		v, rows := own[s.Name], len(positions)
+		if s.Whole {
+			rows = positions[len(positions)-1] + 1
+			v = v[:min(len(v), rows*s.Shape.Width())] // nobody sees what comes later
+		}
+		if len(v) != rows*s.Shape.Width() {
+			return nil, fmt.Errorf("verify: %s: %d values, want %d rows of %d", s.Name, len(v), rows, s.Shape.Width())
+		}
+		if s.Op == graph.TopK { // the oracle takes them for columns
+			for i, e := range v {
+				if most := g.Nodes[s.In[0]].Shape.Last(); !(e >= 0 && e < float64(most)) {
+					return nil, fmt.Errorf("verify: %s: expert %g at %d, want 0 to %d", s.Name, e, i, most-1)
+				}
+			}
+			b.by[s.Name] = own[s.By]
+		}
+		values[s.Name] = v
+	}
+	err := oracle.Bounds(ctx, g, w, tokensAt(tokens, positions), positions, a, func(stage string, _ []int, lo, hi []float64) []float64 {
+		v, ok := values[stage]
+		if ok {
+			b.spans[stage] = span{lo, hi}
+		}
+		return v
+	})
+	return b, err
+}
+
+// Judge judges a stage's values, a row for each of the positions. A strict
+// choice takes the lower of equal values first.
+func (b *Bounds) Judge(stage string, values []float64, strict bool) (parity.StageReport, error) {
+	i := slices.IndexFunc(b.Stages, func(s gptoss.Stage) bool { return s.Name == stage })
+	if i < 0 {
+		return parity.StageReport{}, fmt.Errorf("verify: %s: no stage of the model", stage)
+	}
+	if want := len(b.Positions) * b.Stages[i].Shape.Width(); len(values) != want {
+		return parity.StageReport{}, fmt.Errorf("verify: %s: %d values, want %d", stage, len(values), want)
+	}
+	if by, ok := b.by[stage]; ok {
+		return parity.Chosen(stage, parity.JudgeChoice(stage, b.Positions, values, by, strict)), nil
+	}
+	s := b.spans[stage]
+	return parity.Fitted(stage, b.Positions, parity.Judge(values, s.lo, s.hi, b.typ)), nil
+}
+
+// JudgeAll judges every stage of a run and adds them to a column.
+func (b *Bounds) JudgeAll(run parity.Run, strict bool, add func(parity.StageReport) error) error {
+	for _, s := range b.Stages {
+		v := run[s.Name]
+		if s.Whole {
+			v = parity.At(v, s.Shape.Width(), upTo(len(v)/s.Shape.Width()), b.Positions)
+		}
+		r, err := b.Judge(s.Name, v, strict)
+		if err == nil {
+			err = add(r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A Keeper keeps what a run shows: of keys and values every row, of the other
+// stages those at some positions.
+type Keeper struct {
+	Run    parity.Run
+	stages map[string]gptoss.Stage
+	keep   map[int]bool
+	next   map[string]int
+}
+
+// NewKeeper returns one that has seen nothing.
+func NewKeeper(stages []gptoss.Stage, positions []int) *Keeper {
+	k := &Keeper{Run: parity.Run{}, stages: map[string]gptoss.Stage{}, keep: map[int]bool{}, next: map[string]int{}}
+	for _, s := range stages {
+		k.stages[s.Name] = s
+	}
+	for _, p := range positions {
+		k.keep[p] = true
+	}
+	return k
+}
+
+// Knows reports whether a stage is one of those that are kept.
+func (k *Keeper) Knows(stage string) bool { _, ok := k.stages[stage]; return ok }
+
+// Skip says that the next row of a stage will be that of position p.
+func (k *Keeper) Skip(stage string, p int) { k.next[stage] = p }
+
+// See is shown a stage: its values, a row for each of the positions at. They
+// come in order, without a gap.
+func (k *Keeper) See(stage string, at []int, values []float64) error {
+	s, ok := k.stages[stage]
+	if !ok {
+		return nil
+	}
+	width := s.Shape.Width()
+	if len(values) != len(at)*width {
+		return fmt.Errorf("verify: %s: %d values for %d rows of %d", stage, len(values), len(at), width)
+	}
+	for i, p := range at {
+		if p != k.next[stage] {
+			return fmt.Errorf("verify: %s: row of position %d, want %d", stage, p, k.next[stage])
+		}
+		k.next[stage]++
+		if k.keep[p] || s.Whole {
+			k.Run[stage] = append(k.Run[stage], values[i*width:(i+1)*width]...)
+		}
+	}
+	return nil
+}
