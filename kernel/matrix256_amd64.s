@@ -29,6 +29,9 @@
 	DATA upper<>+24(SB)/8, $0xffff0000ffff0000
 	DATA blocks01<>+24(SB)/8, $0x0000000100000001
 	DATA blocks23<>+24(SB)/8, $0x0000000300000003
+	DATA tiniest<>+0(SB)/8, $0x0040000000400000
+	DATA tiniest<>+8(SB)/8, $0x0040000000400000
+	GLOBL tiniest<>(SB), RODATA|NOPTR, $16
 	GLOBL nibbles<>(SB), RODATA|NOPTR, $32
 	GLOBL upper<>(SB), RODATA|NOPTR, $32
 	GLOBL blocks01<>(SB), RODATA|NOPTR, $32
@@ -167,10 +170,7 @@ chunk:
 // 2^(scale-127), for byte 0 the subnormal
 	VPMOVZXBD (DI), X13
 	VPSLLD $23, X13, X13
-	MOVL $0x00400000, BX
-	VMOVD BX, X12
-	VPBROADCASTD X12, X12
-	VPMAXUD X12, X13, X13
+	VPMAXUD tiniest<>(SB), X13, X13
 	VMOVDQU blocks01<>(SB), Y12
 	VPERMPS Y13, Y12, Y12 // scales of this half
 	VMOVDQU 0(SI), Y8
@@ -389,10 +389,7 @@ chunk:
 // 2^(scale-127), for byte 0 the subnormal
 	VPMOVZXBD (DI), X13
 	VPSLLD $23, X13, X13
-	MOVL $0x00400000, BX
-	VMOVD BX, X12
-	VPBROADCASTD X12, X12
-	VPMAXUD X12, X13, X13
+	VPMAXUD tiniest<>(SB), X13, X13
 	VMOVDQU blocks01<>(SB), Y12
 	VPERMPS Y13, Y12, Y12 // scales of this half
 	VMOVDQU 0(SI), Y8

@@ -39,6 +39,10 @@ func (a *asm) constants256() {
 		a.p("DATA blocks01<>+%d(SB)/8, $0x%08x%08x", 8*i, i/2, i/2)
 		a.p("DATA blocks23<>+%d(SB)/8, $0x%08x%08x", 8*i, 2+i/2, 2+i/2)
 	}
+	for i := range 2 {
+		a.p("DATA tiniest<>+%d(SB)/8, $0x0040000000400000", 8*i)
+	}
+	a.p("GLOBL tiniest<>(SB), RODATA|NOPTR, $16")
 	for _, name := range []string{"nibbles", "upper", "blocks01", "blocks23"} {
 		a.p("GLOBL %s<>(SB), RODATA|NOPTR, $32", name)
 	}
@@ -117,10 +121,7 @@ func (a *asm) rows256(what string) {
 			a.p("// 2^(scale-127), for byte 0 the subnormal")
 			a.p("VPMOVZXBD (DI), X13")
 			a.p("VPSLLD $23, X13, X13")
-			a.p("MOVL $0x00400000, BX")
-			a.p("VMOVD BX, X12")
-			a.p("VPBROADCASTD X12, X12")
-			a.p("VPMAXUD X12, X13, X13")
+			a.p("VPMAXUD tiniest<>(SB), X13, X13")
 			for half := range 2 {
 				a.p("VMOVDQU blocks%d%d<>(SB), Y12", 2*half, 2*half+1)
 				a.p("VPERMPS Y13, Y12, Y12 // scales of this half")
