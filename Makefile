@@ -63,4 +63,7 @@ reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS
 transformers: ## compare with PyPI's transformers: logits, keys of config.json (downloads PyTorch)
 	tools/transformers/run.sh
 
-.PHONY: help build install demo deps test check platforms unit race arm64 generated differential reference transformers
+peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
+	tools/speed/run.sh
+
+.PHONY: help build install demo deps test check platforms unit race arm64 generated differential reference transformers peers-speed
