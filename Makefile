@@ -57,6 +57,11 @@ differential: ## short live comparisons with other people's programs (npm, PyPI)
 	tools/onnxcheck/run.sh
 	tools/packcheck/run.sh
 
+module: ## rename the module, for a repository with an address: make module MODULE=example.org/me/ossify
+	@test -n "$(MODULE)" || { echo 'want MODULE=example.org/me/ossify'; exit 2; }
+	old=$$(go list -m); git grep -lE "\"$$old/" -- '*.go' | xargs sed -i -E "s#\"$$old/#\"$(MODULE)/#g"; go mod edit -module $(MODULE)
+	gofmt -w .
+
 reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS=200 (downloads PyTorch)
 	tools/reference/run.sh $(SEED) $(TOKENS)
 
@@ -66,4 +71,4 @@ transformers: ## compare with PyPI's transformers: logits, keys of config.json (
 peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
 	tools/speed/run.sh
 
-.PHONY: help build install demo deps test check platforms unit race arm64 generated differential reference transformers peers-speed
+.PHONY: help build install demo deps test check platforms unit race arm64 generated differential module reference transformers peers-speed

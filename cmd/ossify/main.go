@@ -106,7 +106,7 @@ func report(ctx context.Context, w io.Writer, called *cobra.Command, err error) 
 	case errors.As(err, &exists) && called.Flags().Lookup("force") != nil:
 		err = fmt.Errorf("%w, or --force", err)
 	case errors.Is(err, mapped.ErrShortened):
-		err = fmt.Errorf("%s: %w; want files that nobody changes meanwhile", called.Name(), err)
+		err = fmt.Errorf("%s: %w; want files that nobody changes meanwhile", called.Name(), mapped.ErrShortened)
 	case errors.Is(err, context.Canceled):
 		err = errors.New("interrupted")
 	}

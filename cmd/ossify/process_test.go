@@ -186,7 +186,7 @@ func TestKilled(t *testing.T) {
 func TestShortened(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	write(t, tokens, []byte(strings.Repeat("1 2 3 4 ", 500)))
-	for _, precision := range []string{"f64"} {
+	for _, precision := range []string{"f64", "f32"} {
 		t.Run(precision, func(t *testing.T) {
 			model, out := modeltest.Write(t, modeltest.Tiny(t), gptoss.Original, 1), t.TempDir()
 			p := start(t, nil, "trace", model, "--no-hash", "--precision", precision, "--tokens-file", tokens, "-o", filepath.Join(out, "x"))
