@@ -40,7 +40,8 @@ unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
 	go test ./...
 
 race: ## the packages that start goroutines, under the race detector
-	go test -race ./engine ./checkpoint ./gptoss ./oracle ./pull ./synth ./internal/fileset ./internal/mapped
+	go test -race -short ./engine
+	go test -race ./weight ./checkpoint ./gptoss ./oracle ./pull ./synth ./internal/fileset ./internal/mapped
 	go test -race -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
 	go test -race -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
 

@@ -37,7 +37,7 @@ var rooms = map[string][]string{
 	"oracle":                 {"float", "graph", "internal/mapped"},
 	"kernel":                 {"float"},
 	"checkpoint":             {"float", "internal/fileset", "internal/quote", "internal/strictjson"},
-	"weight":                 {"checkpoint", "float", "graph"},
+	"weight":                 {"checkpoint", "float", "graph", "internal/mapped"},
 	"engine/internal/screen": {"float", "kernel"},
 	"pull":                   {},
 	"engine":                 {"engine/internal/screen", "float", "graph", "internal/mapped", "kernel", "weight"},

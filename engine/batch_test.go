@@ -486,3 +486,35 @@ func TestOtherModels(t *testing.T) {
 		}
 	}
 }
+
+// A session that was filled goes on like any other, with the cache of one.
+func TestFill(t *testing.T) {
+	r := tiny(t)
+	for _, p := range precisions {
+		m := model(t, r, engine.Options{Precision: p, Chunk: 100})
+		s, real := m.NewSession(), m.NewSession()
+		for _, n := range []int{70, 3, 900} {
+			if err := s.Fill(n); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := real.Next(t.Context(), make([]uint32, n)); err != nil {
+				t.Fatal(err)
+			}
+			if s.Len() != real.Len() || s.CacheBytes() != real.CacheBytes() || s.Least() != real.Least() {
+				t.Fatalf("%d tokens, %d bytes, want %d and %d", s.Len(), s.CacheBytes(), real.Len(), real.CacheBytes())
+			}
+			logits, err := s.Fork().Next(t.Context(), []uint32{1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			other, err := s.Fork().Next(t.Context(), []uint32{1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "forks", logits, other)
+		}
+		if err := s.Fill(-1); err == nil {
+			t.Error("filled with -1 tokens")
+		}
+	}
+}

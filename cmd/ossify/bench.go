@@ -45,10 +45,18 @@ type benchReport struct {
 	Together  *speed  `json:"decode_sessions,omitempty"`
 	Bytes     int64   `json:"bytes_per_token"` // of weights, to decode one
 	Share     float64 `json:"bandwidth_share"` // of the bandwidth, that decoding uses
-	TTFT      float64 `json:"ttft_s"`          // from opening to the first token of a short prompt
+	Contexts  []at    `json:"decode_at,omitempty"`
+	TTFT      float64 `json:"ttft_s"` // from opening to the first token of a short prompt
 	Load      float64 `json:"load_s"`
 	Cache     int64   `json:"cache_bytes"` // of keys and values, at the end of a run
 	RSS       int64   `json:"peak_rss_bytes"`
+}
+
+// at is how long a decoded token takes after a past of so many.
+type at struct {
+	Positions int     `json:"positions"`
+	Seconds   float64 `json:"s"`
+	Cache     int64   `json:"cache_bytes"`
 }
 
 // ttftPrompt is the length of the short prompt.
@@ -57,6 +65,7 @@ const ttftPrompt = 16
 func newBench() *cobra.Command {
 	var prompt, tokens, sessions, runs, threads, chunk int
 	var precision, set string
+	var contexts []int
 	var asJSON, kernels bool
 	c := &cobra.Command{
 		Use:   "bench CKPT",
@@ -67,14 +76,16 @@ measures how fast memory can be read, which is what bounds decode: every token
 reads bytes_per_token of weights. Figures are medians of runs after one that does
 not count, with the slowest and the fastest.
 
+--context times a token after a past of each given length, whose keys and values
+are made up.
+
 With --kernels it measures the inner loops instead, of every set that this
 machine can run; no checkpoint is needed.`,
 		Example: `  ossify bench /tmp/20b
   ossify bench /tmp/20b -p 512 -n 64 --sessions 8 --json
   ossify bench --kernels`,
-		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if kernels != (len(args) == 0) {
+			if kernels != (len(args) == 0) || len(args) > 1 {
 				return usage("want one of CKPT and --kernels")
 			}
 			if prompt < 0 || tokens < 0 || sessions < 0 || runs < 1 || threads < 0 || chunk < 0 {
@@ -101,7 +112,12 @@ machine can run; no checkpoint is needed.`,
 			if set != "best" && o.Kernels.Name == "" {
 				return usage("--set %q, want best or one of %v", set, names)
 			}
-			b := &bench{c: c, prompt: prompt, tokens: tokens, sessions: sessions, runs: runs}
+			for _, n := range contexts {
+				if n < 0 {
+					return usage("--context %d, want 0 or more", n)
+				}
+			}
+			b := &bench{contexts: contexts, c: c, prompt: prompt, tokens: tokens, sessions: sessions, runs: runs}
 			r, err := b.run(args[0], o)
 			if err != nil {
 				return err
@@ -118,6 +134,7 @@ machine can run; no checkpoint is needed.`,
 	f.IntVarP(&prompt, "prompt", "p", 512, "tokens of a prompt; 0 leaves prefill out")
 	f.IntVarP(&tokens, "tokens", "n", 64, "tokens to decode; 0 leaves decode out")
 	f.IntVar(&sessions, "sessions", 0, "decode so many sessions together, too")
+	f.IntSliceVar(&contexts, "context", nil, "time a token after a past of so many, too: 1024,8192,32768")
 	f.IntVar(&runs, "runs", 3, "runs that count, of each")
 	f.IntVar(&threads, "threads", 0, "threads; 0 is one a processor")
 	f.IntVar(&chunk, "chunk", 0, "tokens of a pass, at most; 0 is the engine's choice")
@@ -131,12 +148,11 @@ machine can run; no checkpoint is needed.`,
 type bench struct {
 	c                              *cobra.Command
 	prompt, tokens, sessions, runs int
+	contexts                       []int
 
-	m      *engine.Model
-	vocab  int
-	src    *rand.Rand
-	memory []byte
-	set    kernel.Set
+	m     *engine.Model
+	vocab int
+	src   *rand.Rand
 }
 
 // random returns tokens that are the same in every run of the program.
@@ -148,8 +164,27 @@ func (b *bench) random(n int) []uint32 {
 	return ids
 }
 
-// bandwidthBytes is read to measure bandwidth: more than caches hold.
-const bandwidthBytes = 1 << 30
+// bandwidthLeast is read to measure bandwidth at least: more than caches hold.
+const bandwidthLeast = 1 << 28
+
+// memory returns what is read to measure bandwidth: the largest weight, where it
+// is mapped, or memory of our own if that is too small.
+func memory(ck *gptoss.Checkpoint) []byte {
+	var most []byte
+	for _, t := range ck.Folder.Tensors() {
+		if len(t.Data) > len(most) {
+			most = t.Data
+		}
+	}
+	if len(most) >= bandwidthLeast {
+		return most
+	}
+	b := make([]byte, bandwidthLeast)
+	for n := copy(b, "ossify"); n < len(b); n *= 2 {
+		copy(b[n:], b[:n])
+	}
+	return b
+}
 
 func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 	ctx := b.c.Context()
@@ -176,12 +211,20 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 	r.TTFT = time.Since(start).Seconds()
 	s.Close()
 
-	b.set = o.Kernels
-	if b.set.Name == "" {
-		b.set = kernel.Best()
+	set := o.Kernels
+	if set.Name == "" {
+		set = kernel.Best()
 	}
+	read := memory(ck)
+	var bandwidth speed
+	measure := func() {
+		bandwidth.Rates = append(bandwidth.Rates, set.ReadBandwidth(read, b.m.Workers())/1e9)
+	}
+	measure()
+	bandwidth.Rates = nil
 	// The first round, which does not count, brings the weights into memory.
 	for i := range b.runs + 1 {
+		measure()
 		if b.prompt > 0 {
 			s := b.m.NewSession()
 			rate, err := b.timed(b.prompt, func() error {
@@ -197,6 +240,7 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 				r.Prefill.Rates = append(r.Prefill.Rates, rate)
 			}
 		}
+		measure()
 		if b.tokens > 0 {
 			rate, err := b.decode(1)
 			if err != nil {
@@ -219,17 +263,15 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 			}
 		}
 	}
+	for _, n := range b.contexts {
+		at, err := b.after(n)
+		if err != nil {
+			return nil, err
+		}
+		r.Contexts = append(r.Contexts, at)
+	}
 	r.RSS = peakRSS()
-	// Measured last, so that its memory is not counted, and after each other.
-	b.memory = make([]byte, bandwidthBytes)
-	for i := range b.memory {
-		b.memory[i] = byte(i)
-	}
-	rates := speed{}
-	for range 2*b.runs + 1 {
-		rates.Rates = append(rates.Rates, b.set.ReadBandwidth(b.memory, b.m.Workers())/1e9)
-	}
-	r.Bandwidth = rates.median()
+	r.Bandwidth = bandwidth.median()
 	r.Share = r.Decode.median() * float64(r.Bytes) / 1e9 / r.Bandwidth
 	return r, nil
 }
@@ -280,6 +322,29 @@ func (b *bench) decode(sessions int) (float64, error) {
 	})
 }
 
+// after returns how long a token takes after a past of n: the median of runs.
+func (b *bench) after(n int) (at, error) {
+	s := b.m.NewSession()
+	defer s.Close()
+	if err := s.Fill(n); err != nil {
+		return at{}, err
+	}
+	var times []float64
+	for i := range b.runs + 1 {
+		rate, err := b.timed(1, func() error {
+			_, err := s.Next(b.c.Context(), b.random(1))
+			return err
+		})
+		if err != nil {
+			return at{}, err
+		}
+		if i > 0 {
+			times = append(times, 1/rate)
+		}
+	}
+	return at{n, speed{Rates: times}.median(), s.CacheBytes()}, nil
+}
+
 func (r *benchReport) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name, format string, a ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, a...)) }
@@ -297,6 +362,9 @@ func (r *benchReport) print(out io.Writer) error {
 	}
 	if r.Together != nil {
 		row("together", "%d sessions: %s, %.2f times one", r.Together.Sessions, rate(*r.Together), r.Together.median()/r.Decode.median())
+	}
+	for _, c := range r.Contexts {
+		row("", "after %d positions, %.3f GB: %.1f ms a token", c.Positions, float64(c.Cache)/1e9, 1000*c.Seconds)
 	}
 	row("first token", "%.2f s, of which %.2f to load", r.TTFT, r.Load)
 	row("memory", "%.2f GB at most, mapped weights included; %.3f GB of keys and values", float64(r.RSS)/1e9, float64(r.Cache)/1e9)
