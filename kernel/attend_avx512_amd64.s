@@ -1,6 +1,6 @@
 #include "textflag.h"
 
-// Attention with AVX-512F: 8 queries, or 1, by 32 keys or columns. Lanes are
+// Attention with AVX-512 (F, BW and VL): 8 queries, or 1, by 32 keys or columns. Lanes are
 // keys, or columns of values, so that no sum crosses lanes.
 
 #define ROUNDING(r) \
@@ -48,60 +48,27 @@
 	VMULPS Z26, a, a;     \
 	ROUND(a, Z20)
 
-#define SCORES8(KEYS) \
-	MOVQ         dst+0(FP), DI;    \
-	MOVQ         stride+8(FP), R10; \
-	MOVQ         q+16(FP), SI;     \
-	MOVQ         dim+24(FP), CX;   \
-	MOVQ         keys+32(FP), DX;  \
-	VBROADCASTSS scale+40(FP), Z26; \
-	MOVQ         r+48(FP), AX;     \
-	ROUNDING(AX);                  \
-	VPTERNLOGD   $255, Z27, Z27, Z27; \
-	VPSLLD       $16, Z27, Z27;    \
-	SHLQ         $2, R10;          \
-	LEAQ         (R10)(R10*2), R11; \
-	LEAQ         (CX*4), R8;       \
-	LEAQ         (R8)(R8*2), R9;   \
-	LEAQ         (SI)(R8*4), BX;   \
-	VPXORD       Z0, Z0, Z0;       \
-	VPXORD       Z1, Z1, Z1;       \
-	VPXORD       Z2, Z2, Z2;       \
-	VPXORD       Z3, Z3, Z3;       \
-	VPXORD       Z4, Z4, Z4;       \
-	VPXORD       Z5, Z5, Z5;       \
-	VPXORD       Z6, Z6, Z6;       \
-	VPXORD       Z7, Z7, Z7;       \
-	VPXORD       Z8, Z8, Z8;       \
-	VPXORD       Z9, Z9, Z9;       \
-	VPXORD       Z10, Z10, Z10;    \
-	VPXORD       Z11, Z11, Z11;    \
-	VPXORD       Z12, Z12, Z12;    \
-	VPXORD       Z13, Z13, Z13;    \
-	VPXORD       Z14, Z14, Z14;    \
-	VPXORD       Z15, Z15, Z15;    \
-pair:                              \
-	KEYS;                          \
-	QUERY(4(SI), Z16, Z17, Z0, Z1);          \
-	QUERY(4(SI)(R8*1), Z16, Z17, Z2, Z3);    \
-	QUERY(4(SI)(R8*2), Z16, Z17, Z4, Z5);    \
-	QUERY(4(SI)(R9*1), Z16, Z17, Z6, Z7);    \
-	QUERY(4(BX), Z16, Z17, Z8, Z9);          \
-	QUERY(4(BX)(R8*1), Z16, Z17, Z10, Z11);  \
-	QUERY(4(BX)(R8*2), Z16, Z17, Z12, Z13);  \
-	QUERY(4(BX)(R9*1), Z16, Z17, Z14, Z15);  \
-	QUERY((SI), Z18, Z19, Z0, Z1);           \
-	QUERY((SI)(R8*1), Z18, Z19, Z2, Z3);     \
-	QUERY((SI)(R8*2), Z18, Z19, Z4, Z5);     \
-	QUERY((SI)(R9*1), Z18, Z19, Z6, Z7);     \
-	QUERY((BX), Z18, Z19, Z8, Z9);           \
-	QUERY((BX)(R8*1), Z18, Z19, Z10, Z11);   \
-	QUERY((BX)(R8*2), Z18, Z19, Z12, Z13);   \
-	QUERY((BX)(R9*1), Z18, Z19, Z14, Z15);   \
-	ADDQ         $8, SI;           \
-	ADDQ         $8, BX;           \
-	SUBQ         $2, CX;           \
-	JNZ          pair;             \
+// ZERO8 clears the sums of 8 queries.
+#define ZERO8 \
+	VPXORD Z0, Z0, Z0; \
+	VPXORD Z1, Z1, Z1; \
+	VPXORD Z2, Z2, Z2; \
+	VPXORD Z3, Z3, Z3; \
+	VPXORD Z4, Z4, Z4; \
+	VPXORD Z5, Z5, Z5; \
+	VPXORD Z6, Z6, Z6; \
+	VPXORD Z7, Z7, Z7; \
+	VPXORD Z8, Z8, Z8; \
+	VPXORD Z9, Z9, Z9; \
+	VPXORD Z10, Z10, Z10; \
+	VPXORD Z11, Z11, Z11; \
+	VPXORD Z12, Z12, Z12; \
+	VPXORD Z13, Z13, Z13; \
+	VPXORD Z14, Z14, Z14; \
+	VPXORD Z15, Z15, Z15
+
+// STORES8 ends them and returns.
+#define STORES8 \
 	SCORE(Z0);                     \
 	SCORE(Z1);                     \
 	SCORE(Z2);                     \
@@ -137,6 +104,47 @@ pair:                              \
 	VMOVUPS      Z15, 64(DI)(R11*1); \
 	VZEROUPPER;                    \
 	RET
+
+#define SCORES8(KEYS) \
+	MOVQ         dst+0(FP), DI;    \
+	MOVQ         stride+8(FP), R10; \
+	MOVQ         q+16(FP), SI;     \
+	MOVQ         dim+24(FP), CX;   \
+	MOVQ         keys+32(FP), DX;  \
+	VBROADCASTSS scale+40(FP), Z26; \
+	MOVQ         r+48(FP), AX;     \
+	ROUNDING(AX);                  \
+	VPTERNLOGD   $255, Z27, Z27, Z27; \
+	VPSLLD       $16, Z27, Z27;    \
+	SHLQ         $2, R10;          \
+	LEAQ         (R10)(R10*2), R11; \
+	LEAQ         (CX*4), R8;       \
+	LEAQ         (R8)(R8*2), R9;   \
+	LEAQ         (SI)(R8*4), BX;   \
+	ZERO8;                         \
+pair:                              \
+	KEYS;                          \
+	QUERY(4(SI), Z16, Z17, Z0, Z1);          \
+	QUERY(4(SI)(R8*1), Z16, Z17, Z2, Z3);    \
+	QUERY(4(SI)(R8*2), Z16, Z17, Z4, Z5);    \
+	QUERY(4(SI)(R9*1), Z16, Z17, Z6, Z7);    \
+	QUERY(4(BX), Z16, Z17, Z8, Z9);          \
+	QUERY(4(BX)(R8*1), Z16, Z17, Z10, Z11);  \
+	QUERY(4(BX)(R8*2), Z16, Z17, Z12, Z13);  \
+	QUERY(4(BX)(R9*1), Z16, Z17, Z14, Z15);  \
+	QUERY((SI), Z18, Z19, Z0, Z1);           \
+	QUERY((SI)(R8*1), Z18, Z19, Z2, Z3);     \
+	QUERY((SI)(R8*2), Z18, Z19, Z4, Z5);     \
+	QUERY((SI)(R9*1), Z18, Z19, Z6, Z7);     \
+	QUERY((BX), Z18, Z19, Z8, Z9);           \
+	QUERY((BX)(R8*1), Z18, Z19, Z10, Z11);   \
+	QUERY((BX)(R8*2), Z18, Z19, Z12, Z13);   \
+	QUERY((BX)(R9*1), Z18, Z19, Z14, Z15);   \
+	ADDQ         $8, SI;           \
+	ADDQ         $8, BX;           \
+	SUBQ         $2, CX;           \
+	JNZ          pair;             \
+	STORES8
 
 #define SCORES1(KEYS) \
 	MOVQ         dst+0(FP), DI;    \
@@ -296,3 +304,119 @@ TEXT ·values1HalfAVX512(SB), NOSPLIT, $0-48
 // func values1FullAVX512(y *float32, dim int, w *float32, stride int, values *float32, n int)
 TEXT ·values1FullAVX512(SB), NOSPLIT, $0-48
 	VALUES1(FULLVALUES, 2)
+
+// func packQueriesAVX512(dst *uint16, q *float32, n int) (least, rest uint16)
+TEXT ·packQueriesAVX512(SB), NOSPLIT, $0-28
+	MOVQ       dst+0(FP), DI
+	MOVQ       q+8(FP), SI
+	MOVQ       n+16(FP), CX
+	VPTERNLOGD $255, Z4, Z4, Z4
+	VMOVDQA64  Z4, Z5 // the least
+	VPXORD     Z6, Z6, Z6
+
+words:
+	VMOVDQU32     (SI), Z0
+	VPORD         Z0, Z6, Z6
+	VPSRLD        $16, Z0, Z0
+	VPMOVDW       Z0, Y0
+	VMOVDQU       Y0, (DI)
+	VPADDW        Y0, Y0, Y0
+	VPADDW        Y4, Y0, Y0
+	VPMINUW       Y0, Y5, Y5
+	ADDQ          $64, SI
+	ADDQ          $32, DI
+	SUBQ          $16, CX
+	JNZ           words
+	VEXTRACTI32X4 $1, Y5, X0
+	VPMINUW       X0, X5, X5
+	VPHMINPOSUW   X5, X5
+	VMOVD         X5, AX
+	MOVW          AX, least+24(FP)
+	VPMOVDW       Z6, Y6 // the lower halves
+	VEXTRACTI32X4 $1, Y6, X0
+	VPOR          X0, X6, X6
+	VPSRLDQ       $8, X6, X0
+	VPOR          X0, X6, X6
+	VMOVQ         X6, AX
+	MOVQ          AX, CX
+	SHRQ          $32, CX
+	ORQ           CX, AX
+	MOVQ          AX, CX
+	SHRQ          $16, CX
+	ORQ           CX, AX
+	MOVW          AX, rest+26(FP)
+	VZEROUPPER
+	RET
+
+// func scores8BF16AVX512(dst *float32, stride int, words *uint16, dim int, keys *uint16, scale float32, r *rounding) (least uint16)
+TEXT ·scores8BF16AVX512(SB), NOSPLIT, $0-58
+	MOVQ         dst+0(FP), DI
+	MOVQ         stride+8(FP), R10
+	MOVQ         words+16(FP), SI
+	MOVQ         dim+24(FP), CX
+	MOVQ         keys+32(FP), DX
+	VBROADCASTSS scale+40(FP), Z26
+	MOVQ         r+48(FP), AX
+	ROUNDING(AX)
+	SHLQ         $2, R10
+	LEAQ         (R10)(R10*2), R11
+	LEAQ         (CX*2), R8
+	LEAQ         (R8)(R8*2), R9
+	LEAQ         (SI)(R8*4), BX
+	VPTERNLOGD   $255, Z24, Z24, Z24
+	VMOVDQA64    Z24, Z25 // the least
+	ZERO8
+
+pair:
+	VMOVDQU32    (DX), Z18
+	VMOVDQU32    64(DX), Z19
+	VPADDW       Z18, Z18, Z22
+	VPADDW       Z19, Z19, Z23
+	VPADDW       Z24, Z22, Z22
+	VPADDW       Z24, Z23, Z23
+	VPMINUW      Z22, Z25, Z25
+	VPMINUW      Z23, Z25, Z25
+	VPBROADCASTD (SI), Z21
+	LONG $0x4056b262; WORD $0xc252 // VDPBF16PS Z18, Z21, Z0
+	LONG $0x4056b262; WORD $0xcb52 // VDPBF16PS Z19, Z21, Z1
+	VPBROADCASTD (SI)(R8*1), Z21
+	LONG $0x4056b262; WORD $0xd252 // VDPBF16PS Z18, Z21, Z2
+	LONG $0x4056b262; WORD $0xdb52 // VDPBF16PS Z19, Z21, Z3
+	VPBROADCASTD (SI)(R8*2), Z21
+	LONG $0x4056b262; WORD $0xe252 // VDPBF16PS Z18, Z21, Z4
+	LONG $0x4056b262; WORD $0xeb52 // VDPBF16PS Z19, Z21, Z5
+	VPBROADCASTD (SI)(R9*1), Z21
+	LONG $0x4056b262; WORD $0xf252 // VDPBF16PS Z18, Z21, Z6
+	LONG $0x4056b262; WORD $0xfb52 // VDPBF16PS Z19, Z21, Z7
+	VPBROADCASTD (BX), Z21
+	LONG $0x40563262; WORD $0xc252 // VDPBF16PS Z18, Z21, Z8
+	LONG $0x40563262; WORD $0xcb52 // VDPBF16PS Z19, Z21, Z9
+	VPBROADCASTD (BX)(R8*1), Z21
+	LONG $0x40563262; WORD $0xd252 // VDPBF16PS Z18, Z21, Z10
+	LONG $0x40563262; WORD $0xdb52 // VDPBF16PS Z19, Z21, Z11
+	VPBROADCASTD (BX)(R8*2), Z21
+	LONG $0x40563262; WORD $0xe252 // VDPBF16PS Z18, Z21, Z12
+	LONG $0x40563262; WORD $0xeb52 // VDPBF16PS Z19, Z21, Z13
+	VPBROADCASTD (BX)(R9*1), Z21
+	LONG $0x40563262; WORD $0xf252 // VDPBF16PS Z18, Z21, Z14
+	LONG $0x40563262; WORD $0xfb52 // VDPBF16PS Z19, Z21, Z15
+	ADDQ         $256, DX
+	ADDQ         $4, SI
+	ADDQ         $4, BX
+	SUBQ         $2, CX
+	JNZ          pair
+
+	VEXTRACTI64X4 $1, Z25, Y22
+	VPMINUW       Y22, Y25, Y25
+	VEXTRACTI32X4 $1, Y25, X22
+	VPMINUW       X22, X25, X25
+	VMOVDQA64     Z25, Z18
+	VPSRLDQ       $8, X18, X22
+	VPMINUW       X22, X18, X18
+	VPSRLDQ       $4, X18, X22
+	VPMINUW       X22, X18, X18
+	VPSRLDQ       $2, X18, X22
+	VPMINUW       X22, X18, X18
+	VPEXTRW       $0, X18, AX
+	MOVW          AX, least+56(FP)
+	STORES8

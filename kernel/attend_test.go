@@ -262,6 +262,62 @@ func TestPagePutGet(t *testing.T) {
 	}
 }
 
+// 129·131 − 130·130 is −1: the least sum that bfloat16 operands can have, on both
+// sides of the least normal number.
+func TestLeastScores(t *testing.T) {
+	for _, s := range All() {
+		for sum := -145; sum <= -115; sum++ {
+			for _, e := range []int{-100, -63, -20} {
+				scaled := func(m float64, e int) float32 { return float32(math.Ldexp(m, e)) }
+				page := Page{Half: make([]uint16, PageSize(2))}
+				for p := range PageLen {
+					page.Put(p, []float32{scaled(-130, sum-e), scaled(131, sum-e)}, []float32{0, 0})
+				}
+				const n = 8
+				q, y := make([]float32, 2*n), make([]float32, n*PageLen)
+				for i := range n {
+					q[2*i], q[2*i+1] = scaled(130, e), scaled(129, e)
+				}
+				s.Scores(y, PageLen, q, page, Span{0, PageLen}, 1)
+				// The first product alone may underflow.
+				first := float32(math.Ldexp(129*131, sum))
+				want := float.RoundBF16(float32(math.Ldexp(-130*130, sum) + float64(first)))
+				for i, v := range y {
+					if !same(v, want) {
+						t.Fatalf("%s: 2^%d, query times 2^%d: score %d is %g, want %g", s.Name, sum, e, i, v, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A subnormal query or key counts for what it is, however large the other.
+func TestSubnormalScores(t *testing.T) {
+	for _, s := range All() {
+		for _, c := range []struct{ q, k float32 }{{0x1p-130, 0x1p100}, {0x1p100, 0x1p-130}, {0x1.8p-127, 0x1p127}, {0x1p-133, 1}} {
+			for column := range 2 {
+				page := Page{Half: make([]uint16, PageSize(2))}
+				key := make([]float32, 2)
+				key[column] = c.k
+				for p := range PageLen {
+					page.Put(p, key, key)
+				}
+				q, y := make([]float32, 16), make([]float32, 8*PageLen)
+				for i := range 8 {
+					q[2*i+column] = c.q
+				}
+				s.Scores(y, PageLen, q, page, Span{0, PageLen}, 1)
+				for i, v := range y {
+					if v != c.q*c.k {
+						t.Fatalf("%s: %g times %g, column %d: score %d is %g", s.Name, c.q, c.k, column, i, v)
+					}
+				}
+			}
+		}
+	}
+}
+
 // What does not fit must stop before anything is read or written.
 func TestPagesThatDoNotFit(t *testing.T) {
 	whole := Span{0, PageLen}

@@ -24,6 +24,7 @@ func faster() (sets []Set) {
 		sets = append(sets, s)
 		if x.HasAVX512BF16 {
 			s.Name, s.matrixSet = "avx512bf16", avx512bf16Matrix()
+			s.vectorSet = vectorAVX512BF16(s.vectorSet)
 			sets = append(sets, s)
 			if n := len(sets); productTime(&sets[n-1]) > productTime(&sets[n-2]) {
 				sets[n-1], sets[n-2] = sets[n-2], sets[n-1]

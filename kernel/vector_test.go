@@ -20,6 +20,8 @@ var draws = []struct {
 	{"wide", func(r *rand.Rand) float32 { return float32(r.NormFloat64() * math.Exp2(float64(r.IntN(60)-30))) }},
 	{"zeros", func(r *rand.Rand) float32 { return float32(math.Copysign(0, float64(r.IntN(2))-0.5)) }},
 	{"subnormal", func(r *rand.Rand) float32 { return float32(r.NormFloat64() * 0x1p-130) }},
+	// Products and sums on and about the edge of the subnormal ones.
+	{"edge", func(r *rand.Rand) float32 { return float32(r.NormFloat64() * math.Exp2(float64(r.IntN(15)-67))) }},
 	{"huge", func(r *rand.Rand) float32 {
 		return float32(math.Copysign(math.MaxFloat32, r.Float64()-0.5) * r.Float64())
 	}},
@@ -233,12 +235,18 @@ func vectorCases() []vectorCase {
 				},
 			},
 		}...)
-		for _, n := range []int{1, 3, 8, 11} {
+		for _, n := range []int{1, 3, 8, 11, 18} {
 			cases = append(cases, vectorCase{
 				name: fmt.Sprintf("Scores/%s/queries=%d", form, n), sizes: even, typical: 64,
 				args: func(dim int, next func() float32) *vectorArgs {
 					p, at := page(dim, half, next), someSpan(next)
-					return &vectorArgs{y: make([]float32, n*PageLen), x: draw(n*dim, next), page: p, at: at, f: 0.125}
+					q := draw(n*dim, next)
+					if n != 11 { // as the engine has them; else with bits that bfloat16 has not
+						for i, v := range q {
+							q[i] = rounded(v, half)
+						}
+					}
+					return &vectorArgs{y: make([]float32, n*PageLen), x: q, page: p, at: at, f: 0.125}
 				},
 				call: func(s *Set, a *vectorArgs) {
 					s.Scores(a.y, PageLen, a.x, a.page, a.at, a.f)
