@@ -36,14 +36,13 @@ func multiply256(j *Job, s *Scratch, kind Kind, half bool) {
 	}
 	a := &s.arch
 	if n == 1 {
-		x, y := &j.X.value(j.x(0))[0], j.Y[j.y(0):]
-		for r := j.Lo; r < j.Hi; r++ {
-			w := a.row(&j.W, r)
-			if kind == MXFP4 {
-				y[r] = dotMXFP4x256(x, w.data, w.scales, w.whole, w.last, w.lastScales, w.steps)
-			} else {
-				y[r] = dotBF16x256(x, w.data, w.whole, w.last, w.steps)
-			}
+		loop := dotBF16x256
+		if kind == MXFP4 {
+			loop = dotMXFP4x256
+		}
+		x := &j.X.value(j.x(0))[0]
+		for r := j.Lo; r < j.Hi; r += batch {
+			a.rows256(loop, x, &j.W, r, min(batch, j.Hi-r), &j.Y[j.y(0)+r])
 		}
 		return
 	}
@@ -59,46 +58,40 @@ func multiply256(j *Job, s *Scratch, kind Kind, half bool) {
 	}
 }
 
-// A weightRow is a row of weights: whole chunks in place, and a last one that is
-// padded elsewhere, or nil.
-type weightRow struct {
-	data, scales     *byte
-	last, lastScales *byte
-	whole, steps     int
-}
+// A rowLoop takes rows of weights. Whole chunks of a row are in place; if there
+// is a last one with fewer columns, those of all rows are elsewhere, padded.
+type rowLoop func(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)
 
-func (a *archScratch) row(w *Matrix, r int) weightRow {
-	data, scales := w.data(r), w.scales(r)
+// rows256 calls a loop for rows of w, at most batch.
+func (a *archScratch) rows256(loop rowLoop, x *float32, w *Matrix, r, rows int, y *float32) {
 	bytes := 2 * chunk * group
 	if w.Kind == MXFP4 {
 		bytes = chunk * group / 2
 	}
-	row := weightRow{data: unsafe.SliceData(data), scales: unsafe.SliceData(scales), whole: len(data) / bytes, steps: groups(w.Cols) / chunk}
-	if row.whole < row.steps {
-		clear(a.lastData[copy(a.lastData[:], data[row.whole*bytes:]):bytes])
-		row.last = &a.lastData[0]
-		if w.Kind == MXFP4 {
-			clear(a.lastScales[copy(a.lastScales[:], scales[row.whole*chunk:]):])
-			row.lastScales = &a.lastScales[0]
+	whole, steps := w.dataStride()/bytes, groups(w.Cols)/chunk
+	if whole < steps {
+		for k := range rows {
+			last := a.lastData[k*bytes:][:bytes]
+			clear(last[copy(last, w.data(r + k)[whole*bytes:]):])
+			if w.Kind == MXFP4 {
+				clear(a.lastScales[k][copy(a.lastScales[k][:], w.scales(r + k)[whole*chunk:]):])
+			}
 		}
 	}
-	return row
+	loop(x, &w.data(r)[0], unsafe.SliceData(w.scales(r)), whole, &a.lastData[0], &a.lastScales[0][0], steps, rows, w.dataStride(), w.scaleStride(), y)
 }
 
 // panels256 multiplies the job's rows of w with rows i to i+n of x.
 func panels256(j *Job, a *archScratch, i, n int) {
 	a.panel = grow(a.panel, panelRows*j.X.width())
 	a.panelResults(n)
+	loop := panelBF16x256
+	if j.W.Kind == MXFP4 {
+		loop = panelMXFP4x256
+	}
 	for r := j.Lo; r < j.Hi; r += panelRows {
 		rows := min(panelRows, j.Hi-r)
-		for k := range rows {
-			w := a.row(&j.W, r+k)
-			if j.W.Kind == MXFP4 {
-				panelMXFP4x256(&a.panel[16*k], w.data, w.scales, w.whole, w.last, w.lastScales, w.steps)
-			} else {
-				panelBF16x256(&a.panel[16*k], w.data, w.whole, w.last, w.steps)
-			}
-		}
+		a.rows256(loop, &a.panel[0], &j.W, r, rows, nil)
 		y, yoff := &j.Y[r], a.yoff[i:]
 		if rows < panelRows {
 			y, yoff = &a.tail[0], a.tailoff
@@ -113,22 +106,22 @@ func panels256(j *Job, a *archScratch, i, n int) {
 }
 
 // The loops of matrix256_amd64.s. They look at no length: every count is
-// positive but whole, which may be 0 if there is a last chunk, and offsets are in
-// bytes. A run is steps long.
-
-//go:noescape
-func dotBF16x256(x *float32, data *byte, whole int, tail *byte, steps int) float32
-
-//go:noescape
-func dotMXFP4x256(x *float32, data *byte, scales *byte, whole int, tail *byte, tailScales *byte, steps int) float32
-
-// panelBF16x256 and panelMXFP4x256 decode a row into a panel.
+// positive but whole, which may be 0 if there is a last chunk, and strides and
+// offsets are in bytes. A run is steps long.
 //
-//go:noescape
-func panelBF16x256(x *float32, data *byte, whole int, tail *byte, steps int)
+// The dot loops multiply with a row of x, the panel loops write rows of a panel.
 
 //go:noescape
-func panelMXFP4x256(x *float32, data *byte, scales *byte, whole int, tail *byte, tailScales *byte, steps int)
+func dotBF16x256(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)
+
+//go:noescape
+func dotMXFP4x256(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)
+
+//go:noescape
+func panelBF16x256(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)
+
+//go:noescape
+func panelMXFP4x256(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)
 
 // tiles256 multiplies a panel with n rows of x, at least two.
 //

@@ -29,20 +29,23 @@
 	DATA upper<>+24(SB)/8, $0xffff0000ffff0000
 	DATA blocks01<>+24(SB)/8, $0x0000000100000001
 	DATA blocks23<>+24(SB)/8, $0x0000000300000003
+	DATA evenOdd<>+0(SB)/8, $0x0d0c090805040100
+	DATA evenOdd<>+8(SB)/8, $0x0f0e0b0a07060302
 	DATA tiniest<>+0(SB)/8, $0x0040000000400000
+	DATA evenOdd<>+16(SB)/8, $0x0d0c090805040100
+	DATA evenOdd<>+24(SB)/8, $0x0f0e0b0a07060302
 	DATA tiniest<>+8(SB)/8, $0x0040000000400000
 	GLOBL tiniest<>(SB), RODATA|NOPTR, $16
 	GLOBL nibbles<>(SB), RODATA|NOPTR, $32
 	GLOBL upper<>(SB), RODATA|NOPTR, $32
 	GLOBL blocks01<>(SB), RODATA|NOPTR, $32
 	GLOBL blocks23<>(SB), RODATA|NOPTR, $32
+	GLOBL evenOdd<>(SB), RODATA|NOPTR, $32
 
-// func dotBF16x256(x *float32, data *byte, whole int, tail *byte, steps int) float32
-TEXT ·dotBF16x256(SB), NOSPLIT, $0-44
+// func dotBF16x256(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)
+TEXT ·dotBF16x256(SB), NOSPLIT, $0-88
 	MOVQ x+0(FP), R8
-	MOVQ data+8(FP), SI
-	MOVQ whole+16(FP), CX
-	MOVQ steps+32(FP), AX
+	MOVQ steps+48(FP), AX
 	IMULQ $64, AX // bytes of a run
 	LEAQ (R8)(AX*1), R9
 	LEAQ (R9)(AX*1), R10
@@ -52,6 +55,10 @@ TEXT ·dotBF16x256(SB), NOSPLIT, $0-44
 	LEAQ (R13)(AX*1), R14
 	LEAQ (R14)(AX*1), R15
 	VMOVDQU upper<>(SB), Y15
+row:
+	MOVQ data+8(FP), SI
+	MOVQ scales+16(FP), DI
+	MOVQ whole+24(FP), CX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -115,9 +122,12 @@ chunk:
 	JG chunk
 	JL end
 rest:
-	MOVQ tail+24(FP), SI
-	TESTQ SI, SI
-	JNE chunk // CX is 0, and will be -1
+	MOVQ whole+24(FP), BX
+	CMPQ BX, steps+48(FP)
+	JEQ end
+	MOVQ last+32(FP), SI
+	MOVQ lastScales+40(FP), DI
+	JMP chunk // CX is 0, and will be -1
 end:
 	VADDPS Y2, Y0, Y0
 	VADDPS Y4, Y0, Y0
@@ -132,15 +142,23 @@ end:
 	VADDPS X1, X0, X0
 	VPERMILPS $0xb1, X0, X1
 	VADDSS X1, X0, X0
-	VMOVSS X0, ret+40(FP)
+	MOVQ y+80(FP), BX
+	VMOVSS X0, (BX)
+	ADDQ $4, y+80(FP)
+	MOVQ dataStride+64(FP), BX
+	ADDQ BX, data+8(FP)
+	MOVQ scaleStride+72(FP), BX
+	ADDQ BX, scales+16(FP)
+	ADDQ $256, last+32(FP)
+	ADDQ $4, lastScales+40(FP)
+	DECQ rows+56(FP)
+	JNE row
 	VZEROUPPER
 	RET
 
-// func dotMXFP4x256(x *float32, data *byte, scales *byte, whole int, tail *byte, tailScales *byte, steps int) float32
-TEXT ·dotMXFP4x256(SB), NOSPLIT, $0-60
+// func dotMXFP4x256(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)
+TEXT ·dotMXFP4x256(SB), NOSPLIT, $0-88
 	MOVQ x+0(FP), R8
-	MOVQ data+8(FP), SI
-	MOVQ whole+24(FP), CX
 	MOVQ steps+48(FP), AX
 	IMULQ $64, AX // bytes of a run
 	LEAQ (R8)(AX*1), R9
@@ -150,9 +168,13 @@ TEXT ·dotMXFP4x256(SB), NOSPLIT, $0-60
 	LEAQ (R12)(AX*1), R13
 	LEAQ (R13)(AX*1), R14
 	LEAQ (R14)(AX*1), R15
-	MOVQ scales+16(FP), DI
 	VMOVDQU e2m1low<>(SB), Y14
 	VMOVDQU e2m1high<>(SB), Y15
+	VMOVDQU evenOdd<>(SB), Y13
+row:
+	MOVQ data+8(FP), SI
+	MOVQ scales+16(FP), DI
+	MOVQ whole+24(FP), CX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -168,95 +190,90 @@ TEXT ·dotMXFP4x256(SB), NOSPLIT, $0-60
 chunk:
 	PREFETCHT0 2048(SI)
 // 2^(scale-127), for byte 0 the subnormal
-	VPMOVZXBD (DI), X13
-	VPSLLD $23, X13, X13
-	VPMAXUD tiniest<>(SB), X13, X13
+	VPMOVZXBD (DI), X10
+	VPSLLD $23, X10, X10
+	VPMAXUD tiniest<>(SB), X10, X10
 	VMOVDQU blocks01<>(SB), Y12
-	VPERMPS Y13, Y12, Y12 // scales of this half
-	VMOVDQU 0(SI), Y8
-	VPAND nibbles<>(SB), Y8, Y8
+	VPERMPS Y10, Y12, Y12 // scales of this half
+	VMOVDQU 0(SI), Y11
+	VPSHUFB Y13, Y11, Y11 // even words, odd words
+	VPAND nibbles<>(SB), Y11, Y8
 	VPSHUFB Y8, Y14, Y9
 	VPSHUFB Y8, Y15, Y10
-	VPUNPCKLBW Y10, Y9, Y8 // of each word codes n and n+2
-	VPUNPCKHBW Y10, Y9, Y9
-	VSHUFPS $0xdd, Y9, Y8, Y10 // odd words
-	VSHUFPS $0x88, Y9, Y8, Y11 // even words
-	VPSLLD $16, Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 0(R8)(DX*1), Y8, Y0
-	VPSLLD $16, Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 32(R8)(DX*1), Y8, Y0
-	VPAND upper<>(SB), Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 0(R12)(DX*1), Y8, Y4
-	VPAND upper<>(SB), Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 32(R12)(DX*1), Y8, Y4
-	VMOVDQU 0(SI), Y8
-	VPSRLW $4, Y8, Y8
-	VPAND nibbles<>(SB), Y8, Y8
+	VPUNPCKLBW Y10, Y9, Y8 // of each even word codes n and n+2
+	VPUNPCKHBW Y10, Y9, Y9 // and of each odd word
+	VPSLLD $16, Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 0(R8)(DX*1), Y10, Y0
+	VPSLLD $16, Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 32(R8)(DX*1), Y10, Y0
+	VPAND upper<>(SB), Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 0(R12)(DX*1), Y10, Y4
+	VPAND upper<>(SB), Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 32(R12)(DX*1), Y10, Y4
+	VPSRLW $4, Y11, Y11
+	VPAND nibbles<>(SB), Y11, Y8
 	VPSHUFB Y8, Y14, Y9
 	VPSHUFB Y8, Y15, Y10
-	VPUNPCKLBW Y10, Y9, Y8 // of each word codes n and n+2
-	VPUNPCKHBW Y10, Y9, Y9
-	VSHUFPS $0xdd, Y9, Y8, Y10 // odd words
-	VSHUFPS $0x88, Y9, Y8, Y11 // even words
-	VPSLLD $16, Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 0(R10)(DX*1), Y8, Y2
-	VPSLLD $16, Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 32(R10)(DX*1), Y8, Y2
-	VPAND upper<>(SB), Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 0(R14)(DX*1), Y8, Y6
-	VPAND upper<>(SB), Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 32(R14)(DX*1), Y8, Y6
+	VPUNPCKLBW Y10, Y9, Y8 // of each even word codes n and n+2
+	VPUNPCKHBW Y10, Y9, Y9 // and of each odd word
+	VPSLLD $16, Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 0(R10)(DX*1), Y10, Y2
+	VPSLLD $16, Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 32(R10)(DX*1), Y10, Y2
+	VPAND upper<>(SB), Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 0(R14)(DX*1), Y10, Y6
+	VPAND upper<>(SB), Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 32(R14)(DX*1), Y10, Y6
+	VPMOVZXBD (DI), X10
+	VPSLLD $23, X10, X10
+	VPMAXUD tiniest<>(SB), X10, X10
 	VMOVDQU blocks23<>(SB), Y12
-	VPERMPS Y13, Y12, Y12 // scales of this half
-	VMOVDQU 32(SI), Y8
-	VPAND nibbles<>(SB), Y8, Y8
+	VPERMPS Y10, Y12, Y12 // scales of this half
+	VMOVDQU 32(SI), Y11
+	VPSHUFB Y13, Y11, Y11 // even words, odd words
+	VPAND nibbles<>(SB), Y11, Y8
 	VPSHUFB Y8, Y14, Y9
 	VPSHUFB Y8, Y15, Y10
-	VPUNPCKLBW Y10, Y9, Y8 // of each word codes n and n+2
-	VPUNPCKHBW Y10, Y9, Y9
-	VSHUFPS $0xdd, Y9, Y8, Y10 // odd words
-	VSHUFPS $0x88, Y9, Y8, Y11 // even words
-	VPSLLD $16, Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 0(R9)(DX*1), Y8, Y1
-	VPSLLD $16, Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 32(R9)(DX*1), Y8, Y1
-	VPAND upper<>(SB), Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 0(R13)(DX*1), Y8, Y5
-	VPAND upper<>(SB), Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 32(R13)(DX*1), Y8, Y5
-	VMOVDQU 32(SI), Y8
-	VPSRLW $4, Y8, Y8
-	VPAND nibbles<>(SB), Y8, Y8
+	VPUNPCKLBW Y10, Y9, Y8 // of each even word codes n and n+2
+	VPUNPCKHBW Y10, Y9, Y9 // and of each odd word
+	VPSLLD $16, Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 0(R9)(DX*1), Y10, Y1
+	VPSLLD $16, Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 32(R9)(DX*1), Y10, Y1
+	VPAND upper<>(SB), Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 0(R13)(DX*1), Y10, Y5
+	VPAND upper<>(SB), Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 32(R13)(DX*1), Y10, Y5
+	VPSRLW $4, Y11, Y11
+	VPAND nibbles<>(SB), Y11, Y8
 	VPSHUFB Y8, Y14, Y9
 	VPSHUFB Y8, Y15, Y10
-	VPUNPCKLBW Y10, Y9, Y8 // of each word codes n and n+2
-	VPUNPCKHBW Y10, Y9, Y9
-	VSHUFPS $0xdd, Y9, Y8, Y10 // odd words
-	VSHUFPS $0x88, Y9, Y8, Y11 // even words
-	VPSLLD $16, Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 0(R11)(DX*1), Y8, Y3
-	VPSLLD $16, Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 32(R11)(DX*1), Y8, Y3
-	VPAND upper<>(SB), Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 0(R15)(DX*1), Y8, Y7
-	VPAND upper<>(SB), Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VFMADD231PS 32(R15)(DX*1), Y8, Y7
+	VPUNPCKLBW Y10, Y9, Y8 // of each even word codes n and n+2
+	VPUNPCKHBW Y10, Y9, Y9 // and of each odd word
+	VPSLLD $16, Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 0(R11)(DX*1), Y10, Y3
+	VPSLLD $16, Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 32(R11)(DX*1), Y10, Y3
+	VPAND upper<>(SB), Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 0(R15)(DX*1), Y10, Y7
+	VPAND upper<>(SB), Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VFMADD231PS 32(R15)(DX*1), Y10, Y7
 	ADDQ $4, DI
 	ADDQ $64, SI
 	ADDQ $64, DX
@@ -264,10 +281,12 @@ chunk:
 	JG chunk
 	JL end
 rest:
-	MOVQ tail+32(FP), SI
-	MOVQ tailScales+40(FP), DI
-	TESTQ SI, SI
-	JNE chunk // CX is 0, and will be -1
+	MOVQ whole+24(FP), BX
+	CMPQ BX, steps+48(FP)
+	JEQ end
+	MOVQ last+32(FP), SI
+	MOVQ lastScales+40(FP), DI
+	JMP chunk // CX is 0, and will be -1
 end:
 	VADDPS Y2, Y0, Y0
 	VADDPS Y4, Y0, Y0
@@ -282,16 +301,24 @@ end:
 	VADDPS X1, X0, X0
 	VPERMILPS $0xb1, X0, X1
 	VADDSS X1, X0, X0
-	VMOVSS X0, ret+56(FP)
+	MOVQ y+80(FP), BX
+	VMOVSS X0, (BX)
+	ADDQ $4, y+80(FP)
+	MOVQ dataStride+64(FP), BX
+	ADDQ BX, data+8(FP)
+	MOVQ scaleStride+72(FP), BX
+	ADDQ BX, scales+16(FP)
+	ADDQ $64, last+32(FP)
+	ADDQ $4, lastScales+40(FP)
+	DECQ rows+56(FP)
+	JNE row
 	VZEROUPPER
 	RET
 
-// func panelBF16x256(x *float32, data *byte, whole int, tail *byte, steps int)
-TEXT ·panelBF16x256(SB), NOSPLIT, $0-40
+// func panelBF16x256(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)
+TEXT ·panelBF16x256(SB), NOSPLIT, $0-88
 	MOVQ x+0(FP), R8
-	MOVQ data+8(FP), SI
-	MOVQ whole+16(FP), CX
-	MOVQ steps+32(FP), AX
+	MOVQ steps+48(FP), AX
 	IMULQ $256, AX // bytes of a run
 	LEAQ (R8)(AX*1), R9
 	LEAQ (R9)(AX*1), R10
@@ -301,6 +328,10 @@ TEXT ·panelBF16x256(SB), NOSPLIT, $0-40
 	LEAQ (R13)(AX*1), R14
 	LEAQ (R14)(AX*1), R15
 	VMOVDQU upper<>(SB), Y15
+row:
+	MOVQ data+8(FP), SI
+	MOVQ scales+16(FP), DI
+	MOVQ whole+24(FP), CX
 	XORL DX, DX
 	TESTQ CX, CX
 	JZ rest
@@ -356,18 +387,35 @@ chunk:
 	JG chunk
 	JL end
 rest:
-	MOVQ tail+24(FP), SI
-	TESTQ SI, SI
-	JNE chunk // CX is 0, and will be -1
+	MOVQ whole+24(FP), BX
+	CMPQ BX, steps+48(FP)
+	JEQ end
+	MOVQ last+32(FP), SI
+	MOVQ lastScales+40(FP), DI
+	JMP chunk // CX is 0, and will be -1
 end:
+	ADDQ $64, R8
+	ADDQ $64, R9
+	ADDQ $64, R10
+	ADDQ $64, R11
+	ADDQ $64, R12
+	ADDQ $64, R13
+	ADDQ $64, R14
+	ADDQ $64, R15
+	MOVQ dataStride+64(FP), BX
+	ADDQ BX, data+8(FP)
+	MOVQ scaleStride+72(FP), BX
+	ADDQ BX, scales+16(FP)
+	ADDQ $256, last+32(FP)
+	ADDQ $4, lastScales+40(FP)
+	DECQ rows+56(FP)
+	JNE row
 	VZEROUPPER
 	RET
 
-// func panelMXFP4x256(x *float32, data *byte, scales *byte, whole int, tail *byte, tailScales *byte, steps int)
-TEXT ·panelMXFP4x256(SB), NOSPLIT, $0-56
+// func panelMXFP4x256(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)
+TEXT ·panelMXFP4x256(SB), NOSPLIT, $0-88
 	MOVQ x+0(FP), R8
-	MOVQ data+8(FP), SI
-	MOVQ whole+24(FP), CX
 	MOVQ steps+48(FP), AX
 	IMULQ $256, AX // bytes of a run
 	LEAQ (R8)(AX*1), R9
@@ -377,9 +425,13 @@ TEXT ·panelMXFP4x256(SB), NOSPLIT, $0-56
 	LEAQ (R12)(AX*1), R13
 	LEAQ (R13)(AX*1), R14
 	LEAQ (R14)(AX*1), R15
-	MOVQ scales+16(FP), DI
 	VMOVDQU e2m1low<>(SB), Y14
 	VMOVDQU e2m1high<>(SB), Y15
+	VMOVDQU evenOdd<>(SB), Y13
+row:
+	MOVQ data+8(FP), SI
+	MOVQ scales+16(FP), DI
+	MOVQ whole+24(FP), CX
 	XORL DX, DX
 	TESTQ CX, CX
 	JZ rest
@@ -387,95 +439,90 @@ TEXT ·panelMXFP4x256(SB), NOSPLIT, $0-56
 chunk:
 	PREFETCHT0 2048(SI)
 // 2^(scale-127), for byte 0 the subnormal
-	VPMOVZXBD (DI), X13
-	VPSLLD $23, X13, X13
-	VPMAXUD tiniest<>(SB), X13, X13
+	VPMOVZXBD (DI), X10
+	VPSLLD $23, X10, X10
+	VPMAXUD tiniest<>(SB), X10, X10
 	VMOVDQU blocks01<>(SB), Y12
-	VPERMPS Y13, Y12, Y12 // scales of this half
-	VMOVDQU 0(SI), Y8
-	VPAND nibbles<>(SB), Y8, Y8
+	VPERMPS Y10, Y12, Y12 // scales of this half
+	VMOVDQU 0(SI), Y11
+	VPSHUFB Y13, Y11, Y11 // even words, odd words
+	VPAND nibbles<>(SB), Y11, Y8
 	VPSHUFB Y8, Y14, Y9
 	VPSHUFB Y8, Y15, Y10
-	VPUNPCKLBW Y10, Y9, Y8 // of each word codes n and n+2
-	VPUNPCKHBW Y10, Y9, Y9
-	VSHUFPS $0xdd, Y9, Y8, Y10 // odd words
-	VSHUFPS $0x88, Y9, Y8, Y11 // even words
-	VPSLLD $16, Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 0(R8)(DX*1)
-	VPSLLD $16, Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 32(R8)(DX*1)
-	VPAND upper<>(SB), Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 0(R12)(DX*1)
-	VPAND upper<>(SB), Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 32(R12)(DX*1)
-	VMOVDQU 0(SI), Y8
-	VPSRLW $4, Y8, Y8
-	VPAND nibbles<>(SB), Y8, Y8
+	VPUNPCKLBW Y10, Y9, Y8 // of each even word codes n and n+2
+	VPUNPCKHBW Y10, Y9, Y9 // and of each odd word
+	VPSLLD $16, Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 0(R8)(DX*1)
+	VPSLLD $16, Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 32(R8)(DX*1)
+	VPAND upper<>(SB), Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 0(R12)(DX*1)
+	VPAND upper<>(SB), Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 32(R12)(DX*1)
+	VPSRLW $4, Y11, Y11
+	VPAND nibbles<>(SB), Y11, Y8
 	VPSHUFB Y8, Y14, Y9
 	VPSHUFB Y8, Y15, Y10
-	VPUNPCKLBW Y10, Y9, Y8 // of each word codes n and n+2
-	VPUNPCKHBW Y10, Y9, Y9
-	VSHUFPS $0xdd, Y9, Y8, Y10 // odd words
-	VSHUFPS $0x88, Y9, Y8, Y11 // even words
-	VPSLLD $16, Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 0(R10)(DX*1)
-	VPSLLD $16, Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 32(R10)(DX*1)
-	VPAND upper<>(SB), Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 0(R14)(DX*1)
-	VPAND upper<>(SB), Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 32(R14)(DX*1)
+	VPUNPCKLBW Y10, Y9, Y8 // of each even word codes n and n+2
+	VPUNPCKHBW Y10, Y9, Y9 // and of each odd word
+	VPSLLD $16, Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 0(R10)(DX*1)
+	VPSLLD $16, Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 32(R10)(DX*1)
+	VPAND upper<>(SB), Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 0(R14)(DX*1)
+	VPAND upper<>(SB), Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 32(R14)(DX*1)
+	VPMOVZXBD (DI), X10
+	VPSLLD $23, X10, X10
+	VPMAXUD tiniest<>(SB), X10, X10
 	VMOVDQU blocks23<>(SB), Y12
-	VPERMPS Y13, Y12, Y12 // scales of this half
-	VMOVDQU 32(SI), Y8
-	VPAND nibbles<>(SB), Y8, Y8
+	VPERMPS Y10, Y12, Y12 // scales of this half
+	VMOVDQU 32(SI), Y11
+	VPSHUFB Y13, Y11, Y11 // even words, odd words
+	VPAND nibbles<>(SB), Y11, Y8
 	VPSHUFB Y8, Y14, Y9
 	VPSHUFB Y8, Y15, Y10
-	VPUNPCKLBW Y10, Y9, Y8 // of each word codes n and n+2
-	VPUNPCKHBW Y10, Y9, Y9
-	VSHUFPS $0xdd, Y9, Y8, Y10 // odd words
-	VSHUFPS $0x88, Y9, Y8, Y11 // even words
-	VPSLLD $16, Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 0(R9)(DX*1)
-	VPSLLD $16, Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 32(R9)(DX*1)
-	VPAND upper<>(SB), Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 0(R13)(DX*1)
-	VPAND upper<>(SB), Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 32(R13)(DX*1)
-	VMOVDQU 32(SI), Y8
-	VPSRLW $4, Y8, Y8
-	VPAND nibbles<>(SB), Y8, Y8
+	VPUNPCKLBW Y10, Y9, Y8 // of each even word codes n and n+2
+	VPUNPCKHBW Y10, Y9, Y9 // and of each odd word
+	VPSLLD $16, Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 0(R9)(DX*1)
+	VPSLLD $16, Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 32(R9)(DX*1)
+	VPAND upper<>(SB), Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 0(R13)(DX*1)
+	VPAND upper<>(SB), Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 32(R13)(DX*1)
+	VPSRLW $4, Y11, Y11
+	VPAND nibbles<>(SB), Y11, Y8
 	VPSHUFB Y8, Y14, Y9
 	VPSHUFB Y8, Y15, Y10
-	VPUNPCKLBW Y10, Y9, Y8 // of each word codes n and n+2
-	VPUNPCKHBW Y10, Y9, Y9
-	VSHUFPS $0xdd, Y9, Y8, Y10 // odd words
-	VSHUFPS $0x88, Y9, Y8, Y11 // even words
-	VPSLLD $16, Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 0(R11)(DX*1)
-	VPSLLD $16, Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 32(R11)(DX*1)
-	VPAND upper<>(SB), Y10, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 0(R15)(DX*1)
-	VPAND upper<>(SB), Y11, Y8
-	VMULPS Y12, Y8, Y8
-	VMOVUPS Y8, 32(R15)(DX*1)
+	VPUNPCKLBW Y10, Y9, Y8 // of each even word codes n and n+2
+	VPUNPCKHBW Y10, Y9, Y9 // and of each odd word
+	VPSLLD $16, Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 0(R11)(DX*1)
+	VPSLLD $16, Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 32(R11)(DX*1)
+	VPAND upper<>(SB), Y9, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 0(R15)(DX*1)
+	VPAND upper<>(SB), Y8, Y10
+	VMULPS Y12, Y10, Y10
+	VMOVUPS Y10, 32(R15)(DX*1)
 	ADDQ $4, DI
 	ADDQ $64, SI
 	ADDQ $256, DX
@@ -483,11 +530,29 @@ chunk:
 	JG chunk
 	JL end
 rest:
-	MOVQ tail+32(FP), SI
-	MOVQ tailScales+40(FP), DI
-	TESTQ SI, SI
-	JNE chunk // CX is 0, and will be -1
+	MOVQ whole+24(FP), BX
+	CMPQ BX, steps+48(FP)
+	JEQ end
+	MOVQ last+32(FP), SI
+	MOVQ lastScales+40(FP), DI
+	JMP chunk // CX is 0, and will be -1
 end:
+	ADDQ $64, R8
+	ADDQ $64, R9
+	ADDQ $64, R10
+	ADDQ $64, R11
+	ADDQ $64, R12
+	ADDQ $64, R13
+	ADDQ $64, R14
+	ADDQ $64, R15
+	MOVQ dataStride+64(FP), BX
+	ADDQ BX, data+8(FP)
+	MOVQ scaleStride+72(FP), BX
+	ADDQ BX, scales+16(FP)
+	ADDQ $64, last+32(FP)
+	ADDQ $4, lastScales+40(FP)
+	DECQ rows+56(FP)
+	JNE row
 	VZEROUPPER
 	RET
 

@@ -87,10 +87,10 @@ type archScratch struct {
 	low, high  int       // exponent fields of all rows of x
 	odd        rowSet    // rows of x that VDPBF16PS may not take
 
-	// Of AVX2: a panel, and the last chunk of a row, padded with zeros.
+	// Of AVX2: a panel, and the last chunks of rows, padded with zeros.
 	panel      []float32
-	lastData   [2 * chunk * group]byte
-	lastScales [chunk]byte
+	lastData   [batch * 2 * chunk * group]byte
+	lastScales [batch][chunk]byte
 }
 
 // setOffsets prepares the places of the job's rows of x and their results.

@@ -40,51 +40,42 @@ func (a *asm) constants256() {
 		a.p("DATA blocks23<>+%d(SB)/8, $0x%08x%08x", 8*i, 2+i/2, 2+i/2)
 	}
 	for i := range 2 {
+		a.p("DATA evenOdd<>+%d(SB)/8, $0x0d0c090805040100", 16*i)
+		a.p("DATA evenOdd<>+%d(SB)/8, $0x0f0e0b0a07060302", 16*i+8)
 		a.p("DATA tiniest<>+%d(SB)/8, $0x0040000000400000", 8*i)
 	}
 	a.p("GLOBL tiniest<>(SB), RODATA|NOPTR, $16")
-	for _, name := range []string{"nibbles", "upper", "blocks01", "blocks23"} {
+	for _, name := range []string{"nibbles", "upper", "blocks01", "blocks23", "evenOdd"} {
 		a.p("GLOBL %s<>(SB), RODATA|NOPTR, $32", name)
 	}
 }
 
-// rows256 writes the loops over the chunks of one row: dot multiplies it with a
-// row of x, panel writes it as a row of a panel. Whole chunks are at data, and
-// one more at tail if that is not nil.
+// rows256 writes the loops over rows of w: dot multiplies them with a row of x,
+// panel writes them as rows of a panel. Whole chunks are in place; if a row has
+// more, they are in last, padded to a chunk for each row.
 func (a *asm) rows256(what string) {
 	step := map[string]int{"dot": 64, "panel": 256}[what] // of a run
 	for _, kind := range []string{"BF16", "MXFP4"} {
 		mx := kind == "MXFP4"
-		scales, tailScales := "", ""
-		if mx {
-			scales, tailScales = ", scales *byte", ", tailScales *byte"
-		}
-		at := map[string]int{"data": 8, "scales": 16, "whole": 16, "tail": 24, "tailScales": 40, "steps": 32}
-		if mx {
-			at = map[string]int{"data": 8, "scales": 16, "whole": 24, "tail": 32, "tailScales": 40, "steps": 48}
-		}
-		size := at["steps"] + 8
-		result := ""
-		if what == "dot" {
-			result = " float32"
-			size += 4
-		}
-		a.text(fmt.Sprintf("%s%sx256", what, kind), 0, size, fmt.Sprintf("(x *float32, data *byte%s, whole int, tail *byte%s, steps int)%s", scales, tailScales, result))
+		bytes := map[bool]int{false: 256, true: 64}[mx]
+		a.text(fmt.Sprintf("%s%sx256", what, kind), 0, 88, "(x *float32, data, scales *byte, whole int, last, lastScales *byte, steps, rows, dataStride, scaleStride int, y *float32)")
 		a.p("MOVQ x+0(FP), R8")
-		a.p("MOVQ data+%d(FP), SI", at["data"])
-		a.p("MOVQ whole+%d(FP), CX", at["whole"])
-		a.p("MOVQ steps+%d(FP), AX", at["steps"])
+		a.p("MOVQ steps+48(FP), AX")
 		a.p("IMULQ $%d, AX // bytes of a run", step)
 		for run := 1; run < 8; run++ {
 			a.p("LEAQ (R%d)(AX*1), R%d", 7+run, 8+run)
 		}
 		if mx {
-			a.p("MOVQ scales+%d(FP), DI", at["scales"])
 			a.p("VMOVDQU e2m1low<>(SB), Y14")
 			a.p("VMOVDQU e2m1high<>(SB), Y15")
+			a.p("VMOVDQU evenOdd<>(SB), Y13")
 		} else {
 			a.p("VMOVDQU upper<>(SB), Y15")
 		}
+		a.p("row:")
+		a.p("MOVQ data+8(FP), SI")
+		a.p("MOVQ scales+16(FP), DI")
+		a.p("MOVQ whole+24(FP), CX")
 		if what == "dot" {
 			for i := range 8 {
 				a.p("VXORPS Y%d, Y%d, Y%d", i, i, i)
@@ -119,52 +110,50 @@ func (a *asm) rows256(what string) {
 		} else {
 			a.p("PREFETCHT0 2048(SI)")
 			a.p("// 2^(scale-127), for byte 0 the subnormal")
-			a.p("VPMOVZXBD (DI), X13")
-			a.p("VPSLLD $23, X13, X13")
-			a.p("VPMAXUD tiniest<>(SB), X13, X13")
 			for half := range 2 {
+				a.p("VPMOVZXBD (DI), X10")
+				a.p("VPSLLD $23, X10, X10")
+				a.p("VPMAXUD tiniest<>(SB), X10, X10")
 				a.p("VMOVDQU blocks%d%d<>(SB), Y12", 2*half, 2*half+1)
-				a.p("VPERMPS Y13, Y12, Y12 // scales of this half")
+				a.p("VPERMPS Y10, Y12, Y12 // scales of this half")
+				a.p("VMOVDQU %d(SI), Y11", 32*half)
+				a.p("VPSHUFB Y13, Y11, Y11 // even words, odd words")
 				for n := range 2 { // codes n and n+2 of each word
-					a.p("VMOVDQU %d(SI), Y8", 32*half)
 					if n > 0 {
-						a.p("VPSRLW $4, Y8, Y8")
+						a.p("VPSRLW $4, Y11, Y11")
 					}
-					a.p("VPAND nibbles<>(SB), Y8, Y8")
+					a.p("VPAND nibbles<>(SB), Y11, Y8")
 					a.p("VPSHUFB Y8, Y14, Y9")
 					a.p("VPSHUFB Y8, Y15, Y10")
-					a.p("VPUNPCKLBW Y10, Y9, Y8 // of each word codes n and n+2")
-					a.p("VPUNPCKHBW Y10, Y9, Y9")
-					a.p("VSHUFPS $0xdd, Y9, Y8, Y10 // odd words")
-					a.p("VSHUFPS $0x88, Y9, Y8, Y11 // even words")
+					a.p("VPUNPCKLBW Y10, Y9, Y8 // of each even word codes n and n+2")
+					a.p("VPUNPCKHBW Y10, Y9, Y9 // and of each odd word")
 					for k, run := range []int{2*n + half, 2*(n+2) + half} {
 						for _, odd := range []int{1, 0} {
-							from := 11 - odd
 							if k == 0 {
-								a.p("VPSLLD $16, Y%d, Y8", from)
+								a.p("VPSLLD $16, Y%d, Y10", 8+odd)
 							} else {
-								a.p("VPAND upper<>(SB), Y%d, Y8", from)
+								a.p("VPAND upper<>(SB), Y%d, Y10", 8+odd)
 							}
-							a.p("VMULPS Y12, Y8, Y8")
-							use(run, odd, 8)
+							a.p("VMULPS Y12, Y10, Y10")
+							use(run, odd, 10)
 						}
 					}
 				}
 			}
 			a.p("ADDQ $4, DI")
 		}
-		a.p("ADDQ $%d, SI", map[bool]int{false: 256, true: 64}[mx])
+		a.p("ADDQ $%d, SI", bytes)
 		a.p("ADDQ $%d, DX", step)
 		a.p("DECQ CX")
 		a.p("JG chunk")
 		a.p("JL end")
 		a.p("rest:")
-		a.p("MOVQ tail+%d(FP), SI", at["tail"])
-		if mx {
-			a.p("MOVQ tailScales+%d(FP), DI", at["tailScales"])
-		}
-		a.p("TESTQ SI, SI")
-		a.p("JNE chunk // CX is 0, and will be -1")
+		a.p("MOVQ whole+24(FP), BX")
+		a.p("CMPQ BX, steps+48(FP)")
+		a.p("JEQ end")
+		a.p("MOVQ last+32(FP), SI")
+		a.p("MOVQ lastScales+40(FP), DI")
+		a.p("JMP chunk // CX is 0, and will be -1")
 		a.p("end:")
 		if what == "dot" {
 			for half := range 2 {
@@ -179,8 +168,22 @@ func (a *asm) rows256(what string) {
 			a.p("VADDPS X1, X0, X0")
 			a.p("VPERMILPS $0xb1, X0, X1")
 			a.p("VADDSS X1, X0, X0")
-			a.p("VMOVSS X0, ret+%d(FP)", size-4)
+			a.p("MOVQ y+80(FP), BX")
+			a.p("VMOVSS X0, (BX)")
+			a.p("ADDQ $4, y+80(FP)")
+		} else {
+			for run := range 8 {
+				a.p("ADDQ $64, R%d", 8+run)
+			}
 		}
+		a.p("MOVQ dataStride+64(FP), BX")
+		a.p("ADDQ BX, data+8(FP)")
+		a.p("MOVQ scaleStride+72(FP), BX")
+		a.p("ADDQ BX, scales+16(FP)")
+		a.p("ADDQ $%d, last+32(FP)", bytes)
+		a.p("ADDQ $4, lastScales+40(FP)")
+		a.p("DECQ rows+56(FP)")
+		a.p("JNE row")
 		a.p("VZEROUPPER")
 		a.p("RET")
 	}
