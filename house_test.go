@@ -53,7 +53,7 @@ var rooms = map[string][]string{
 	"onnx/pack":              {"checkpoint", "engine", "float", "graph", "gptoss", "harmony", "internal/fileset", "kernel", "onnx", "onnx/build", "onnx/lower", "onnx/wire", "tokenizer", "weight"},
 	"onnx/ort":               {"checkpoint", "float"},
 	"verify":                 {"checkpoint", "engine", "fault", "float", "gptoss", "graph", "internal/fileset", "oracle", "parity", "weight"},
-	"verify/onnx":            {"checkpoint", "engine", "fault", "gptoss", "graph", "onnx", "onnx/lower", "onnx/ort", "oracle", "parity", "verify", "weight"},
+	"verify/onnx":            {"checkpoint", "engine", "fault", "gptoss", "graph", "internal/fileset", "onnx", "onnx/lower", "onnx/ort", "oracle", "parity", "verify", "weight"},
 }
 
 func TestImportsRunOneWay(t *testing.T) {

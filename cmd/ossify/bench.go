@@ -138,7 +138,7 @@ machine can run; no checkpoint is needed.`,
 	f.IntVar(&runs, "runs", 3, "runs that count, of each")
 	f.IntVar(&threads, "threads", 0, "threads; 0 is one a processor")
 	f.IntVar(&chunk, "chunk", 0, "tokens of a pass, at most; 0 is the engine's choice")
-	f.StringVar(&precision, "precision", "bf16", "bf16 or f32")
+	chooseVar(c, &precision, "precision", "bf16", []string{"bf16", "f32"}, "of values between operations")
 	f.StringVar(&set, "set", "best", "kernels: best, or a set that --kernels lists")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&kernels, "kernels", false, "measure the kernels of this machine instead")

@@ -49,10 +49,7 @@ otherwise.`,
   ossify harmony render --training --drop none <conversation.json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, ok := dropNames[drop]
-			if !ok {
-				return usage("harmony: --drop %s: want auto, none or last-final", drop)
-			}
+			d := dropNames[drop]
 			if _, err := harmony.ParseRole(next); err != nil && next != "none" {
 				return usage("harmony: --next %s: want a role or none", next)
 			}
@@ -93,7 +90,7 @@ otherwise.`,
 		},
 	}
 	cmd.Flags().StringVar(&next, "next", "assistant", "whose message is to follow: a role, or none")
-	cmd.Flags().StringVar(&drop, "drop", "auto", "analysis to leave out: auto as openai-harmony in Python does, none, or last-final")
+	chooseVar(cmd, &drop, "drop", "auto", []string{"auto", "none", "last-final"}, "analysis to leave out, auto as openai-harmony in Python does")
 	cmd.Flags().BoolVar(&training, "training", false, "end with <|return|> if the last message is final")
 	cmd.Flags().BoolVar(&text, "text", false, "print the text of the ids instead")
 	return cmd
@@ -163,6 +160,9 @@ server needs, and loses no text.`,
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && cmd.HasSubCommands() {
+		return unknown(cmd, args[0])
+	}
 	if len(args) > 0 {
 		return usage("%s: unexpected argument %s", strings.TrimPrefix(cmd.CommandPath(), "ossify "), args[0])
 	}

@@ -46,7 +46,7 @@ func TestHarmonyCommands(t *testing.T) {
 		{"no command", "", nil, true, "render or parse"},
 		{"argument", "", []string{"render", "x"}, true, "unexpected argument x"},
 		{"role", "", []string{"render", "--next", "bogus"}, true, "want a role or none"},
-		{"drop", "", []string{"render", "--drop", "some"}, true, "auto, none or last-final"},
+		{"drop", "", []string{"render", "--drop", "some"}, true, "want one of auto none last-final"},
 		{"training and next", "", []string{"render", "--training", "--next", "user"}, true, "without --next"},
 		{"recover and role", "", []string{"parse", "--recover", "--role", "user"}, true, "without --lenient and --role"},
 		{"tool alone", "", []string{"parse", "--tool", "f"}, true, "--tool needs --recover"},

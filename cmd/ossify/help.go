@@ -103,7 +103,7 @@ func didYouMean(word string, words []string) string {
 		if len(word) > 1 && strings.HasPrefix(w, word) {
 			d = 1
 		}
-		if d < least && d < len(w) {
+		if d < least && 2*d < len(w) {
 			best, least = w, d
 		}
 	}

@@ -20,6 +20,7 @@ func TestHints(t *testing.T) {
 		{"nothing-like-it", "ossify: usage: no command \"nothing-like-it\"\nSee 'ossify --help'.\n"},
 		{"help verfy", "ossify: usage: no command \"verfy\"; did you mean verify?\nSee 'ossify help --help'.\n"},
 		{"help harmony prase", "ossify: usage: no command \"prase\" of harmony; did you mean parse?\nSee 'ossify help --help'.\n"},
+		{"harmony rendr", "ossify: usage: no command \"rendr\" of harmony; did you mean render?\nSee 'ossify harmony --help'.\n"},
 		{"completion", "ossify: usage: completion: want one of bash fish powershell zsh\nSee 'ossify completion --help'.\n"},
 		{"completion bsh", "ossify: usage: no command \"bsh\" of completion; did you mean bash?\nSee 'ossify completion --help'.\n"},
 		{"synth --presett tiny x", "ossify: usage: no flag --presett of synth; did you mean --preset?\nSee 'ossify synth --help'.\n"},

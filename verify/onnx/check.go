@@ -3,7 +3,6 @@ package onnx
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"ossify/engine"
 	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/internal/fileset"
 	file "ossify/onnx"
 	"ossify/onnx/lower"
 	"ossify/onnx/ort"
@@ -309,17 +309,17 @@ func (v *check) traced(ctx context.Context, sum *file.Summary) (parity.Run, erro
 			return nil, nil
 		}
 		v.r.Twin = true
-		dir, err := os.MkdirTemp("", "ossify-twin-")
+		dir, err := fileset.TempDir("ossify-twin")
 		if err != nil {
-			return nil, fmt.Errorf("verify: %w", err)
+			return nil, err
 		}
-		defer os.RemoveAll(dir)
+		defer dir.Remove()
 		v.say("a twin of %s that shows its stages", v.q.Model)
 		target, err := lower.ParseTarget(sum.Metadata[file.KeyTarget])
 		if err != nil {
 			return nil, fmt.Errorf("%w (%s)", err, v.q.Model)
 		}
-		if path, sum, err = v.export(ctx, v.c.Graph, v.c.Weights, target, dir); err != nil {
+		if path, sum, err = v.export(ctx, v.c.Graph, v.c.Weights, target, dir.Path()); err != nil {
 			return nil, err
 		}
 	}

@@ -3,11 +3,11 @@ package onnx
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"ossify/fault"
 	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/internal/fileset"
 	"ossify/onnx/lower"
 	"ossify/onnx/ort"
 	"ossify/parity"
@@ -66,12 +66,12 @@ func Faults(ctx context.Context, rt *ort.Runtime, c *gptoss.Checkpoint, q Reques
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "ossify-right-")
+	dir, err := fileset.TempDir("ossify-right")
 	if err != nil {
-		return nil, fmt.Errorf("verify: %w", err)
+		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	right, err := v.exported(ctx, c.Graph, c.Weights, dir)
+	defer dir.Remove()
+	right, err := v.exported(ctx, c.Graph, c.Weights, dir.Path())
 	if err != nil {
 		return nil, err
 	}
@@ -104,13 +104,13 @@ func Faults(ctx context.Context, rt *ort.Runtime, c *gptoss.Checkpoint, q Reques
 
 // faulty judges a model with a fault.
 func (v *check) faulty(ctx context.Context, f fault.Fault, right *model, all []suspect) (Caught, error) {
-	dir, err := os.MkdirTemp("", "ossify-fault-")
+	dir, err := fileset.TempDir("ossify-fault")
 	if err != nil {
-		return Caught{}, fmt.Errorf("verify: %w", err)
+		return Caught{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer dir.Remove()
 	g, w := f.Apply(v.c.Graph, v.c.Weights)
-	bad, err := v.exported(ctx, g, w, dir)
+	bad, err := v.exported(ctx, g, w, dir.Path())
 	if err != nil {
 		return Caught{}, err
 	}
