@@ -44,7 +44,7 @@ var rooms = map[string][]string{
 	"parity":                 {"checkpoint", "float", "internal/fileset"},
 	"gptoss":                 {"checkpoint", "engine", "float", "graph", "internal/fileset", "internal/quote", "tokenizer", "weight"},
 	"synth":                  {"checkpoint", "float", "gptoss", "graph", "internal/fileset", "weight"},
-	"internal/modeltest":     {"gptoss", "synth"},
+	"internal/modeltest":     {"gptoss", "graph", "synth"},
 	"onnx/wire":              {},
 	"onnx/build":             {"onnx/wire"},
 	"onnx/lower":             {"checkpoint", "float", "graph", "onnx/build", "onnx/wire", "weight"},

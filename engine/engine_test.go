@@ -15,8 +15,8 @@ import (
 	"ossify/checkpoint"
 	"ossify/engine"
 	"ossify/float"
-	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/internal/modeltest"
 	"ossify/oracle"
 	"ossify/weight"
 )
@@ -71,14 +71,7 @@ type subject struct {
 
 func tiny(t testing.TB) subject {
 	t.Helper()
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := gptoss.Build(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := modeltest.Graph(t)
 	return subject{g, random(t, g)}
 }
 

@@ -6,21 +6,14 @@ import (
 	"slices"
 	"testing"
 
-	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/internal/modeltest"
 )
 
 // Every fault changes the model, or some parameter's bytes, and leaves what it
 // was given alone.
 func TestEveryFaultChangesSomething(t *testing.T) {
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := gptoss.Build(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := modeltest.Graph(t)
 	clean := g.String()
 	seen, names := map[string]bool{clean: true}, map[string]bool{}
 	for _, f := range Table() {
@@ -96,14 +89,7 @@ func changesBytes(f Fault, g *graph.Graph) bool {
 // The rewritten graphs are well formed: nodes read only nodes before them,
 // names are unique and shapes fit their readers.
 func TestFaultedGraphsAreWellFormed(t *testing.T) {
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := gptoss.Build(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := modeltest.Graph(t)
 	for _, f := range Table() {
 		if f.Graph == nil {
 			continue

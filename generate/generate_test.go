@@ -228,6 +228,22 @@ func TestLogProbsAsked(t *testing.T) {
 	}
 }
 
+// inPieces returns what StopText lets through of a text in pieces of size bytes,
+// and whether it was stopped.
+func inPieces(text string, stop []string, size int) (got string, stopped bool) {
+	s := generate.StopText{Texts: stop}
+	for rest := text; rest != "" && !stopped; {
+		n := min(size, len(rest))
+		var part string
+		part, stopped = s.Push(rest[:n])
+		got, rest = got+part, rest[n:]
+	}
+	if !stopped {
+		got += s.Flush()
+	}
+	return got, stopped
+}
+
 // What StopText passes on does not depend on how the text is cut.
 func TestStopText(t *testing.T) {
 	texts := []string{"", "a", "ab", "aab", "abab", "xaababy", "aaaab", "bbbb", "ünïab", "the end", "the enthe end."}
@@ -236,18 +252,7 @@ func TestStopText(t *testing.T) {
 		for _, stop := range stops {
 			want, found := before(text, stop)
 			for size := 1; size <= len(text)+1; size++ {
-				s := generate.StopText{Texts: stop}
-				got, stopped := "", false
-				for rest := text; rest != "" && !stopped; {
-					n := min(size, len(rest))
-					var part string
-					part, stopped = s.Push(rest[:n])
-					got, rest = got+part, rest[n:]
-				}
-				if !stopped {
-					got += s.Flush()
-				}
-				if got != want || stopped != found {
+				if got, stopped := inPieces(text, stop, size); got != want || stopped != found {
 					t.Errorf("%q stopped by %q in pieces of %d: %q, %v, want %q, %v", text, stop, size, got, stopped, want, found)
 				}
 			}
@@ -261,17 +266,7 @@ func FuzzStopText(f *testing.F) {
 		if size < 1 {
 			size = 1 - size%7
 		}
-		s := generate.StopText{Texts: []string{a, b}}
-		got, stopped := "", false
-		for rest := text; rest != "" && !stopped; {
-			n := min(size, len(rest))
-			var part string
-			part, stopped = s.Push(rest[:n])
-			got, rest = got+part, rest[n:]
-		}
-		if !stopped {
-			got += s.Flush()
-		}
+		got, stopped := inPieces(text, []string{a, b}, size)
 		want, found := before(text, []string{a, b})
 		if got != want || stopped != found {
 			t.Errorf("%q by %q, %q in %d: %q, want %q", text, a, b, size, got, want)

@@ -261,16 +261,7 @@ func (r *reader) tagged() (tag string, v harmony.Value, err *harmony.Error) {
 			if tag, err = r.tag(); err != nil {
 				return err
 			}
-			for {
-				if more, err := a.element(); err != nil || !more {
-					return err
-				}
-				e, err := r.value()
-				if err != nil {
-					return err
-				}
-				v.Items = append(v.Items, e)
-			}
+			return r.items(a, &v)
 		})
 		return tag, v, err
 	case c != '{':

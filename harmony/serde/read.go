@@ -130,18 +130,7 @@ func (r *reader) value() (v harmony.Value, err *harmony.Error) {
 	switch c {
 	case '[':
 		v.Kind = harmony.Array
-		err = r.list(func(a *access) *harmony.Error {
-			for {
-				if more, err := a.element(); err != nil || !more {
-					return err
-				}
-				e, err := r.value()
-				if err != nil {
-					return err
-				}
-				v.Items = append(v.Items, e)
-			}
-		})
+		err = r.list(func(a *access) *harmony.Error { return r.items(a, &v) })
 		return v, err
 	case '{':
 		v.Kind = harmony.Object
@@ -161,6 +150,20 @@ func (r *reader) value() (v harmony.Value, err *harmony.Error) {
 		return v, err
 	}
 	return r.scalar(c)
+}
+
+// items reads what is left of an array into v.
+func (r *reader) items(a *access, v *harmony.Value) *harmony.Error {
+	for {
+		if more, err := a.element(); err != nil || !more {
+			return err
+		}
+		e, err := r.value()
+		if err != nil {
+			return err
+		}
+		v.Items = append(v.Items, e)
+	}
 }
 
 // scalar reads a value that is no array or object and starts with c.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"ossify/gptoss"
+	"ossify/graph"
 	"ossify/synth"
 )
 
@@ -17,6 +18,16 @@ func Tiny(t testing.TB) *gptoss.Config {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// Graph is the recorded model of Tiny.
+func Graph(t testing.TB) *graph.Graph {
+	t.Helper()
+	g, err := gptoss.Build(Tiny(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
 }
 
 // Write writes a checkpoint of c and returns its folder.

@@ -7,18 +7,9 @@
 #
 # Needs Go, Python 3.9 or later with venv, and PyPI. Works in build/harmonydiff.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-here=$root/tools/harmonydiff
-work=$root/build/harmonydiff
-python=$work/venv/bin/python
-mkdir -p "$work"
+source "$(dirname "$0")/../venv.sh"
 
-if ! cmp -s "$here/requirements.txt" "$work/installed.txt"; then
-	rm -rf "$work/venv"
-	python3 -m venv "$work/venv"
-	"$python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-	cp "$here/requirements.txt" "$work/installed.txt"
-fi
+venv
 if [ ! -f "$work/o200k_base.tiktoken" ]; then
 	(cd "$root" && go run ./tools/harmonydiff/ranks >"$work/ranks.tmp")
 	mv "$work/ranks.tmp" "$work/o200k_base.tiktoken"

@@ -8,22 +8,11 @@
 #
 # Needs Go, Python 3.9 to 3.12 with venv, and PyPI. Works in build/onnxcheck.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-here=$root/tools/onnxcheck
-work=$root/build/onnxcheck
-python=$work/venv/bin/python
+source "$(dirname "$0")/../venv.sh"
 oldest=1.18.0
 newest=1.32.0
-mkdir -p "$work"
 
-install() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
-
-if ! cmp -s "$here/requirements.txt" "$work/installed.txt"; then
-	rm -rf "$work/venv"
-	python3 -m venv "$work/venv"
-	install -r "$here/requirements.txt"
-	cp "$here/requirements.txt" "$work/installed.txt"
-fi
+venv
 (cd "$root" && go run ./tools/onnxcheck "$work/cases" && go run ./tools/onnxcheck -plain "$work/cases-plain")
 
 [ $# -gt 0 ] || set -- "$oldest" "$newest" reference

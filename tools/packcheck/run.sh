@@ -6,20 +6,9 @@
 #
 # Needs Go, Python 3.11 with venv, Node 20 with npm, PyPI and the npm registry. Works in build/packcheck.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-here=$root/tools/packcheck
-work=$root/build/packcheck
-python=$work/venv/bin/python
-mkdir -p "$work"
+source "$(dirname "$0")/../venv.sh"
 
-install() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
-
-if ! cmp -s "$here/requirements.txt" "$work/installed.txt"; then
-	rm -rf "$work/venv"
-	python3 -m venv "$work/venv"
-	install -r "$here/requirements.txt"
-	cp "$here/requirements.txt" "$work/installed.txt"
-fi
+venv
 (cd "$root" && go run ./tools/packcheck "$work/cases")
 
 [ $# -gt 0 ] || set -- genai transformersjs

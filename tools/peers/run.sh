@@ -8,20 +8,10 @@
 # Needs Linux on x86-64, Go, Python 3.11 with venv, npm, GNU time, PyPI and the npm registry; 25 GB
 # of disk, 24 GB of memory. Works in build/peers; the table is build/peers/PRESET/table.md.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-here=$root/tools/peers
-work=$root/build/peers
-python=$work/venv/bin/python
-mkdir -p "$work"
+source "$(dirname "$0")/../venv.sh"
 
-if ! cmp -s "$here/requirements.txt" "$work/installed.txt"; then
-	rm -rf "$work/venv"
-	python3.11 -m venv "$work/venv"
-	"$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir -r "$here/requirements.txt"
-	# Its metadata ask for Python 3.12 and for packages that only its tools use.
-	"$python" -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python gpt-oss==0.0.9
-	cp "$here/requirements.txt" "$work/installed.txt"
-fi
+# gpt-oss's metadata ask for Python 3.12 and for packages that only its tools use.
+venv python3.11 install --no-deps --ignore-requires-python gpt-oss==0.0.9
 if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json"; then
 	mkdir -p "$work/npm"
 	cp "$here/package.json" "$here/package-lock.json" "$work/npm"
