@@ -86,6 +86,9 @@ func New(g *graph.Graph, w *weight.Set, o Options) (*Model, error) {
 	if o.Workers < 0 || o.Chunk < 0 {
 		return nil, fmt.Errorf("engine: %d workers and chunks of %d, want positive numbers", o.Workers, o.Chunk)
 	}
+	if len(g.Nodes) == 0 {
+		return nil, errors.New("engine: a graph without nodes")
+	}
 	if err := w.Fits(g.Params); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}

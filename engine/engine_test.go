@@ -366,6 +366,7 @@ func TestNewRefuses(t *testing.T) {
 		want string
 	}{
 		{"no precision", r.g, engine.Options{}, "engine: no precision given, want bf16 or f32"},
+		{"no nodes", &graph.Graph{Params: r.g.Params}, engine.Options{Precision: engine.F32}, "engine: a graph without nodes"},
 		{"other weights", fewer, engine.Options{Precision: engine.F32}, "engine: weight: a set of 55 parameters, want one of 54"},
 		{"a parameter of another name", other, engine.Options{Precision: engine.F32}, "engine: weight: parameter 0 is embedding.weight, BF16 [512, 64], want embedding.wait, BF16 [512, 64]"},
 		{"less than no worker", r.g, engine.Options{Precision: engine.F32, Workers: -1}, "engine: -1 workers and chunks of 512, want positive numbers"},

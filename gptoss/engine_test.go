@@ -1,13 +1,17 @@
 package gptoss_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"runtime"
 	"testing"
 
 	"ossify/engine"
 	"ossify/gptoss"
+	"ossify/internal/mapped"
 	"ossify/internal/modeltest"
 )
 
@@ -67,4 +71,49 @@ func same(a, b []float32) (at string, ok bool) {
 		}
 	}
 	return "", true
+}
+
+// A file that is cut while it is mapped is an error, on whichever worker it
+// shows; whole again, it is read again.
+func TestShortenedFile(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a mapped file cannot be cut there")
+	}
+	dir := modeltest.Write(t, modeltest.Tiny(t), gptoss.Original, 1)
+	ck := modeltest.Open(t, dir)
+	path := ck.Folder.Files()[0].Path
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, workers := range []int{1, 2, 5} {
+		m, err := ck.Engine(t.Context(), engine.Options{Precision: engine.BF16, Workers: workers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := m.NewSession()
+		want, err := s.Next(t.Context(), []uint32{1, 2, 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, 8192); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Next(t.Context(), []uint32{4}); !errors.Is(err, mapped.ErrShortened) {
+			t.Errorf("%d workers: got %v, want %v", workers, err, mapped.ErrShortened)
+		}
+		if s.Len() != 3 {
+			t.Errorf("%d workers: %d tokens seen, want 3", workers, s.Len())
+		}
+		if err := os.WriteFile(path, whole, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.NewSession().Next(t.Context(), []uint32{1, 2, 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, ok := same(got, want); !ok {
+			t.Errorf("%d workers: logits differ at %s", workers, at)
+		}
+	}
 }
