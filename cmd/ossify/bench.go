@@ -42,6 +42,7 @@ type benchReport struct {
 	Bandwidth float64 `json:"bandwidth_gbs"` // of reading memory, median of runs beside the others
 	Prefill   speed   `json:"prefill"`
 	Decode    speed   `json:"decode"`
+	Screened  *speed  `json:"decode_screened,omitempty"`
 	Together  *speed  `json:"decode_sessions,omitempty"`
 	Bytes     int64   `json:"bytes_per_token"` // of weights, to decode one
 	Share     float64 `json:"bandwidth_share"` // of the bandwidth, that decoding uses
@@ -66,7 +67,7 @@ func newBench() *cobra.Command {
 	var prompt, tokens, sessions, runs, threads, chunk int
 	var precision, set string
 	var contexts []int
-	var asJSON, kernels bool
+	var asJSON, kernels, screen bool
 	c := &cobra.Command{
 		Use:   "bench CKPT",
 		Short: "Measure speed, and what the machine allows",
@@ -117,7 +118,7 @@ machine can run; no checkpoint is needed.`,
 					return usage("--context %d, want 0 or more", n)
 				}
 			}
-			b := &bench{contexts: contexts, c: c, prompt: prompt, tokens: tokens, sessions: sessions, runs: runs}
+			b := &bench{screen: screen, contexts: contexts, c: c, prompt: prompt, tokens: tokens, sessions: sessions, runs: runs}
 			r, err := b.run(args[0], o)
 			if err != nil {
 				return err
@@ -135,6 +136,7 @@ machine can run; no checkpoint is needed.`,
 	f.IntVarP(&tokens, "tokens", "n", 64, "tokens to decode; 0 leaves decode out")
 	f.IntVar(&sessions, "sessions", 0, "decode so many sessions together, too")
 	f.IntSliceVar(&contexts, "context", nil, "time a token after a past of so many, too: 1024,8192,32768")
+	f.BoolVar(&screen, "screen", false, "decode with a screened unembedding (see generate), too")
 	f.IntVar(&runs, "runs", 3, "runs that count, of each")
 	f.IntVar(&threads, "threads", 0, "threads; 0 is one a processor")
 	f.IntVar(&chunk, "chunk", 0, "tokens of a pass, at most; 0 is the engine's choice")
@@ -149,6 +151,7 @@ type bench struct {
 	c                              *cobra.Command
 	prompt, tokens, sessions, runs int
 	contexts                       []int
+	screen                         bool
 
 	m     *engine.Model
 	vocab int
@@ -250,6 +253,18 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 				r.Decode.Rates = append(r.Decode.Rates, rate)
 			}
 		}
+		if b.tokens > 0 && b.screen {
+			rate, err := b.screened()
+			if err != nil {
+				return nil, err
+			}
+			if i > 0 {
+				if r.Screened == nil {
+					r.Screened = &speed{Tokens: b.tokens}
+				}
+				r.Screened.Rates = append(r.Screened.Rates, rate)
+			}
+		}
 		if b.tokens > 0 && b.sessions > 0 {
 			rate, err := b.decode(b.sessions)
 			if err != nil {
@@ -322,6 +337,37 @@ func (b *bench) decode(sessions int) (float64, error) {
 	})
 }
 
+// screened is decode of one session by its largest logits, for which the model
+// is given a screen.
+func (b *bench) screened() (float64, error) {
+	ctx := b.c.Context()
+	if err := b.m.Screen(ctx); err != nil {
+		return 0, err
+	}
+	s := b.m.NewSession()
+	defer s.Close()
+	next := b.random(ttftPrompt)
+	step := func() error {
+		top, err := s.NextTop(ctx, next, 1)
+		if err != nil {
+			return err
+		}
+		next = []uint32{top[0].ID}
+		return nil
+	}
+	if err := step(); err != nil {
+		return 0, err
+	}
+	return b.timed(b.tokens, func() error {
+		for range b.tokens {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // after returns how long a token takes after a past of n: the median of runs.
 func (b *bench) after(n int) (at, error) {
 	s := b.m.NewSession()
@@ -359,6 +405,9 @@ func (r *benchReport) print(out io.Writer) error {
 	if len(r.Decode.Rates) > 0 {
 		row("decode", "%d tokens: %s", r.Decode.Tokens, rate(r.Decode))
 		row("", "%.3f GB a token: %.0f%% of the bandwidth", float64(r.Bytes)/1e9, 100*r.Share)
+	}
+	if r.Screened != nil {
+		row("screened", "%d tokens: %s, %.2f times decode", r.Screened.Tokens, rate(*r.Screened), r.Screened.median()/r.Decode.median())
 	}
 	if r.Together != nil {
 		row("together", "%d sessions: %s, %.2f times one", r.Together.Sessions, rate(*r.Together), r.Together.median()/r.Decode.median())
