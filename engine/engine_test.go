@@ -84,14 +84,7 @@ func model(t testing.TB, r subject, o engine.Options) *engine.Model {
 	return m
 }
 
-func someTokens(n int) []uint32 {
-	src := rand.New(rand.NewPCG(11, 12))
-	tokens := make([]uint32, n)
-	for i := range tokens {
-		tokens[i] = uint32(src.IntN(512))
-	}
-	return tokens
-}
+func someTokens(n int) []uint32 { return modeltest.Tokens(n, 11, 12) }
 
 func upTo(n int) []int {
 	p := make([]int, n)

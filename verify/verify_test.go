@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,14 +32,7 @@ func openConfig(t *testing.T, c *gptoss.Config, seed uint64) *gptoss.Checkpoint 
 	return modeltest.Open(t, modeltest.Write(t, c, gptoss.Original, seed))
 }
 
-func someTokens(n int) []uint32 {
-	src := rand.New(rand.NewPCG(3, 4))
-	tokens := make([]uint32, n)
-	for i := range tokens {
-		tokens[i] = uint32(src.IntN(512))
-	}
-	return tokens
-}
+func someTokens(n int) []uint32 { return modeltest.Tokens(n, 3, 4) }
 
 // ownGolden writes a trace of our own, which stands in for a golden where it
 // does not matter who is right, and edits it.

@@ -2,6 +2,7 @@
 package modeltest
 
 import (
+	"math/rand/v2"
 	"path/filepath"
 	"testing"
 
@@ -28,6 +29,16 @@ func Graph(t testing.TB) *graph.Graph {
 		t.Fatal(err)
 	}
 	return g
+}
+
+// Tokens returns n tokens of Tiny, drawn from a PCG of two seeds.
+func Tokens(n int, seed1, seed2 uint64) []uint32 {
+	src := rand.New(rand.NewPCG(seed1, seed2))
+	tokens := make([]uint32, n)
+	for i := range tokens {
+		tokens[i] = uint32(src.IntN(512))
+	}
+	return tokens
 }
 
 // Write writes a checkpoint of c and returns its folder.

@@ -9,13 +9,7 @@
 # testdata/README.md has the reasons for the lengths and positions.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tools/reference/setup.sh
-
-mkdir -p build
-work=$(mktemp -d build/goldens.XXXXXX)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM # through EXIT
-go build -o "$work/ossify" ./cmd/ossify
+source tools/reference/work.sh
 
 [ $# -gt 0 ] || set -- tiny small prompt
 for name; do

@@ -13,13 +13,7 @@ if [ $# -lt 2 ] || [ $# -gt 3 ]; then
 fi
 seed=$1 tokens=$2 preset=${3:-tiny}
 cd "$(dirname "$0")/../.."
-tools/reference/setup.sh
-
-mkdir -p build
-work=$(mktemp -d build/reference.XXXXXX)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM # through EXIT
-go build -o "$work/ossify" ./cmd/ossify
+source tools/reference/work.sh
 "$work/ossify" synth --preset "$preset" --seed "$seed" "$work/$preset"
 
 status=0 verdicts=
