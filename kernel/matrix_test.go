@@ -343,6 +343,14 @@ func checkParts(t *testing.T, set Set, r *rand.Rand, p *problem, s *Scratch, wan
 		}
 		checkJob(t, set, p, s, lo, lo+rows, xrows, yrows, want)
 	}
+	// One row of x, which sets have loops of their own for.
+	for _, rows := range []int{1, 2, 3, 5, p.w.Rows} {
+		if set.Name == "portable" && p.w.Cols > 200 {
+			rows = min(rows, 2)
+		}
+		lo := r.IntN(p.w.Rows - rows + 1)
+		checkJob(t, set, p, s, lo, lo+rows, []int32{int32(r.IntN(p.n))}, []int32{int32(r.IntN(3))}, want)
+	}
 	checkJob(t, set, p, s, 0, p.w.Rows, []int32{}, []int32{}, want)
 }
 
