@@ -4,9 +4,9 @@ import "unsafe"
 
 //go:generate go run ../tools/genmatrix avx2 matrix256_amd64.s
 
-// The products with AVX2. One row of x is multiplied while the weights stream
-// by. For more, four rows of weights at a time are decoded into a panel of
-// float32, which is then multiplied with tiles of up to three rows of x.
+// The products with AVX2. One row of x, or a few, are multiplied while the
+// weights stream by. For more, four rows of weights at a time are decoded into a
+// panel of float32, which is then multiplied with tiles of up to three rows of x.
 //
 // A panel is eight runs, two for each accumulator:
 // [groups/4][4 rows][odd, even][8].
@@ -26,7 +26,10 @@ func avx2Matrix() matrixSet {
 	}
 }
 
-const tileRows256 = 3
+const (
+	tileRows256 = 3
+	few256      = 4 // rows of x that are faster one by one if weights need little decoding
+)
 
 func multiply256(j *Job, s *Scratch, kind Kind, half bool) {
 	j.check(kind, half, lanes8)
@@ -35,14 +38,15 @@ func multiply256(j *Job, s *Scratch, kind Kind, half bool) {
 		return
 	}
 	a := &s.arch
-	if n == 1 {
+	if n == 1 || kind == BF16 && n <= few256 {
 		loop := dotBF16x256
 		if kind == MXFP4 {
 			loop = dotMXFP4x256
 		}
-		x := &j.X.value(j.x(0))[0]
 		for r := j.Lo; r < j.Hi; r += batch {
-			a.rows256(loop, x, &j.W, r, min(batch, j.Hi-r), &j.Y[j.y(0)+r])
+			for i := range n { // from the second on, the weights are in the cache
+				a.rows256(loop, &j.X.value(j.x(i))[0], &j.W, r, min(batch, j.Hi-r), &j.Y[j.y(i)+r])
+			}
 		}
 		return
 	}

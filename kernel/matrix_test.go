@@ -679,3 +679,43 @@ func TestTinyBlocks(t *testing.T) {
 		}
 	}
 }
+
+// Where every lane underflows to -0, a zero weight after it shows its sign: codes
+// 0 and 8 are +0, and so are the columns that pad.
+func TestNegativeZero(t *testing.T) {
+	var s Scratch
+	for _, half := range []bool{true, false} {
+		for _, n := range []int{1, 2, 5, 9} {
+			for _, codes := range [][2]byte{{9, 8}, {8, 9}, {9, 0}, {9, 9}} { // of odd and even words
+				for _, cols := range []int{96, 128, 160, 256} {
+					const rows = 6
+					p := &problem{w: Matrix{Kind: MXFP4, Rows: rows, Cols: cols}, half: half, n: n, xs: cols}
+					p.w.Data, p.w.Scales = make([]byte, rows*cols/2), make([]byte, rows*cols/32)
+					p.vals, p.x = make([]float32, rows*cols), make([]float32, n*cols)
+					for i := range p.vals {
+						p.w.Data[i/2] |= codes[1-i/4%2] << (4 * (i % 2))
+					}
+					float.DecodeMXFP4(p.vals, p.w.Data, p.w.Scales)
+					for i, v := range p.vals {
+						if v == 0 {
+							p.vals[i] = 0
+						}
+					}
+					for i := range p.x {
+						p.x[i] = 0x1p-30
+					}
+					want := make([]float32, n*rows)
+					for i := range want {
+						want[i] = p.want(i/rows, i%rows, fma32)
+					}
+					if negative := math.Signbit(float64(want[0])); negative != (codes[1] == 9 && cols%128 == 0) {
+						t.Fatalf("codes %d, %d columns: want %g", codes, cols, want[0])
+					}
+					for _, set := range All() {
+						checkJob(t, set, p, &s, 0, rows, nil, nil, want)
+					}
+				}
+			}
+		}
+	}
+}
