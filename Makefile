@@ -15,6 +15,9 @@ build: ## the command, as bin/ossify
 install: ## the command, into Go's folder for programs (go env GOBIN, else GOPATH/bin)
 	go install ./cmd/ossify
 
+ort-library: ## operators for ONNX Runtime, as bin/libossify_ort.so
+	CGO_ENABLED=1 CGO_CFLAGS="-O2 -I$$(go list -m -f '{{.Dir}}' github.com/yalue/onnxruntime_go)" go build -tags ortlib -buildmode=c-shared -o bin/libossify_ort.so ./cmd/ossify-ort
+
 demo: deps build ## synthesise a small model, run it, compare it with PyTorch's own values
 	bin/ossify demo
 
@@ -56,6 +59,7 @@ differential: ## short live comparisons with other people's programs (npm, PyPI)
 	go run ./tools/fuzz -n 5000
 	tools/harmonydiff/run.sh
 	tools/onnxcheck/run.sh
+	tools/ortcheck/run.sh
 	tools/packcheck/run.sh
 
 module: ## rename the module, for a repository with an address: make module MODULE=example.org/me/ossify
@@ -72,4 +76,4 @@ transformers: ## compare with PyPI's transformers: logits, keys of config.json (
 peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
 	tools/speed/run.sh
 
-.PHONY: help build install demo deps test check platforms unit race arm64 generated differential module reference transformers peers-speed
+.PHONY: help build install ort-library demo deps test check platforms unit race arm64 generated differential module reference transformers peers-speed

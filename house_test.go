@@ -50,6 +50,7 @@ var rooms = map[string][]string{
 	"onnx/lower":             {"checkpoint", "float", "graph", "onnx/build", "onnx/wire", "weight"},
 	"onnx":                   {"checkpoint", "float", "graph", "internal/fileset", "onnx/build", "onnx/lower", "onnx/wire", "weight"},
 	"onnx/examples":          {"graph", "onnx", "onnx/lower"},
+	"onnx/ortlib":            {"float", "kernel"},
 	"onnx/pack":              {"checkpoint", "engine", "float", "graph", "gptoss", "harmony", "internal/fileset", "kernel", "onnx", "onnx/build", "onnx/lower", "onnx/wire", "tokenizer", "weight"},
 	"onnx/ort":               {"checkpoint", "float"},
 	"verify":                 {"checkpoint", "engine", "fault", "float", "gptoss", "graph", "internal/fileset", "oracle", "parity", "weight"},

@@ -18,7 +18,7 @@ import (
 
 func newExport() *cobra.Command {
 	var opt onnx.Options
-	var out, shard, target, weights, loader string
+	var out, shard, target, weights, loader, library string
 	var plain bool
 	c := &cobra.Command{
 		Use:   "export CKPT (--in-place | -o DIR)",
@@ -55,6 +55,8 @@ vocabulary.`,
 				return usage("%v (--target)", err)
 			case errProgram != nil:
 				return usage("%v (--for)", errProgram)
+			case library != "" && program != pack.GenAI:
+				return usage("--ort-library is for --for genai: other programs are given it in their own code")
 			case opt.InPlace && program == pack.TransformersJS:
 				return usage("--for transformersjs wants the model in a folder of its own: -o")
 			case opt.InPlace && weights != "bf16":
@@ -91,7 +93,7 @@ vocabulary.`,
 			progress, finish := progressOf(c.ErrOrStderr(), "export")
 			defer finish()
 			opt.Progress = progress
-			result, err := pack.Export(c.Context(), ck, args[0], program, opt, dir)
+			result, err := pack.Export(c.Context(), ck, args[0], pack.Package{Program: program, Library: library}, opt, dir)
 			if errors.Is(err, fs.ErrExist) {
 				err = fmt.Errorf("%w, or --force", err)
 			}
@@ -109,8 +111,9 @@ vocabulary.`,
 	f.BoolVar(&opt.InPlace, "in-place", false, "write model.onnx into CKPT and refer to its files")
 	f.StringVarP(&out, "output", "o", "", "folder to write model and weights to")
 	chooseVar(c, &target, "target", lower.Portable().Name, []string{lower.Portable().Name}, "operators to use (portable: opset 21)")
-	chooseVar(c, &loader, "for", "", []string{"genai", "transformersjs", "optimum"}, "write what a program loads besides")
-	f.StringVar(&weights, "weights", "", "of -o, what bfloat16 tensors become: bf16 (the checkpoint's bytes, the default), f32 (exact, the default for transformersjs) or f16")
+	chooseVar(c, &loader, "for", "", programs(), "write what a program loads besides")
+	f.StringVar(&library, "ort-library", "", "of --for genai: operator library that the program is to load ('make ort-library')")
+	chooseVar(c, &weights, "weights", "", []string{"bf16", "f32", "f16"}, "of -o, what bfloat16 tensors become (bf16: the checkpoint's bytes, the default; f32: exact, the default for transformersjs)")
 	f.BoolVar(&opt.Force, "force", false, "replace files of that name that no earlier export wrote")
 	f.BoolVar(&opt.Inline, "inline", false, "no functions: one flat graph")
 	f.BoolVar(&opt.Trace, "trace", false, "make every stage an output")
@@ -123,6 +126,14 @@ vocabulary.`,
 	f.Int64Var(&opt.Align, "align", onnx.DefaultAlign, "where tensors start in data files, bytes (65536 for mapping on Windows)")
 	f.StringVar(&shard, "shard-size", "", "largest data file, like 2GB or 500KB; a tensor beyond it has a file of its own")
 	return c
+}
+
+// programs names those that exports are packed for.
+func programs() (names []string) {
+	for _, p := range pack.Programs() {
+		names = append(names, string(p))
+	}
+	return names
 }
 
 // parseSize reads a number of bytes: 2GB is 2·10⁹, 2GiB is 2·2³⁰.

@@ -37,6 +37,8 @@ func TestExportCommand(t *testing.T) {
 		{"below a file", []string{ckpt, "-o", filepath.Join(ckpt, "config.json", "out")}, 1},
 		{"converted in place", []string{ckpt, "--in-place", "--weights", "f32"}, 2},
 		{"for an unknown program", []string{ckpt, "-o", out, "--for", "vim"}, 2},
+		{"a library without genai", []string{ckpt, "-o", out, "--ort-library", "x.so"}, 2},
+		{"a library that is not there", []string{ckpt, "-o", out, "--for", "genai", "--ort-library", "x.so"}, 1},
 		{"for transformers.js, in place", []string{ckpt, "--in-place", "--for", "transformersjs"}, 2},
 		{"weights of another type", []string{ckpt, "-o", out, "--weights", "fp8"}, 2},
 	}

@@ -89,7 +89,7 @@ func Graph(g *graph.Graph, w *weight.Set, opt Options) (*Model, error) {
 	}
 	m.Values = l.values(m.Nodes)
 	if len(m.Functions) > 0 {
-		m.Opsets = append(m.Opsets, &wire.Opset{Domain: domain, Version: 1})
+		m.Opsets = append(m.Opsets, &wire.Opset{Domain: domain, Version: domainVersion})
 	}
 	return m, nil
 }
@@ -113,7 +113,9 @@ type lowering struct {
 	leafRole map[string]string // what a parameter is called inside of an operation's function
 	inputs   []*wire.Value
 	outputs  []*wire.Value
-	attends  int // Attend nodes so far
+	attends  int      // Attend nodes so far
+	last     []string // of the last stage: its inputs, if only their last rows count
+	outside  int      // nodes that make these, before the last stage's own
 }
 
 // run lowers all nodes of the graph.
@@ -133,7 +135,14 @@ func (l *lowering) run() error {
 			return fmt.Errorf("onnx: %q: want a stage path without a slash", n.Name)
 		}
 		l.Enter(n.Name)
-		c(l, n)
+		if l.opt.LastOnly && i == len(l.g.Nodes)-1 {
+			at := len(l.Nodes)
+			l.last = l.lastRows(n)
+			l.outside = len(l.Nodes) - at
+		}
+		if l.err == nil {
+			c(l, n)
+		}
 		if l.err != nil {
 			return fmt.Errorf("onnx: %s: %w", n.Name, l.err)
 		}
@@ -197,16 +206,24 @@ func (l *lowering) stageType(n *graph.Node, name string) *wire.Value {
 
 // in returns the name of input i of n.
 func (l *lowering) in(n *graph.Node, i int) string {
-	x := l.g.Nodes[n.In[i]].Name
-	if !l.opt.LastOnly || n != &l.g.Nodes[l.g.Output()] {
-		return x
+	if l.last != nil {
+		return l.last[i]
 	}
+	return l.g.Nodes[n.In[i]].Name
+}
+
+// lastRows returns the last rows of the inputs of n, which is the last stage.
+func (l *lowering) lastRows(n *graph.Node) []string {
 	switch n.Op { // the other operations need all rows, or their positions
 	case graph.Attend, graph.Rotate, graph.Gather:
 		l.err = fmt.Errorf("the last stage is %v, want one that goes by rows for the logits of the last position only", n.Op)
 	}
-	last := fmt.Sprintf("last%d", i)
-	return l.Slice(last, x, l.Ints(last+".from", -1), l.End(last+".to"), l.Ints(last+".axis", 1))
+	names := []string{}
+	for i, v := range n.In {
+		last := fmt.Sprintf("last%d", i)
+		names = append(names, l.Slice(last, l.g.Nodes[v].Name, l.Ints(last+".from", -1), l.End(last+".to"), l.Ints(last+".axis", 1)))
+	}
+	return names
 }
 
 // table adds a constant of our own, once.

@@ -3,14 +3,21 @@ package lower
 import (
 	"cmp"
 	"fmt"
-	"ossify/graph"
-	"ossify/onnx/wire"
 	"slices"
 	"strings"
+
+	"ossify/graph"
+	"ossify/onnx/build"
+	"ossify/onnx/wire"
 )
 
-// domain is that of the model's functions.
-const domain = "ossify"
+// domain is that of the model's functions. Its version rises when a function
+// that an operator library may take over changes: version 2 has what package
+// ortlib computes.
+const (
+	domain        = "ossify"
+	domainVersion = 2
+)
 
 // A region is a run of nodes that becomes a call of a function: the nodes of a
 // stage, or of a module.
@@ -23,6 +30,7 @@ type region struct {
 	title    string // of the function
 	doc      string // of the function
 	leaf     bool   // a stage
+	experts  int    // attribute of the call, for who runs the function as one operator; 0 is none
 	from, to int    // of lowering.nodes
 	children []*region
 }
@@ -109,8 +117,16 @@ func (l *lowering) regions() *region {
 		for j := len(starting) - 1; j >= 0; j-- {
 			enter(starting[j])
 		}
-		if first[i+1]-first[i] > 1 {
-			enter(&region{path: n.Name, title: operationTitle(n.Op), doc: operationDoc(n.Op), leaf: true, from: first[i], to: first[i+1]})
+		from := first[i]
+		if i == len(g.Nodes)-1 {
+			from += l.outside // which the function of the stage has not
+		}
+		if first[i+1]-from > 1 {
+			r := &region{path: n.Name, title: operationTitle(n.Op), doc: operationDoc(n.Op), leaf: true, from: from, to: first[i+1]}
+			if n.Op == graph.ExpertLinear {
+				r.experts = g.Params[n.Params[0]].Shape[0]
+			}
+			enter(r)
 		}
 	}
 	return root
@@ -249,7 +265,11 @@ func (o *outline) call(r *region) *wire.Node {
 		calls = calls || n.Domain == domain
 	}
 	if calls {
-		f.Opsets = append(f.Opsets, &wire.Opset{Domain: domain, Version: 1})
+		f.Opsets = append(f.Opsets, &wire.Opset{Domain: domain, Version: domainVersion})
+	}
+	if r.experts > 0 {
+		f.Attributes = []string{"experts"}
+		call.Attributes = []*wire.Attribute{build.Int("experts", r.experts)}
 	}
 	key := string(wire.Encode(f))
 	name, ok := o.names[key]

@@ -53,8 +53,12 @@ func generationConfig(c *gptoss.Config) map[string]any {
 
 // genaiConfig returns genai_config.json. Caches of the model grow: they are not
 // a buffer that input and output share.
-func genaiConfig(c *gptoss.Config) map[string]any {
+func genaiConfig(c *gptoss.Config, library string) map[string]any {
 	type object = map[string]any
+	session := object{"log_id": "onnxruntime-genai", "provider_options": []object{}}
+	if library != "" {
+		session["custom_ops_library"] = library
+	}
 	positions := int(float64(c.Context) * c.Factor)
 	bos, pad, eos := tokenizer.StartOfText, tokenizer.EndOfText, stops()
 	if c.Vocab != tokenizer.VocabSize { // genai wants ids, and the last is none that matters
@@ -65,7 +69,7 @@ func genaiConfig(c *gptoss.Config) map[string]any {
 			"type": "gptoss", "vocab_size": c.Vocab, "context_length": positions,
 			"bos_token_id": bos, "pad_token_id": pad, "eos_token_id": eos,
 			"decoder": object{
-				"session_options": object{"log_id": "onnxruntime-genai", "provider_options": []object{}},
+				"session_options": session,
 				"filename":        "model.onnx",
 				"head_size":       c.HeadDim, "hidden_size": c.Dim,
 				"num_attention_heads": c.Heads, "num_key_value_heads": c.KVHeads, "num_hidden_layers": c.Layers,

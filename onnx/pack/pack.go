@@ -6,6 +6,7 @@ package pack
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -37,6 +38,12 @@ func ParseProgram(s string) (Program, error) {
 	return None, fmt.Errorf("pack: program %q, want genai, transformersjs or optimum", s)
 }
 
+// A Package is what is exported for a program.
+type Package struct {
+	Program Program
+	Library string // path of an operator library that the program is to load; genai only
+}
+
 // DefaultWeights names the [onnx.Options.Weights] that suit the program: builds
 // of ONNX Runtime for browsers have no bfloat16.
 func (p Program) DefaultWeights() string {
@@ -51,9 +58,9 @@ func (p Program) DefaultWeights() string {
 const TransformersJSShard = 2_000_000_000
 
 // Export writes the model of the checkpoint in folder from, which is open as
-// ck, into dir, with what p loads besides. Titles, Name, Metadata and Files of
+// ck, into dir, with what p's program loads besides. Titles, Name, Metadata and Files of
 // opt are set here.
-func Export(ctx context.Context, ck *gptoss.Checkpoint, from string, p Program, opt onnx.Options, dir string) (*onnx.Result, error) {
+func Export(ctx context.Context, ck *gptoss.Checkpoint, from string, p Package, opt onnx.Options, dir string) (*onnx.Result, error) {
 	config, err := checkpoint.ReadFile(from, "config.json", 1<<20)
 	if err != nil {
 		return nil, err
@@ -68,7 +75,15 @@ func Export(ctx context.Context, ck *gptoss.Checkpoint, from string, p Program, 
 	// name that no operator has.
 	opt.Titles = map[string]string{"block": "TransformerBlock", "attn": "AttentionBlock", "mlp": "MLPBlock", "swiglu": "ClampedSwiGLU"}
 	opt.Inputs = append(opt.Inputs, filepath.Join(from, "config.json"))
-	if p == TransformersJS {
+	if p.Library != "" {
+		if p.Program != GenAI {
+			return nil, fmt.Errorf("pack: an operator library for program %q, want genai: others are given it in their own code", p.Program)
+		}
+		if p.Library, err = library(p.Library); err != nil {
+			return nil, err
+		}
+	}
+	if p.Program == TransformersJS {
 		if opt.InPlace {
 			return nil, fmt.Errorf("pack: transformers.js wants the model in the folder onnx, and in place it is beside the checkpoint: want a folder of its own")
 		}
@@ -77,21 +92,37 @@ func Export(ctx context.Context, ck *gptoss.Checkpoint, from string, p Program, 
 			opt.ShardSize = TransformersJSShard
 		}
 	}
-	if p != None {
+	if p.Program != None {
 		opt.Files = func(data []string) ([]onnx.File, error) { return files(ck.Config, p, len(data)) }
 	}
 	return onnx.Export(ctx, ck.Graph, ck.Weights, opt, dir)
 }
 
-// files returns what p loads beside a model that has so many data files.
-func files(c *gptoss.Config, p Program, data int) ([]onnx.File, error) {
-	config, err := modelConfig(c, p, data)
+// library returns the absolute path of a file.
+func library(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("pack: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("pack: %q: not a regular file, want an operator library", path)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", fmt.Errorf("pack: %w", err)
+	}
+	return path, nil
+}
+
+// files returns what p's program loads beside a model that has so many data
+// files.
+func files(c *gptoss.Config, p Package, data int) ([]onnx.File, error) {
+	config, err := modelConfig(c, p.Program, data)
 	if err != nil {
 		return nil, err
 	}
 	all := []onnx.File{{Name: "config.json", Data: config}, {Name: "generation_config.json", Data: jsonOf(generationConfig(c))}}
-	if p == GenAI {
-		all = append(all, onnx.File{Name: "genai_config.json", Data: jsonOf(genaiConfig(c))})
+	if p.Program == GenAI {
+		all = append(all, onnx.File{Name: "genai_config.json", Data: jsonOf(genaiConfig(c, p.Library))})
 	}
 	if c.Vocab != tokenizer.VocabSize {
 		return all, nil // of a model for tests, whose ids are no text

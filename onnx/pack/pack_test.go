@@ -106,7 +106,7 @@ func TestPackages(t *testing.T) {
 				t.Fatal(err)
 			}
 			dir := filepath.Join(t.TempDir(), "out")
-			r, err := Export(t.Context(), ck, from, p, onnx.Options{Weights: weights, ShardSize: 400_000}, dir)
+			r, err := Export(t.Context(), ck, from, Package{Program: p}, onnx.Options{Weights: weights, ShardSize: 400_000}, dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,21 +140,41 @@ func TestPackages(t *testing.T) {
 			if slices.Contains(r.Files, "genai_config.json") != (p == GenAI) || slices.Contains(r.Files, "tokenizer.json") {
 				t.Errorf("%s: files %v", p, r.Files)
 			}
-			again, err := Export(t.Context(), ck, from, p, onnx.Options{Weights: weights, ShardSize: 400_000}, dir)
+			again, err := Export(t.Context(), ck, from, Package{Program: p}, onnx.Options{Weights: weights, ShardSize: 400_000}, dir)
 			if err != nil || !slices.Equal(again.Files, r.Files) {
 				t.Errorf("%s: again: %v, %v", p, again, err)
 			}
 		}
 		// In place, the checkpoint's own config.json stays.
 		before := read(t, from, "config.json")
-		if _, err := Export(t.Context(), ck, from, GenAI, onnx.Options{InPlace: true}, from); err != nil {
+		if _, err := Export(t.Context(), ck, from, Package{Program: GenAI}, onnx.Options{InPlace: true}, from); err != nil {
 			t.Fatal(err)
 		}
 		if string(read(t, from, "config.json")) != string(before) {
 			t.Error("config.json was replaced in place")
 		}
-		read(t, from, "genai_config.json")
-		if _, err := Export(t.Context(), ck, from, TransformersJS, onnx.Options{InPlace: true}, from); err == nil {
+		if strings.Contains(string(read(t, from, "genai_config.json")), "custom_ops_library") {
+			t.Error("a library that nobody asked for")
+		}
+		// Any file will do here; a path is made absolute.
+		for _, tt := range []struct {
+			p    Package
+			want string
+		}{
+			{Package{GenAI, "pack_test.go"}, ""},
+			{Package{GenAI, "none.so"}, "no such file"},
+			{Package{GenAI, "."}, "not a regular file"},
+			{Package{Optimum, "pack_test.go"}, "want genai"},
+		} {
+			_, err := Export(t.Context(), ck, from, tt.p, onnx.Options{InPlace: true}, from)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("%+v: %v, want %q", tt.p, err, tt.want)
+			}
+		}
+		if here, err := filepath.Abs("pack_test.go"); err != nil || !strings.Contains(string(read(t, from, "genai_config.json")), fmt.Sprintf("%q", here)) {
+			t.Errorf("genai_config.json names no %s, %v", here, err)
+		}
+		if _, err := Export(t.Context(), ck, from, Package{Program: TransformersJS}, onnx.Options{InPlace: true}, from); err == nil {
 			t.Error("transformers.js in place")
 		}
 	}

@@ -1,6 +1,6 @@
 """Check exported models in other people's programs.
 
-    python check.py [--runtime ort|reference|openvino] DIR
+    python check.py [--runtime ort|reference|openvino] [--library FILE] DIR
 
 DIR holds what `go run ./tools/onnxcheck DIR` writes: folders with model.onnx,
 and beside each NAME.expected.safetensors with the oracle's float64 values. Each
@@ -26,10 +26,15 @@ TOLERANCE = {"module": 1e-5, "model": 1e-4}
 
 
 class Ort:
+    library = ""  # of operators
+
     def __init__(self, path):
         import onnxruntime
 
-        self.s = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        o = onnxruntime.SessionOptions()
+        if self.library:
+            o.register_custom_ops_library(self.library)
+        self.s = onnxruntime.InferenceSession(path, o, providers=["CPUExecutionProvider"])
 
     def run(self, feeds):
         names = [o.name for o in self.s.get_outputs()]
@@ -155,9 +160,11 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     runtimes = {"ort": Ort, "reference": Reference, "openvino": OpenVINO}
     p.add_argument("--runtime", choices=runtimes, default="ort")
+    p.add_argument("--library", default="", help="of operators, for ort")
     p.add_argument("--only", default="", help="examples whose name starts so")
     p.add_argument("dir")
     a = p.parse_args()
+    Ort.library = a.library
     failed, start = 0, time.time()
     for file in sorted(glob.glob(os.path.join(a.dir, "*.expected.safetensors"))):
         name = os.path.basename(file).removesuffix(".expected.safetensors")

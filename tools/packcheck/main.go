@@ -79,7 +79,7 @@ func run(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := pack.Export(ctx, ck, from, p, onnx.Options{Weights: weights, LastOnly: p == pack.GenAI}, filepath.Join(dir, string(p))); err != nil {
+		if _, err := pack.Export(ctx, ck, from, pack.Package{Program: p}, onnx.Options{Weights: weights, LastOnly: p == pack.GenAI}, filepath.Join(dir, string(p))); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 	}

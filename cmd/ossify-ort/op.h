@@ -1,0 +1,22 @@
+#ifndef OSSIFY_OP_H
+#define OSSIFY_OP_H
+
+#include <stdint.h>
+#include "onnxruntime_c_api.h"
+
+#define OSSIFY_RANK 8
+
+// An input, in the runtime's memory.
+typedef struct {
+	int32_t type;
+	int32_t rank;
+	int64_t dims[OSSIFY_RANK];
+	void *data;
+} ossifyTensor;
+
+OrtStatus *registerOps(OrtSessionOptions *options, const OrtApiBase *base);
+
+// parallel runs units 0 to n-1 of some work on the runtime's threads.
+void parallel(OrtKernelContext *context, size_t n, uintptr_t work);
+
+#endif

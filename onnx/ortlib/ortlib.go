@@ -1,0 +1,435 @@
+// Package ortlib runs functions of exported models as single operators, on the
+// engine's kernels: it is what the operator library for ONNX Runtime registers
+// (cmd/ossify-ort). A runtime without the library computes the same functions
+// with the standard operators in them.
+//
+// Weights are read in place, at whatever address the runtime has them.
+package ortlib
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"sync"
+	"unsafe"
+
+	"ossify/float"
+	"ossify/kernel"
+)
+
+// A Type is that of a tensor's elements, as ONNX numbers them.
+type Type int32
+
+// The types that the functions take.
+const (
+	Float    Type = 1
+	Uint8    Type = 2
+	Int64    Type = 7
+	Bfloat16 Type = 16
+)
+
+// Size returns the bytes of an element, 0 of types that no function takes.
+func (t Type) Size() int {
+	return map[Type]int{Float: 4, Uint8: 1, Int64: 8, Bfloat16: 2}[t]
+}
+
+func (t Type) String() string {
+	switch t {
+	case Float:
+		return "float"
+	case Uint8:
+		return "uint8"
+	case Int64:
+		return "int64"
+	case Bfloat16:
+		return "bfloat16"
+	}
+	return fmt.Sprintf("type %d", int32(t))
+}
+
+// A Tensor is an input. Its bytes are as many as type and shape say.
+type Tensor struct {
+	Type  Type
+	Shape []int
+	Data  []byte
+}
+
+func (t Tensor) String() string { return fmt.Sprintf("%v%v", t.Type, t.Shape) }
+
+// Elements returns the product of a shape, and false if it is none of memory's.
+func Elements(shape []int) (int, bool) {
+	n := 1
+	for _, d := range shape {
+		if d < 0 || d > 0 && n > 1<<46/d {
+			return 0, false
+		}
+		n *= d
+	}
+	return n, true
+}
+
+// Parallel calls f(0) to f(n-1), several at once, and returns when all are done.
+type Parallel func(n int, f func(i int))
+
+// A Function computes one of the model's. It is safe for use by several
+// goroutines.
+type Function struct {
+	op      op
+	experts int
+	set     kernel.Set
+	scratch sync.Pool // of *scratch
+
+	proved   sync.Mutex
+	scales   *byte  // whose experts are proved
+	isProved []bool // by expert
+}
+
+type op uint8
+
+const (
+	linear op = iota + 1
+	expertLinear
+)
+
+// A Signature says which functions there are of a kind.
+type Signature struct {
+	Names   []string // in the model
+	Inputs  int      // 0 is any number from 2 on
+	Experts bool     // whether a call says the number of experts
+	op      op
+}
+
+// Signatures lists the functions that are taken over. A function that differs
+// from the first of its kind in a size is called by its path in the model.
+func Signatures() []Signature {
+	return []Signature{
+		{Names: []string{"Linear", "Linear.block.attn.out", "Linear.block.attn.qkv", "Linear.block.mlp.gate", "Linear.unembedding"}, op: linear},
+		{Names: []string{"ExpertLinear", "ExpertLinear.block.mlp.mlp1", "ExpertLinear.block.mlp.mlp2"}, Inputs: 7, Experts: true, op: expertLinear},
+	}
+}
+
+// New returns the function of that name. experts is the attribute of a call
+// that has one.
+func New(name string, experts int, set kernel.Set) (*Function, error) {
+	for _, s := range Signatures() {
+		if slices.Contains(s.Names, name) {
+			if s.Experts && experts < 1 {
+				return nil, fmt.Errorf("ossify: %s: %d experts, want at least 1", name, experts)
+			}
+			return &Function{op: s.op, experts: experts, set: set}, nil
+		}
+	}
+	return nil, fmt.Errorf("ossify: no function %s", name)
+}
+
+type scratch struct {
+	x kernel.Activations
+}
+
+// A call is a function with its inputs proved.
+type call struct {
+	f       *Function
+	rows    int // of x
+	columns int // of x
+	width   int // of the output
+	out     []int
+
+	x        []float32
+	weights  []Tensor // [rows, columns] each
+	biases   []Tensor
+	pairs    []int64 // the expert of each row of the output; nil of Linear
+	perToken int     // rows of the output that share a row of x
+}
+
+// Shape returns the shape of the output, a float tensor. It refuses inputs that
+// the function does not take.
+func (f *Function) Shape(in []Tensor) ([]int, error) {
+	c, err := f.prove(in)
+	if err != nil {
+		return nil, err
+	}
+	return c.out, nil
+}
+
+// Run computes the output.
+func (f *Function) Run(in []Tensor, out []float32, p Parallel) error {
+	c, err := f.prove(in)
+	if err != nil {
+		return err
+	}
+	if n, _ := Elements(c.out); n != len(out) {
+		return fmt.Errorf("ossify: output of %d values, want %v", len(out), c.out)
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	s, _ := f.scratch.Get().(*scratch)
+	if s == nil {
+		s = &scratch{}
+	}
+	defer f.scratch.Put(s)
+	if f.op == linear {
+		c.linear(s, out, p)
+	} else {
+		c.experts(s, out, p)
+	}
+	return nil
+}
+
+func (f *Function) prove(in []Tensor) (*call, error) {
+	for i, t := range in {
+		n, ok := Elements(t.Shape)
+		if !ok || t.Type.Size() == 0 || len(t.Data) != n*t.Type.Size() {
+			return nil, fmt.Errorf("ossify: input %d is %v, %d bytes, want a float, bfloat16, uint8 or int64 tensor with its bytes", i, t, len(t.Data))
+		}
+	}
+	if f.op == linear {
+		return f.proveLinear(in)
+	}
+	return f.proveExperts(in)
+}
+
+// proveLinear checks x [.., D], weights [n, D] and, or not, biases [n]: the
+// output is [.., Σ n].
+func (f *Function) proveLinear(in []Tensor) (*call, error) {
+	if len(in) < 2 || in[0].Type != Float || len(in[0].Shape) < 1 {
+		return nil, fmt.Errorf("ossify: Linear of %v, want x float [.., D], weights bfloat16 [n, D], and, or not, biases", in)
+	}
+	x := in[0]
+	c := &call{f: f, columns: x.Shape[len(x.Shape)-1], perToken: 1}
+	c.rows, _ = Elements(x.Shape[:len(x.Shape)-1])
+	if c.columns < 1 {
+		return nil, fmt.Errorf("ossify: Linear of x %v, want at least one column", x)
+	}
+	bias := 0
+	for i, t := range in[1:] {
+		switch {
+		case len(t.Shape) == 2 && t.Type == Bfloat16 && t.Shape[1] == c.columns && c.biases == nil:
+			c.weights, c.width = append(c.weights, t), c.width+t.Shape[0]
+		case len(t.Shape) == 1 && (t.Type == Bfloat16 || t.Type == Float) && c.weights != nil:
+			c.biases, bias = append(c.biases, t), bias+t.Shape[0]
+		default:
+			return nil, fmt.Errorf("ossify: Linear: input %d is %v, want weights bfloat16 [n, %d] (export with --weights bf16), then biases [n]", i+1, t, c.columns)
+		}
+	}
+	if c.biases != nil && bias != c.width || c.weights == nil {
+		return nil, fmt.Errorf("ossify: Linear: biases of %d columns for weights of %d", bias, c.width)
+	}
+	c.x = floats(x.Data)
+	c.out = append(slices.Clone(x.Shape[:len(x.Shape)-1]), c.width)
+	return c, nil
+}
+
+// proveExperts checks the experts of each row, int64 [.., K]; x, float [.., D] or
+// [.., K, D]; the strips of all experts, uint8 [E·strips, n, D/32, 16] and
+// [E·strips, n, D/32]; tables that are not looked at; and biases [E·strips, n].
+// The output is [.., K, N], N = strips·n.
+func (f *Function) proveExperts(in []Tensor) (*call, error) {
+	if len(in) != 7 {
+		return nil, fmt.Errorf("ossify: ExpertLinear of %d inputs, want 7", len(in))
+	}
+	idx, x, blocks, scales, bias := in[0], in[1], in[2], in[3], in[6]
+	refuse := func(what string, t Tensor, want string) (*call, error) {
+		return nil, fmt.Errorf("ossify: ExpertLinear: %s %v, want %s", what, t, want)
+	}
+	switch {
+	case idx.Type != Int64 || len(idx.Shape) < 1:
+		return refuse("experts", idx, "int64 [.., K]")
+	case blocks.Type != Uint8 || len(blocks.Shape) != 4 || blocks.Shape[3] != float.BlockBytes || blocks.Shape[2] < 1 || blocks.Shape[0] < 1 || blocks.Shape[0]%f.experts != 0:
+		return refuse("blocks", blocks, fmt.Sprintf("uint8 [strips of %d experts, n, D/32, 16]", f.experts))
+	case scales.Type != Uint8 || !slices.Equal(scales.Shape, blocks.Shape[:3]):
+		return refuse("scales", scales, fmt.Sprintf("uint8 %v", blocks.Shape[:3]))
+	case bias.Type != Bfloat16 && bias.Type != Float || !slices.Equal(bias.Shape, blocks.Shape[:2]):
+		return refuse("bias", bias, fmt.Sprintf("bfloat16 %v", blocks.Shape[:2]))
+	}
+	k, lead := idx.Shape[len(idx.Shape)-1], idx.Shape[:len(idx.Shape)-1]
+	c := &call{f: f, columns: blocks.Shape[2] * float.BlockSize, width: blocks.Shape[0] / f.experts * blocks.Shape[1], perToken: 1}
+	shared, own := append(slices.Clone(lead), c.columns), append(slices.Clone(idx.Shape), c.columns)
+	switch {
+	case x.Type == Float && slices.Equal(x.Shape, shared):
+		c.perToken = k
+		c.rows, _ = Elements(lead)
+	case x.Type == Float && slices.Equal(x.Shape, own):
+		c.rows, _ = Elements(idx.Shape)
+	default:
+		return refuse("x", x, fmt.Sprintf("float %v or %v", shared, own))
+	}
+	c.pairs = int64s(idx.Data)
+	for i, e := range c.pairs {
+		if e < 0 || e >= int64(f.experts) {
+			return nil, fmt.Errorf("ossify: ExpertLinear: expert %d at %d, want 0 to %d", e, i, f.experts-1)
+		}
+	}
+	if err := f.checkScales(scales.Data, c.pairs); err != nil {
+		return nil, err
+	}
+	c.x, c.weights, c.biases = floats(x.Data), []Tensor{blocks, scales}, []Tensor{bias}
+	c.out = append(slices.Clone(idx.Shape), c.width)
+	return c, nil
+}
+
+// checkScales refuses scales that are NaN, of the experts that are asked for:
+// once each, as weights are constants of a model.
+func (f *Function) checkScales(scales []byte, experts []int64) error {
+	if len(scales) == 0 {
+		return nil
+	}
+	f.proved.Lock()
+	defer f.proved.Unlock()
+	if f.scales != &scales[0] {
+		f.scales, f.isProved = &scales[0], make([]bool, f.experts)
+	}
+	n := len(scales) / f.experts
+	for _, e := range experts {
+		if f.isProved[e] {
+			continue
+		}
+		if i := bytes.IndexByte(scales[int(e)*n:][:n], float.ScaleNaN); i >= 0 {
+			return fmt.Errorf("ossify: ExpertLinear: expert %d: scale 255, which is NaN, at %d, want at most 254", e, i)
+		}
+		f.isProved[e] = true
+	}
+	return nil
+}
+
+// panel is about how many bytes of weights are a unit of work.
+const panel = 256 << 10
+
+// panels returns how many rows a unit has: a multiple of 16.
+func panels(rowBytes int) int { return max(16, panel/rowBytes/16*16) }
+
+// pack makes rows of x ready to be multiplied.
+func (c *call) pack(s *scratch, kind kernel.Kind, p Parallel) {
+	c.f.set.Resize(&s.x, kind, false, c.rows, c.columns)
+	const rows = 16
+	p((c.rows+rows-1)/rows, func(i int) {
+		first := i * rows
+		n := min(rows, c.rows-first)
+		c.f.set.PackRows(&s.x, first, c.x[first*c.columns:], n, c.columns)
+	})
+}
+
+// A unit is rows lo to hi of a weight, for chosen rows of x.
+type unit struct {
+	w      kernel.Matrix
+	lo, hi int
+	at     int     // column of the output that row 0 is
+	x, y   []int32 // rows of x and of the output; nil is all
+	bias   Tensor  // of row 0 on; no type if there is none
+}
+
+// run computes one.
+func (c *call) run(s *scratch, u *unit, out []float32) {
+	var k kernel.Scratch
+	c.f.set.Multiply(&kernel.Job{W: u.w, Lo: u.lo, Hi: u.hi, X: &s.x, XRows: u.x, Y: out[u.at:], YRows: u.y, Stride: c.width}, &k)
+	if u.bias.Type == 0 {
+		return
+	}
+	b := make([]float32, u.hi-u.lo)
+	if size := u.bias.Type.Size(); u.bias.Type == Float {
+		float.DecodeF32(b, u.bias.Data[u.lo*size:])
+	} else {
+		float.DecodeBF16(b, u.bias.Data[u.lo*size:])
+	}
+	n := c.rows
+	if u.y != nil {
+		n = len(u.y)
+	}
+	for i := range n {
+		row := i
+		if u.y != nil {
+			row = int(u.y[i])
+		}
+		y := out[row*c.width+u.at+u.lo:][:len(b)]
+		for j := range y {
+			y[j] += b[j]
+		}
+	}
+}
+
+func (c *call) linear(s *scratch, out []float32, p Parallel) {
+	c.pack(s, kernel.BF16, p)
+	biases := c.bytesOfBias()
+	var units []unit
+	at := 0
+	for _, w := range c.weights {
+		m := kernel.Matrix{Kind: kernel.BF16, Rows: w.Shape[0], Cols: c.columns, Data: w.Data}
+		u := unit{w: m, at: at}
+		if c.biases != nil {
+			u.bias = Tensor{Type: biases.Type, Data: biases.Data[at*biases.Type.Size():]}
+		}
+		units = split(units, u)
+		at += w.Shape[0]
+	}
+	p(len(units), func(i int) { c.run(s, &units[i], out) })
+}
+
+// bytesOfBias joins biases, which may be of several types.
+func (c *call) bytesOfBias() Tensor {
+	if len(c.biases) == 1 {
+		return c.biases[0]
+	}
+	all := Tensor{Type: Float}
+	for _, b := range c.biases {
+		v := make([]float32, b.Shape[0])
+		if b.Type == Float {
+			float.DecodeF32(v, b.Data)
+		} else {
+			float.DecodeBF16(v, b.Data)
+		}
+		data := make([]byte, 4*len(v))
+		float.EncodeF32(data, v)
+		all.Data = append(all.Data, data...)
+	}
+	return all
+}
+
+// split appends u in units of some rows.
+func split(units []unit, u unit) []unit {
+	for lo, rows := 0, panels(u.w.RowBytes()); lo < u.w.Rows; lo += rows {
+		u.lo, u.hi = lo, min(lo+rows, u.w.Rows)
+		units = append(units, u)
+	}
+	return units
+}
+
+func (c *call) experts(s *scratch, out []float32, p Parallel) {
+	c.pack(s, kernel.MXFP4, p)
+	rows := make([][2][]int32, c.f.experts) // of x and of the output, by expert
+	for i, e := range c.pairs {
+		rows[e][0] = append(rows[e][0], int32(i/c.perToken))
+		rows[e][1] = append(rows[e][1], int32(i))
+	}
+	blocks, scales, bias := c.weights[0], c.weights[1], c.biases[0]
+	groups := c.columns / float.BlockSize
+	var units []unit
+	for e, r := range rows {
+		if r[0] == nil {
+			continue
+		}
+		first := e * c.width
+		units = split(units, unit{
+			w: kernel.Matrix{Kind: kernel.MXFP4, Rows: c.width, Cols: c.columns,
+				Data:   blocks.Data[first*groups*float.BlockBytes:][:c.width*groups*float.BlockBytes],
+				Scales: scales.Data[first*groups:][:c.width*groups]},
+			x: r[0], y: r[1], bias: Tensor{Type: bias.Type, Data: bias.Data[first*bias.Type.Size():]},
+		})
+	}
+	p(len(units), func(i int) { c.run(s, &units[i], out) })
+}
+
+// floats is the memory of b. All that ONNX Runtime runs on is little-endian, and
+// what it gives of these types is aligned.
+func floats(b []byte) []float32 {
+	if len(b) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)
+}
+
+func int64s(b []byte) []int64 {
+	if len(b) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*int64)(unsafe.Pointer(&b[0])), len(b)/8)
+}
