@@ -56,7 +56,7 @@ const batch = 40
 // the exponent, of an MXFP4 weight it changes a code or a scale.
 func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int, seed uint64, o engine.Options, progress func(done int)) (*AttackReport, error) {
 	a := t.arithmetic()
-	clean, err := NewBounds(ctx, g, w, t.Tokens(), t.Positions(), t.values, a)
+	clean, err := NewBounds(ctx, g, w, t.Sequence(), t.Judged(), t.values, a)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int
 			}
 			return hit
 		})
-		exact, err := NewBounds(ctx, g, bad, t.Tokens(), t.Positions(), t.values, a)
+		exact, err := NewBounds(ctx, g, bad, t.Sequence(), t.Judged(), t.values, a)
 		if err != nil {
 			return nil, err
 		}
@@ -224,7 +224,7 @@ func targetsOf(g *graph.Graph, w *weight.Set, t *Golden) [][]target {
 		}
 		all[i] = append(all[i], x)
 	}
-	tokens := tokensAt(t.Tokens(), t.Positions())
+	tokens := t.Sequence().at(t.Judged())
 	for _, s := range gptoss.Stages(g) {
 		width, last := s.Shape.Width(), s.Shape.Last()
 		for _, p := range s.Params {

@@ -25,10 +25,10 @@ type Bounds struct {
 
 type span struct{ lo, hi []float64 }
 
-// NewBounds computes bounds at positions of tokens, from the values own of
+// NewBounds computes bounds at positions of a sequence, from the values own of
 // every stage: of keys and values all rows, of the others a row for each of the
 // positions.
-func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, tokens []uint32, positions []int, own parity.Run, a oracle.Arithmetic) (*Bounds, error) {
+func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, q Sequence, positions []int, own parity.Run, a oracle.Arithmetic) (*Bounds, error) {
 	b := &Bounds{Stages: gptoss.Stages(g), Positions: positions, typ: checkpoint.F32, spans: map[string]span{}, by: map[string][]float64{}}
 	if a.BF16 {
 		b.typ = checkpoint.BF16
@@ -37,7 +37,7 @@ func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, tokens []u
 	for _, s := range b.Stages {
 		v, rows := own[s.Name], len(positions)
 		if s.Whole {
-			rows = positions[len(positions)-1] + 1
+			rows = positions[len(positions)-1] + 1 - q.First
 			v = v[:min(len(v), rows*s.Shape.Width())] // nobody sees what comes later
 		}
 		if len(v) != rows*s.Shape.Width() {
@@ -53,7 +53,7 @@ func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, tokens []u
 		}
 		values[s.Name] = v
 	}
-	err := oracle.Bounds(ctx, g, w, tokensAt(tokens, positions), positions, a, func(stage string, _ []int, lo, hi []float64) []float64 {
+	err := oracle.Bounds(ctx, g, w, q.at(positions), positions, a, func(stage string, _ []int, lo, hi []float64) []float64 {
 		v, ok := values[stage]
 		if ok {
 			b.spans[stage] = span{lo, hi}

@@ -59,7 +59,7 @@ func Faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o eng
 }
 
 func faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o engine.Options, table []fault.Fault, seen func(Caught)) (*FaultReport, error) {
-	b, err := NewBounds(ctx, g, w, t.Tokens(), t.Positions(), t.values, t.arithmetic())
+	b, err := NewBounds(ctx, g, w, t.Sequence(), t.Judged(), t.values, t.arithmetic())
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func judged(ctx context.Context, b *Bounds, g *graph.Graph, t *Golden, s Subject
 	if err := s.Forced(ctx, t, judging(b, forced.Add)); err != nil {
 		return Caught{}, err
 	}
-	if forced.First == "" {
+	if forced.First == "" && t.First == 0 { // a cache begins at position 0
 		k := NewKeeper(b.Stages, t.Positions())
 		if err := s.Cached(ctx, t, StepsOf(g, len(t.Tokens())), k.See); err != nil {
 			return Caught{}, err
@@ -153,7 +153,7 @@ func (m mixed) Forced(ctx context.Context, t *Golden, see See) error {
 	if m.f.Decode {
 		from = len(t.Tokens())
 	}
-	return m.mix(from, t.Positions(), see, func(s Subject, see See) error { return s.Forced(ctx, t, see) })
+	return m.mix(from, t.Judged(), see, func(s Subject, see See) error { return s.Forced(ctx, t, see) })
 }
 
 func (m mixed) Cached(ctx context.Context, t *Golden, steps Steps, see See) error {

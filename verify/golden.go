@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"ossify/checkpoint"
 	"ossify/engine"
@@ -19,6 +20,7 @@ import (
 type Golden struct {
 	*parity.Trace
 	Precision engine.Precision // that of the reference
+	First     int              // position of the first token, which sees none before it
 	stages    []gptoss.Stage   // in execution order
 	values    parity.Run
 }
@@ -44,6 +46,16 @@ func (t *Golden) prove(g *graph.Graph) error {
 		t.Precision = engine.F32
 	default:
 		return fmt.Errorf("a trace in f64, want bf16 or f32: without a golden the oracle judges by itself")
+	}
+	if text, ok := t.Metadata()["first"]; ok {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || n+len(t.Tokens()) > 1<<24 {
+			return fmt.Errorf("first position %.20q, want a number, all positions below 2^24", text)
+		}
+		if n > 0 && len(t.Positions()) != len(t.Tokens()) {
+			return fmt.Errorf("%d of %d rows of a sequence that begins at position %d, want all", len(t.Positions()), len(t.Tokens()), n)
+		}
+		t.First = n
 	}
 	for _, n := range g.Nodes {
 		if n.Op != graph.Gather {
@@ -112,11 +124,30 @@ func (t *Golden) at(stage gptoss.Stage) []float64 {
 	return parity.At(t.values[stage.Name], stage.Shape.Width(), upTo(len(t.Tokens())), t.Positions())
 }
 
-// tokensAt returns the tokens at positions.
-func tokensAt(tokens []uint32, positions []int) []uint32 {
+// Sequence returns the golden's tokens.
+func (t *Golden) Sequence() Sequence { return Sequence{t.Tokens(), t.First} }
+
+// Judged returns the positions of the rows that the golden keeps.
+func (t *Golden) Judged() []int {
+	at := slices.Clone(t.Positions())
+	for i := range at {
+		at[i] += t.First
+	}
+	return at
+}
+
+// A Sequence is tokens at positions from First on. Without First, each sees all
+// before it; with one, those from First on only.
+type Sequence struct {
+	Tokens []uint32
+	First  int
+}
+
+// at returns the tokens at positions.
+func (s Sequence) at(positions []int) []uint32 {
 	ids := make([]uint32, len(positions))
 	for i, p := range positions {
-		ids[i] = tokens[p]
+		ids[i] = s.Tokens[p-s.First]
 	}
 	return ids
 }

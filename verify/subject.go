@@ -78,7 +78,7 @@ func (s engineSubject) Name() string {
 
 func (s engineSubject) Forced(ctx context.Context, t *Golden, see See) error {
 	r := watch(ctx, see)
-	_, err := s.m.Replay(r.ctx, tokensAt(t.Tokens(), t.Positions()), t.Positions(), func(stage string, at []int, values []float32) []float32 {
+	_, err := s.m.Replay(r.ctx, t.Sequence().at(t.Judged()), t.Judged(), func(stage string, at []int, values []float32) []float32 {
 		reference, ok := t.values[stage]
 		if !ok {
 			return nil

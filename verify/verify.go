@@ -88,6 +88,9 @@ func (v *comparison) title(t *Golden) {
 	if len(t.Positions()) != len(t.Tokens()) {
 		rows = fmt.Sprintf("%d positions", len(t.Positions()))
 	}
+	if t.First > 0 {
+		rows = fmt.Sprintf("at positions %d to %d, which see none before", t.First, t.First+len(t.Tokens())-1)
+	}
 	meta := t.Metadata()
 	by, _, _ := strings.Cut(clean(meta["reference"]), " sha256 ")
 	by = strings.TrimSuffix(by, ", model.py")
@@ -126,7 +129,7 @@ const (
 // forced judges the reference, and the subject on the reference's values.
 func (v *comparison) forced(t *Golden) error {
 	v.say("oracle, bounds from %s", filepath.Base(t.Path()))
-	b, err := NewBounds(v.ctx, v.g, v.w, t.Tokens(), t.Positions(), t.values, t.arithmetic())
+	b, err := NewBounds(v.ctx, v.g, v.w, t.Sequence(), t.Judged(), t.values, t.arithmetic())
 	if err != nil {
 		return err
 	}
@@ -151,6 +154,9 @@ func (v *comparison) forced(t *Golden) error {
 		return fmt.Errorf("verify: %s: %d stages, want %d", v.s.Name(), len(c.Stages), len(v.stages))
 	}
 
+	if t.First > 0 {
+		return nil // a cache begins at position 0
+	}
 	steps := StepsOf(v.g, len(t.Tokens()))
 	v.say("%s, forced through the cache", v.s.Name())
 	c = &parity.Column{Name: columnCached, What: "the same through the cache, " + told(steps, len(t.Tokens()))}
@@ -210,7 +216,7 @@ func (v *comparison) free(tokens []uint32) error {
 		most = 1.5e8
 	}
 	positions := Positions(v.g, len(tokens), most, window(v.g), len(tokens)-steps.Decode, len(tokens))
-	if t := v.q.Golden; t != nil && Cost(v.g, len(positions)+len(t.Positions())) <= 2*most {
+	if t := v.q.Golden; t != nil && t.First == 0 && Cost(v.g, len(positions)+len(t.Positions())) <= 2*most {
 		positions = append(positions, t.Positions()...)
 		slices.Sort(positions)
 		positions = slices.Compact(positions)
@@ -223,7 +229,7 @@ func (v *comparison) free(tokens []uint32) error {
 		return err
 	}
 	v.say("oracle, bounds of %d rows", len(positions))
-	b, err := NewBounds(v.ctx, v.g, v.w, tokens, positions, k.Run, arithmetic(v.p))
+	b, err := NewBounds(v.ctx, v.g, v.w, Sequence{Tokens: tokens}, positions, k.Run, arithmetic(v.p))
 	if err != nil {
 		return err
 	}
@@ -244,7 +250,7 @@ func (v *comparison) free(tokens []uint32) error {
 		same.Max, same.Verdict, same.Why = d.Relative(d.Max), parity.Fail, fmt.Sprintf("logit %d of %d is off by %.3g", d.Worst, len(got), d.Max)
 	}
 	v.r.Checks = append(v.r.Checks, same)
-	if t := v.q.Golden; t != nil {
+	if t := v.q.Golden; t != nil && t.First == 0 {
 		v.inform(t, last, positions, k.Run[last.Name])
 	}
 	return nil
@@ -335,7 +341,7 @@ func JudgeReference(ctx context.Context, g *graph.Graph, w oracle.Weights, t *Go
 			a := t.arithmetic()
 			a.Theta, a.Flush = off, a.BF16
 			var err error
-			if loose, err = NewBounds(ctx, g, w, t.Tokens(), t.Positions(), t.values, a); err != nil {
+			if loose, err = NewBounds(ctx, g, w, t.Sequence(), t.Judged(), t.values, a); err != nil {
 				return err
 			}
 		}
@@ -387,7 +393,7 @@ func thetaOf(g *graph.Graph, t *Golden) (off, turned []int, err error) {
 			x := t.at(stages[slices.IndexFunc(stages, func(x gptoss.Stage) bool { return x.Name == g.Nodes[s.In[0]].Name })])
 			a := t.arithmetic()
 			a.Theta = theta
-			lo, hi := oracle.RotateBounds(s.Rope, t.Positions(), x, a)
+			lo, hi := oracle.RotateBounds(s.Rope, t.Judged(), x, a)
 			y := t.at(s)
 			for i := range y {
 				if parity.Judge(y[i:i+1], lo[i:i+1], hi[i:i+1], t.Trace.Precision()).Outside > 0 {

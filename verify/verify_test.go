@@ -166,7 +166,7 @@ func TestEveryStageIsJudged(t *testing.T) {
 	ck := open(t, 1)
 	for _, p := range []engine.Precision{engine.F32, engine.BF16} {
 		golden := ownGolden(t, ck, TraceRequest{Tokens: someTokens(24), Precision: p.String()}, nil)
-		b, err := NewBounds(t.Context(), ck.Graph, ck.Weights, golden.Tokens(), golden.Positions(), golden.Values(), golden.arithmetic())
+		b, err := NewBounds(t.Context(), ck.Graph, ck.Weights, golden.Sequence(), golden.Judged(), golden.Values(), golden.arithmetic())
 		if err != nil {
 			t.Fatal(err)
 		}

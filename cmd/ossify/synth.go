@@ -11,7 +11,7 @@ import (
 
 func newSynth() *cobra.Command {
 	var preset, layout string
-	var layers, vocab int
+	var layers, vocab, headDim, window int
 	var seed uint64
 	var zeros bool
 	c := &cobra.Command{
@@ -46,8 +46,14 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 			if c.Flags().Changed("vocab") {
 				config.Vocab = vocab
 			}
+			if c.Flags().Changed("head-dim") {
+				config.HeadDim = headDim
+			}
+			if c.Flags().Changed("window") {
+				config.Window = window
+			}
 			if err := config.Validate(); err != nil {
-				return usage("--layers, --vocab: %v", err)
+				return usage("--layers, --vocab, --head-dim, --window: %v", err)
 			}
 			if zeros {
 				if c.Flags().Changed("seed") {
@@ -65,6 +71,8 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 	chooseVar(c, &layout, "layout", "original", []string{"original", "hf"}, "form of the checkpoint")
 	f.IntVar(&layers, "layers", 0, "number of layers, instead of the preset's")
 	f.IntVar(&vocab, "vocab", 0, "number of tokens, instead of the preset's; 201088 takes what tokenize and harmony print")
+	f.IntVar(&headDim, "head-dim", 0, "width of a head, instead of the preset's; 64 has the published frequencies")
+	f.IntVar(&window, "window", 0, "keys that sliding layers see, instead of the preset's")
 	f.Uint64Var(&seed, "seed", 1, "seed of the weights")
 	f.BoolVar(&zeros, "zeros", false, "zeros for weights, as holes: headers and sizes of any model in a few kB of disk")
 	return c

@@ -4,6 +4,7 @@
 #
 #   tools/reference/goldens.sh          all of them
 #   tools/reference/goldens.sh tiny     one of them, in a minute
+#   tools/reference/goldens.sh far      published heads at far positions
 #
 # Same versions and same kind of processor: same bytes (SHA256SUMS says so).
 # testdata/README.md has the reasons for the lengths and positions.
@@ -11,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tools/reference/work.sh
 
-[ $# -gt 0 ] || set -- tiny small prompt
+[ $# -gt 0 ] || set -- tiny small prompt far
 for name; do
 	preset="--preset $name"
 	case $name in
@@ -22,6 +23,10 @@ for name; do
 		ids=$(python3 -c 'import json; print(*json.load(open("testdata/prompts/user.json"))["ids"], sep=",")')
 		options="--tokens $ids --positions 0,17,63"
 		;;
+	far) # published heads, at far positions: beside 1,500, 3,000 and 4,096, and the last
+		preset='--preset tiny --layers 2 --vocab 256 --head-dim 64 --window 8'
+		options=''
+		;;
 	*)
 		echo "tools/reference: no goldens named $name" >&2
 		exit 2
@@ -30,6 +35,14 @@ for name; do
 	# shellcheck disable=SC2086 # preset and options are words
 	"$work/ossify" synth $preset --seed 1 "$work/$name"
 	for precision in bf16 f32; do
+		if [ "$name" = far ]; then
+			for first in 1490 2990 4088 131056; do
+				echo "$work/far --tokens random:16:$first --first $first --precision $precision" \
+					"-o testdata/goldens/far-$first-$precision.safetensors"
+			done >"$work/jobs"
+			build/reference-venv/bin/python tools/reference/trace.py --jobs "$work/jobs" --check-portions
+			continue
+		fi
 		# shellcheck disable=SC2086
 		build/reference-venv/bin/python tools/reference/trace.py "$work/$name" $options \
 			--precision $precision -o "testdata/goldens/$name-$precision.safetensors"

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import struct
 import sys
 import tempfile
@@ -217,6 +218,22 @@ def in_portions(rows):
         yield
 
 
+@contextlib.contextmanager
+def begun_at(first):
+    """Gives the rows positions from first on, inside.
+
+    RotaryEmbedding counts positions from 0. It is asked for the cosines and sines
+    of all up to the last, of which the last are kept: its own, to the bit.
+    """
+    original = reference.RotaryEmbedding._compute_cos_sin
+
+    def late(self, num_tokens):
+        return tuple(t[first:] for t in original(self, first + num_tokens))
+
+    with mock.patch.object(reference.RotaryEmbedding, "_compute_cos_sin", late if first else original):
+        yield
+
+
 def select(stages, positions, config):
     """Keeps the rows at positions; all of the keys' and values', which every later row reads."""
     whole = {f"block.{n}.attn.{s}" for n in range(config.num_hidden_layers) for s in ("rope.k", "v")}
@@ -277,55 +294,27 @@ def cpu_name():
     return f"{model}; {flags}" if flags else model
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Trace the PyTorch reference on a checkpoint.")
-    parser.add_argument("checkpoint", type=Path, help="folder in the original/ layout")
-    parser.add_argument("--tokens", required=True, help="1,2,5-9 or random:COUNT:SEED")
-    parser.add_argument("--precision", choices=["bf16", "f32"], required=True)
-    parser.add_argument("--positions", help="rows to keep, 0,1,126-129; default all")
-    parser.add_argument("--mlp-rows", type=int, default=4, help="tokens the MLP gets at a time (4)")
-    parser.add_argument("--check-portions", action="store_true",
-                        help="fail unless all tokens at once give the same bits")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    args = parser.parse_args()
-
-    for module, digest in REFERENCE.items():
-        if sha256_file(module.__file__) != digest:
-            fail(f"{module.__name__} is not the file published as gpt-oss 0.0.9")
-    if not (args.checkpoint / "config.json").is_file():
-        fail(f"{args.checkpoint}: no config.json")
-    if args.output.parent.resolve() == args.checkpoint.resolve():
-        fail("the trace cannot lie in the checkpoint's folder: the reference reads every safetensors file there")
-    if args.mlp_rows < 1 or args.threads < 1:
-        fail("--mlp-rows and --threads: want 1 or more")
-
-    torch.manual_seed(0)  # nothing draws; should that change, it stays the same
-    torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(args.threads)
-
-    config = reference.ModelConfig(**json.loads((args.checkpoint / "config.json").read_text()))
-    tokens = parse_tokens(args.tokens, config.vocab_size)
+def trace(model, config, hashed, job, args):
+    """Runs model on a job's tokens, watched and not, and writes what it showed."""
+    tokens = parse_tokens(job.tokens, config.vocab_size)
     positions = list(range(len(tokens)))
-    if args.positions:
-        positions = sorted(set(parse_ids(args.positions, "positions")))
+    if job.positions:
+        positions = sorted(set(parse_ids(job.positions, "positions")))
         if positions[0] < 0 or positions[-1] >= len(tokens):
             fail(f"--positions: {positions[0]} to {positions[-1]}, want 0 to {len(tokens) - 1}")
-
-    model = reference.Transformer.from_checkpoint(str(args.checkpoint), device="cpu")
-    if args.precision == "f32":
-        model.float()  # exact: every bf16 is a float32
+        if job.first:
+            fail("--positions: a sequence that begins late keeps all")
 
     ids = torch.tensor(tokens, dtype=torch.int32)
     capture = Capture()
-    with torch.inference_mode(), in_portions(args.mlp_rows):
+    with torch.inference_mode(), in_portions(args.mlp_rows), begun_at(job.first):
         plain = model(ids)
         with watched(model, capture):
             logits = model(ids)
     if not torch.equal(plain.view(torch.uint8), logits.view(torch.uint8)):
         fail("the logits change when the model is watched")
     if args.check_portions:
-        with torch.inference_mode():
+        with torch.inference_mode(), begun_at(job.first):
             whole = model(ids)
         if not torch.equal(whole.view(torch.uint8), logits.view(torch.uint8)):
             fail(f"the logits change with --mlp-rows: {(whole != logits).float().mean():.2%} of them")
@@ -333,7 +322,7 @@ def main():
     names = expected_stages(config.num_hidden_layers)
     if set(stages) != set(names):
         fail(f"stages missing or unknown: {sorted(set(stages) ^ set(names))}")
-    want = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    want = torch.bfloat16 if job.precision == "bf16" else torch.float32
     for name, t in stages.items():
         if t.shape[0] != len(tokens):
             fail(f"{name}: {t.shape[0]} rows, want {len(tokens)}")
@@ -344,14 +333,16 @@ def main():
 
     stages = select({name: stages[name] for name in names}, positions, config)
     tensors = {"tokens": ids, "positions": torch.tensor(positions, dtype=torch.int32)} | stages
-    command = f"trace.py {args.checkpoint.name} --tokens {args.tokens} --precision {args.precision}"
-    if args.positions:
-        command += f" --positions {args.positions}"
+    command = f"trace.py {job.checkpoint.name} --tokens {job.tokens} --precision {job.precision}"
+    if job.positions:
+        command += f" --positions {job.positions}"
+    if job.first:
+        command += f" --first {job.first}"
     command += f" --mlp-rows {args.mlp_rows} --threads {args.threads}"
     metadata = {
         "format": FORMAT,
-        "precision": args.precision,
-        "checkpoint": checkpoint_hash(args.checkpoint),
+        "precision": job.precision,
+        "checkpoint": hashed,
         "command": command,
         "reference": f"gpt-oss {importlib.metadata.version('gpt-oss')}, model.py sha256 {REFERENCE[reference]}",
         "torch": torch.__version__,
@@ -363,9 +354,63 @@ def main():
         "threads": str(args.threads),
         "mlp_rows": str(args.mlp_rows),
     }
-    write_safetensors(args.output, tensors, metadata)
-    print(f"{args.output}: {len(tensors)} tensors, {len(positions)} of {len(tokens)} positions, "
-          f"{args.output.stat().st_size} bytes, sha256 {sha256_file(args.output)}")
+    if job.first:
+        metadata["first"] = str(job.first)
+    write_safetensors(job.output, tensors, metadata)
+    print(f"{job.output}: {len(tensors)} tensors, {len(positions)} of {len(tokens)} positions, "
+          f"{job.output.stat().st_size} bytes, sha256 {sha256_file(job.output)}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Trace the PyTorch reference on a checkpoint.")
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="folder in the original/ layout")
+    parser.add_argument("--tokens", help="1,2,5-9 or random:COUNT:SEED")
+    parser.add_argument("--precision", choices=["bf16", "f32"])
+    parser.add_argument("--positions", help="rows to keep, 0,1,126-129; default all")
+    parser.add_argument("--first", type=int, default=0,
+                        help="position of the first token, which sees none before it (0)")
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--jobs", type=Path,
+                        help="file with the arguments above, a trace a line: a checkpoint that "
+                             "follows itself in one precision is loaded once")
+    parser.add_argument("--mlp-rows", type=int, default=4, help="tokens the MLP gets at a time (4)")
+    parser.add_argument("--check-portions", action="store_true",
+                        help="fail unless all tokens at once give the same bits")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
+    args = parser.parse_args()
+    jobs = [args]
+    if args.jobs:
+        jobs = [parser.parse_args(shlex.split(line)) for line in args.jobs.read_text().splitlines()]
+
+    for module, digest in REFERENCE.items():
+        if sha256_file(module.__file__) != digest:
+            fail(f"{module.__name__} is not the file published as gpt-oss 0.0.9")
+    for job in jobs:
+        if not (job.checkpoint and job.tokens and job.precision and job.output):
+            fail("want a checkpoint, --tokens, --precision and -o")
+        if not (job.checkpoint / "config.json").is_file():
+            fail(f"{job.checkpoint}: no config.json")
+        if job.output.parent.resolve() == job.checkpoint.resolve():
+            fail("the trace cannot lie in the checkpoint's folder: the reference reads every safetensors file there")
+        if job.first < 0:
+            fail("--first: want 0 or more")
+    if args.mlp_rows < 1 or args.threads < 1:
+        fail("--mlp-rows and --threads: want 1 or more")
+
+    torch.manual_seed(0)  # nothing draws; should that change, it stays the same
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(args.threads)
+
+    loaded = None
+    for job in jobs:
+        if loaded != (job.checkpoint, job.precision):
+            loaded = (job.checkpoint, job.precision)
+            config = reference.ModelConfig(**json.loads((job.checkpoint / "config.json").read_text()))
+            model = reference.Transformer.from_checkpoint(str(job.checkpoint), device="cpu")
+            if job.precision == "f32":
+                model.float()  # exact: every bf16 is a float32
+            hashed = checkpoint_hash(job.checkpoint)
+        trace(model, config, hashed, job, args)
 
 
 if __name__ == "__main__":

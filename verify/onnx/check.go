@@ -132,6 +132,9 @@ func sane(sum *file.Summary) error {
 func newCheck(rt *ort.Runtime, c *gptoss.Checkpoint, q Request) (*check, error) {
 	v := &check{q: q, c: c, rt: rt, stages: gptoss.Stages(c.Graph), tokens: q.Tokens, positions: q.Positions, r: &Report{}}
 	v.logits = v.stages[len(v.stages)-1]
+	if q.Golden != nil && q.Golden.First > 0 {
+		return nil, fmt.Errorf("verify: a golden that begins at position %d, want 0: a model's cache begins there", q.Golden.First)
+	}
 	if q.Golden != nil {
 		v.tokens, v.positions = q.Golden.Tokens(), q.Golden.Positions()
 	}
@@ -236,7 +239,7 @@ func (v *check) programs(ctx context.Context, sum *file.Summary) error {
 
 // torch judges the golden's own values, in its own precision.
 func (v *check) torch(ctx context.Context, t *verify.Golden) error {
-	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, t.Tokens(), t.Positions(), t.Values(), oracle.Arithmetic{BF16: t.Precision == engine.BF16})
+	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, t.Sequence(), t.Judged(), t.Values(), oracle.Arithmetic{BF16: t.Precision == engine.BF16})
 	if err != nil {
 		return err
 	}
@@ -261,7 +264,7 @@ func (v *check) ties(c *parity.Column) {
 func (v *check) column(ctx context.Context, name, what string, own parity.Run, a oracle.Arithmetic) error {
 	c := &parity.Column{Name: name, What: what}
 	v.r.Columns = append(v.r.Columns, c)
-	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, v.tokens, v.positions, own, a)
+	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, verify.Sequence{Tokens: v.tokens}, v.positions, own, a)
 	if err != nil {
 		return err
 	}
