@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the PyTorch reference live and compare us with it: synthesise a checkpoint
 # from SEED, draw TOKENS tokens from the same seed, trace the reference in both
-# precisions, verify. Exits with 1 if either fails; a stated near-tie does not.
+# precisions, verify. Exits with 1 if either fails.
 #
 #   tools/reference/run.sh SEED TOKENS [PRESET]
 #
