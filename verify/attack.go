@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -49,7 +48,7 @@ func (r *AttackReport) OK() bool {
 // batch is how many edits are made at once. They are told apart because stages
 // are judged on the golden's values: an edit reaches the elements that read the
 // weight, and no others.
-const batch = 40
+const batch = 200
 
 // Attack makes n random edits of the weights that the golden's rows read, and
 // judges the engine with each: of a bfloat16 value it flips the sign or a bit of
@@ -66,14 +65,15 @@ func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int
 	targets := targetsOf(g, w, t)
 	for done := 0; done < n; {
 		var edits []*edit
+		owner := map[string][]*edit{} // by stage, of each element that reads an edited weight
 		for tries := 0; len(edits) < min(batch, n-done); tries++ {
-			if tries > 1000*batch {
-				return nil, errors.New("verify: the golden reads too few weights for an attack")
+			if tries > 100*batch && len(edits) > 0 {
+				break // the next batch has room again
 			}
 			// By kind first, so that those of few weights are not left out.
 			list := targets[rnd.IntN(len(targets))]
 			e := list[rnd.IntN(len(list))].edit(rnd)
-			if !slices.ContainsFunc(edits, e.touches) {
+			if e.claim(owner, len(clean.spans[e.stage].lo)) {
 				edits = append(edits, e)
 			}
 		}
@@ -96,7 +96,7 @@ func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int
 			return nil, err
 		}
 		err = s.Forced(ctx, t, func(stage string, _ []int, values []float64) error {
-			r.tally(edits, stage, values, clean, exact)
+			r.tally(owner[stage], stage, values, clean, exact)
 			return nil
 		})
 		if err != nil {
@@ -134,7 +134,7 @@ func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int
 }
 
 // tally notes which edits show in a stage.
-func (r *AttackReport) tally(edits []*edit, stage string, values []float64, clean, exact *Bounds) {
+func (r *AttackReport) tally(owner []*edit, stage string, values []float64, clean, exact *Bounds) {
 	s, ok := clean.spans[stage]
 	if _, choice := clean.by[stage]; choice || !ok {
 		return
@@ -147,14 +147,13 @@ func (r *AttackReport) tally(edits []*edit, stage string, values []float64, clea
 		if !outside && !moved {
 			continue
 		}
-		reader := slices.IndexFunc(edits, func(e *edit) bool { return e.stage == stage && e.reads(i) })
-		if reader < 0 {
+		if owner == nil || owner[i] == nil {
 			if outside {
 				stray++
 			}
 			continue
 		}
-		e := edits[reader]
+		e := owner[i]
 		e.found = e.found || outside
 		was, is := s.lo[i]+(s.hi[i]-s.lo[i])/2, x.lo[i]+(x.hi[i]-x.lo[i])/2
 		if !(is-was <= (s.hi[i]-s.lo[i])/2 && was-is <= (s.hi[i]-s.lo[i])/2) {
@@ -185,9 +184,26 @@ type edit struct {
 
 func (e *edit) do(data, scales []byte) { e.change(data, scales) }
 
-// touches reports whether two edits change what one element reads.
-func (e *edit) touches(f *edit) bool {
-	return e.stage == f.stage && (e.row == f.row || e.kind == f.kind && len(e.param.Shape) == 1 && e.col == f.col || e.param.Name != f.param.Name)
+// claim makes e the owner of the elements that read it, of so many of its
+// stage. It fails if another edit has one, or nothing reads e.
+func (e *edit) claim(owner map[string][]*edit, elements int) bool {
+	if owner[e.stage] == nil {
+		owner[e.stage] = make([]*edit, elements)
+	}
+	own := owner[e.stage]
+	var mine []int
+	for i := range own {
+		if e.reads(i) {
+			if own[i] != nil {
+				return false
+			}
+			mine = append(mine, i)
+		}
+	}
+	for _, i := range mine {
+		own[i] = e
+	}
+	return len(mine) > 0
 }
 
 func (e *edit) String() string {

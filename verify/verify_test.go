@@ -578,3 +578,32 @@ func TestCheckpointHash(t *testing.T) {
 		t.Errorf("interrupted: %v", err)
 	}
 }
+
+// However little time the oracle has, a free run is judged at some rows, and
+// the report says at how many; what is wrong there fails, in bf16 too.
+func TestFreeRunIsJudgedAtFewRows(t *testing.T) {
+	ck := open(t, 1)
+	for _, p := range []engine.Precision{engine.F32, engine.BF16} {
+		right := subject(t, ck, p)
+		wrong := spoiledFree{spoiled{right, "block.2.attn.out", func(v []float64) []float64 {
+			v[len(v)-1] = -v[len(v)-1]
+			return v
+		}}}
+		for _, tt := range []struct {
+			s    Subject
+			want parity.Verdict
+		}{{right, parity.Pass}, {wrong, parity.Fail}} {
+			s, want := tt.s, tt.want
+			r, err := run(t.Context(), ck.Graph, ck.Weights, Request{Tokens: someTokens(100), Most: 1}, s, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Verdict != want || !strings.Contains(r.Columns[0].What, " of 100 positions") || len(r.Columns[0].Stages) != 79 {
+				t.Errorf("%v: %s, want %s: %s", p, r.Verdict, want, r.Columns[0].What)
+			}
+			if want == parity.Fail && r.First != "block.2.attn.out" {
+				t.Errorf("%v: first %q", p, r.First)
+			}
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -153,5 +154,21 @@ func TestTrace(t *testing.T) {
 	}
 	if code, _, errors := call(t, "trace", dir, "--tokens", "5"); code != 2 || !strings.Contains(errors, "-o FILE is missing") {
 		t.Errorf("no output: exit code %d, message %q", code, errors)
+	}
+}
+
+// Tokens of no golden pass the first 256 rows of an exported model's rotary
+// tables, and the window, whatever the preset.
+func TestRandomTokens(t *testing.T) {
+	for _, name := range gptoss.Presets() {
+		c, err := gptoss.Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := &verifyCommand{}
+		a, b := v.randomTokens(c), v.randomTokens(c)
+		if len(a) <= 256+c.Window || len(a) < 3*c.Window || !slices.Equal(a, b) || slices.Max(a) >= uint32(c.Vocab) {
+			t.Errorf("%s: %d tokens, window %d", name, len(a), c.Window)
+		}
 	}
 }
