@@ -1,24 +1,8 @@
 #include "textflag.h"
+#include "rounding_avx2_amd64.h"
 
 // Attention with AVX2 and FMA: 4 queries, or 1, by 16 keys or columns. Lanes
 // are keys, or columns of values, so that no sum crosses lanes.
-
-#define ROUNDING(r) \
-	VPBROADCASTD 0(r), Y12; \
-	VPBROADCASTD 4(r), Y13; \
-	VPBROADCASTD 8(r), Y14; \
-	VPBROADCASTD 12(r), Y15
-
-#define ROUND(v, t, m) \
-	VPSRLD $16, v, t;   \
-	VPAND  Y12, t, t;   \
-	VPADDD Y13, t, t;   \
-	VCMPPS $3, v, v, m; \
-	VPANDN t, m, t;     \
-	VPADDD v, t, t;     \
-	VPAND  Y14, m, m;   \
-	VPOR   m, t, t;     \
-	VPAND  Y15, t, v
 
 // HALFKEYS and FULLKEYS load a pair of columns of 16 keys: the odd one to Y8
 // and Y9, the even one to Y10 and Y11. Y13 is 0xffff0000.

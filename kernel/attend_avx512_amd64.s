@@ -1,22 +1,8 @@
 #include "textflag.h"
+#include "rounding_avx512_amd64.h"
 
-// Attention with AVX-512 (F, BW and VL): 8 queries, or 1, by 32 keys or columns. Lanes are
-// keys, or columns of values, so that no sum crosses lanes.
-
-#define ROUNDING(r) \
-	VPBROADCASTD 0(r), Z28; \
-	VPBROADCASTD 4(r), Z29; \
-	VPBROADCASTD 8(r), Z30; \
-	VPBROADCASTD 12(r), Z31
-
-#define ROUND(v, t) \
-	VPSRLD $16, v, t;     \
-	VPANDD Z28, t, t;     \
-	VPADDD Z29, t, t;     \
-	VPADDD v, t, t;       \
-	VCMPPS $3, v, v, K1;  \
-	VPORD  Z30, v, K1, t; \
-	VPANDD Z31, t, v
+// Attention with AVX-512 (F, BW and VL): 8 queries, or 1, by 32 keys or columns.
+// Lanes are keys, or columns of values, so that no sum crosses lanes.
 
 // HALFKEYS and FULLKEYS load a pair of columns of 32 keys: the odd one to Z16
 // and Z17, the even one to Z18 and Z19. Z27 is 0xffff0000.

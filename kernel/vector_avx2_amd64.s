@@ -1,117 +1,99 @@
 #include "textflag.h"
+#include "rounding_avx2_amd64.h"
 
 // The loops of vectorLoops with AVX2 and FMA: 8 elements at once, 16 a step, in
 // the order that vector.go states. n is a positive multiple of 16.
-
-// ROUNDING loads the words of a rounding.
-#define ROUNDING(r) \
-	VPBROADCASTD 0(r), Y12; \
-	VPBROADCASTD 4(r), Y13; \
-	VPBROADCASTD 8(r), Y14; \
-	VPBROADCASTD 12(r), Y15
-
-// ROUND rounds v, by way of t and m.
-#define ROUND(v, t, m) \
-	VPSRLD $16, v, t;    \
-	VPAND  Y12, t, t;    \
-	VPADDD Y13, t, t;    \
-	VCMPPS $3, v, v, m;  \
-	VPANDN t, m, t;      \
-	VPADDD v, t, t;      \
-	VPAND  Y14, m, m;    \
-	VPOR   m, t, t;      \
-	VPAND Y15, t, v
 
 // STEP multiplies both polynomials with their x and adds a coefficient.
 #define STEP(at) \
 	VBROADCASTSD ·expTable+at(SB), Y6; \
 	VFMADD213PD  Y6, Y0, Y4;           \
-	VFMADD213PD Y6, Y1, Y5
+	VFMADD213PD  Y6, Y1, Y5
 
 // EXP sets Y4 and Y5 to exp64 of Y0 and Y1, by way of Y2, Y3 and Y6. Of MAX and
 // MIN the first operand is the result where x is NaN.
 #define EXP \
-	VBROADCASTSD ·expTable+0(SB), Y6; \
-	VMAXPD       Y0, Y6, Y0;          \
-	VMAXPD       Y1, Y6, Y1;          \
-	VBROADCASTSD ·expTable+8(SB), Y6; \
-	VMINPD       Y0, Y6, Y0;          \
-	VMINPD       Y1, Y6, Y1;          \
-	VBROADCASTSD ·expTable+32(SB), Y2; \
-	VMOVAPD      Y2, Y3;              \
-	VMOVAPD      Y2, Y5;              \
-	VBROADCASTSD ·expTable+16(SB), Y6; \
-	VFMADD231PD  Y6, Y0, Y2;          \
-	VFMADD231PD  Y6, Y1, Y3;          \
-	VSUBPD       Y5, Y2, Y4;          \
-	VSUBPD       Y5, Y3, Y5;          \
-	VBROADCASTSD ·expTable+24(SB), Y6; \
-	VFNMADD231PD Y6, Y4, Y0;          \
-	VFNMADD231PD Y6, Y5, Y1;          \
+	VBROADCASTSD ·expTable+0(SB), Y6;   \
+	VMAXPD       Y0, Y6, Y0;            \
+	VMAXPD       Y1, Y6, Y1;            \
+	VBROADCASTSD ·expTable+8(SB), Y6;   \
+	VMINPD       Y0, Y6, Y0;            \
+	VMINPD       Y1, Y6, Y1;            \
+	VBROADCASTSD ·expTable+32(SB), Y2;  \
+	VMOVAPD      Y2, Y3;                \
+	VMOVAPD      Y2, Y5;                \
+	VBROADCASTSD ·expTable+16(SB), Y6;  \
+	VFMADD231PD  Y6, Y0, Y2;            \
+	VFMADD231PD  Y6, Y1, Y3;            \
+	VSUBPD       Y5, Y2, Y4;            \
+	VSUBPD       Y5, Y3, Y5;            \
+	VBROADCASTSD ·expTable+24(SB), Y6;  \
+	VFNMADD231PD Y6, Y4, Y0;            \
+	VFNMADD231PD Y6, Y5, Y1;            \
 	VBROADCASTSD ·expTable+104(SB), Y4; \
-	VMOVAPD      Y4, Y5;              \
-	STEP(96);                         \
-	STEP(88);                         \
-	STEP(80);                         \
-	STEP(72);                         \
-	STEP(64);                         \
-	STEP(56);                         \
-	STEP(48);                         \
-	STEP(40);                         \
-	STEP(40);                         \
-	VPSLLQ       $52, Y2, Y2;         \
-	VPSLLQ       $52, Y3, Y3;         \
-	VPADDQ       Y2, Y4, Y4;          \
-	VPADDQ Y3, Y5, Y5
+	VMOVAPD      Y4, Y5;                \
+	STEP(96);                           \
+	STEP(88);                           \
+	STEP(80);                           \
+	STEP(72);                           \
+	STEP(64);                           \
+	STEP(56);                           \
+	STEP(48);                           \
+	STEP(40);                           \
+	STEP(40);                           \
+	VPSLLQ       $52, Y2, Y2;           \
+	VPSLLQ       $52, Y3, Y3;           \
+	VPADDQ       Y2, Y4, Y4;            \
+	VPADDQ       Y3, Y5, Y5
 
 // EXP8 sets 8 elements of y to exp(x − top) and adds them to lanes a and b.
 #define EXP8(at, a, b) \
-	VMOVUPS at(SI), Y0; \
-	VSUBPS Y7, Y0, Y0; \
-	VEXTRACTF128 $1, Y0, X1; \
-	VCVTPS2PD X0, Y0; \
-	VCVTPS2PD X1, Y1; \
-	EXP; \
-	VCVTPD2PSY Y4, X4; \
-	VCVTPD2PSY Y5, X5; \
-	VMOVUPS X4, at(DI); \
-	VMOVUPS X5, at+16(DI); \
-	VCVTPS2PD X4, Y4; \
-	VCVTPS2PD X5, Y5; \
-	VADDPD Y4, a, a; \
-	VADDPD Y5, b, b
+	VMOVUPS      at(SI), Y0;    \
+	VSUBPS       Y7, Y0, Y0;    \
+	VEXTRACTF128 $1, Y0, X1;    \
+	VCVTPS2PD    X0, Y0;        \
+	VCVTPS2PD    X1, Y1;        \
+	EXP;                        \
+	VCVTPD2PSY   Y4, X4;        \
+	VCVTPD2PSY   Y5, X5;        \
+	VMOVUPS      X4, at(DI);    \
+	VMOVUPS      X5, at+16(DI); \
+	VCVTPS2PD    X4, Y4;        \
+	VCVTPS2PD    X5, Y5;        \
+	VADDPD       Y4, a, a;      \
+	VADDPD       Y5, b, b
 
 // SHARE8 sets 8 elements of y to r(y·f).
 #define SHARE8(at) \
-	VCVTPS2PD at(DI), Y0; \
-	VCVTPS2PD at+16(DI), Y1; \
-	VMULPD Y4, Y0, Y0; \
-	VMULPD Y4, Y1, Y1; \
-	VCVTPD2PSY Y0, X0; \
-	VCVTPD2PSY Y1, X1; \
+	VCVTPS2PD   at(DI), Y0;     \
+	VCVTPS2PD   at+16(DI), Y1;  \
+	VMULPD      Y4, Y0, Y0;     \
+	VMULPD      Y4, Y1, Y1;     \
+	VCVTPD2PSY  Y0, X0;         \
+	VCVTPD2PSY  Y1, X1;         \
 	VINSERTF128 $1, X1, Y0, Y0; \
-	ROUND(Y0, Y2, Y3); \
-	VMOVUPS Y0, at(DI)
+	ROUND(Y0, Y2, Y3);          \
+	VMOVUPS     Y0, at(DI)
 
 // ROTATE8 turns 8 pairs.
 #define ROTATE8(at) \
-	VMOVUPS at(SI), Y0; \
-	VMOVUPS at(R9), Y1; \
-	VMOVUPS at(DX), Y2; \
-	VMOVUPS at(R8), Y3; \
-	VMULPS Y2, Y0, Y4; \
-	VMULPS Y3, Y1, Y5; \
-	VMULPS Y2, Y1, Y6; \
-	VMULPS Y3, Y0, Y7; \
-	ROUND(Y4, Y8, Y9); \
-	ROUND(Y5, Y8, Y9); \
-	ROUND(Y6, Y8, Y9); \
-	ROUND(Y7, Y8, Y9); \
-	VSUBPS Y5, Y4, Y4; \
-	VADDPS Y7, Y6, Y6; \
-	ROUND(Y4, Y8, Y9); \
-	ROUND(Y6, Y8, Y9); \
-	VMOVUPS Y4, at(DI); \
+	VMOVUPS at(SI), Y0;  \
+	VMOVUPS at(R9), Y1;  \
+	VMOVUPS at(DX), Y2;  \
+	VMOVUPS at(R8), Y3;  \
+	VMULPS  Y2, Y0, Y4;  \
+	VMULPS  Y3, Y1, Y5;  \
+	VMULPS  Y2, Y1, Y6;  \
+	VMULPS  Y3, Y0, Y7;  \
+	ROUND(Y4, Y8, Y9);   \
+	ROUND(Y5, Y8, Y9);   \
+	ROUND(Y6, Y8, Y9);   \
+	ROUND(Y7, Y8, Y9);   \
+	VSUBPS  Y5, Y4, Y4;  \
+	VADDPS  Y7, Y6, Y6;  \
+	ROUND(Y4, Y8, Y9);   \
+	ROUND(Y6, Y8, Y9);   \
+	VMOVUPS Y4, at(DI);  \
 	VMOVUPS Y6, at(R10)
 
 DATA one<>+0(SB)/4, $0x3f800000
@@ -119,42 +101,42 @@ GLOBL one<>(SB), RODATA|NOPTR, $4
 
 // SWIGLU8 computes 8 elements of y from the 16 of x at 2·at.
 #define SWIGLU8(at) \
-	VMOVUPS 2*at(SI), Y0; \
-	VMOVUPS 2*at+32(SI), Y1; \
-	VSHUFPS $0x88, Y1, Y0, Y7; \
-	VSHUFPS $0xdd, Y1, Y0, Y8; \
-	VPERMPD $0xd8, Y7, Y7; \
-	VPERMPD $0xd8, Y8, Y8; \
-	VBROADCASTSS limit+28(FP), Y2; \
-	VPXOR Y3, Y3, Y3; \
-	VSUBPS Y2, Y3, Y3; \
-	VMINPS Y7, Y2, Y7; \
-	VMAXPS Y8, Y3, Y8; \
-	VMINPS Y8, Y2, Y8; \
+	VMOVUPS      2*at(SI), Y0;          \
+	VMOVUPS      2*at+32(SI), Y1;       \
+	VSHUFPS      $0x88, Y1, Y0, Y7;     \
+	VSHUFPS      $0xdd, Y1, Y0, Y8;     \
+	VPERMPD      $0xd8, Y7, Y7;         \
+	VPERMPD      $0xd8, Y8, Y8;         \
+	VBROADCASTSS limit+28(FP), Y2;      \
+	VPXOR        Y3, Y3, Y3;            \
+	VSUBPS       Y2, Y3, Y3;            \
+	VMINPS       Y7, Y2, Y7;            \
+	VMAXPS       Y8, Y3, Y8;            \
+	VMINPS       Y8, Y2, Y8;            \
 	VBROADCASTSS minusAlpha+24(FP), Y2; \
-	VMULPS Y7, Y2, Y0; \
-	ROUND(Y0, Y9, Y10); \
-	VEXTRACTF128 $1, Y0, X1; \
-	VCVTPS2PD X0, Y0; \
-	VCVTPS2PD X1, Y1; \
-	EXP; \
-	VBROADCASTSD ·expTable+40(SB), Y6; \
-	VADDPD Y6, Y4, Y4; \
-	VADDPD Y6, Y5, Y5; \
-	VDIVPD Y4, Y6, Y4; \
-	VDIVPD Y5, Y6, Y5; \
-	VCVTPD2PSY Y4, X4; \
-	VCVTPD2PSY Y5, X5; \
-	VINSERTF128 $1, X5, Y4, Y4; \
-	ROUND(Y4, Y9, Y10); \
-	VMULPS Y4, Y7, Y7; \
-	ROUND(Y7, Y9, Y10); \
-	VBROADCASTSS one<>(SB), Y2; \
-	VADDPS Y2, Y8, Y8; \
-	ROUND(Y8, Y9, Y10); \
-	VMULPS Y8, Y7, Y7; \
-	ROUND(Y7, Y9, Y10); \
-	VMOVUPS Y7, at(DI)
+	VMULPS       Y7, Y2, Y0;            \
+	ROUND(Y0, Y9, Y10);                 \
+	VEXTRACTF128 $1, Y0, X1;            \
+	VCVTPS2PD    X0, Y0;                \
+	VCVTPS2PD    X1, Y1;                \
+	EXP;                                \
+	VBROADCASTSD ·expTable+40(SB), Y6;  \
+	VADDPD       Y6, Y4, Y4;            \
+	VADDPD       Y6, Y5, Y5;            \
+	VDIVPD       Y4, Y6, Y4;            \
+	VDIVPD       Y5, Y6, Y5;            \
+	VCVTPD2PSY   Y4, X4;                \
+	VCVTPD2PSY   Y5, X5;                \
+	VINSERTF128  $1, X5, Y4, Y4;        \
+	ROUND(Y4, Y9, Y10);                 \
+	VMULPS       Y4, Y7, Y7;            \
+	ROUND(Y7, Y9, Y10);                 \
+	VBROADCASTSS one<>(SB), Y2;         \
+	VADDPS       Y2, Y8, Y8;            \
+	ROUND(Y8, Y9, Y10);                 \
+	VMULPS       Y8, Y7, Y7;            \
+	ROUND(Y7, Y9, Y10);                 \
+	VMOVUPS      Y7, at(DI)
 
 // func roundAVX2(y, x *float32, n int, r *rounding)
 TEXT ·roundAVX2(SB), NOSPLIT, $0-32
