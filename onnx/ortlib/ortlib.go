@@ -9,6 +9,7 @@ package ortlib
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"unsafe"
@@ -60,7 +61,7 @@ func (t Tensor) String() string { return fmt.Sprintf("%v%v", t.Type, t.Shape) }
 func Elements(shape []int) (int, bool) {
 	n := 1
 	for _, d := range shape {
-		if d < 0 || d > 0 && n > 1<<46/d {
+		if d < 0 || d > 0 && n > math.MaxInt/16/d {
 			return 0, false
 		}
 		n *= d

@@ -253,7 +253,7 @@ func TestRefusals(t *testing.T) {
 		{"too many biases", "Linear", linear(x, w, b, b), "biases of 6 columns for weights of 3"},
 		{"bytes that are not there", "Linear", linear(x, Tensor{Bfloat16, []int{3, 32}, w.Data[2:]}), "input 1 is bfloat16[3 32], 190 bytes"},
 		{"a negative dimension", "Linear", linear(Tensor{Float, []int{-1, 32}, nil}, w), "input 0"},
-		{"more than memory", "Linear", linear(Tensor{Float, []int{1 << 40, 1 << 40}, nil}, w), "input 0"},
+		{"more than memory", "Linear", linear(Tensor{Float, []int{math.MaxInt, math.MaxInt}, nil}, w), "input 0"},
 		{"a type that is none", "Linear", linear(Tensor{99, []int{1}, []byte{1}}, w), "type 99"},
 		{"six inputs", "ExpertLinear", experts(func([]Tensor) {})[:6], "ExpertLinear of 6 inputs"},
 		{"an expert too many", "ExpertLinear", experts(func(in []Tensor) { in[0].Data[8] = 4 }), "expert 4 at 1, want 0 to 3"},
