@@ -242,8 +242,3 @@ func encodeJSON(b *bytes.Buffer, v any) {
 	enc.Encode(v)
 	b.Truncate(b.Len() - 1) // the encoder's newline
 }
-
-// WriteFile writes a small file, and replaces what is there.
-func WriteFile(path string, data []byte) error {
-	return fileset.WriteFile(context.Background(), path, data, fileset.Options{Ours: fileset.Any})
-}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -124,9 +123,7 @@ machine can run; no checkpoint is needed.`,
 				return err
 			}
 			if asJSON {
-				e := json.NewEncoder(c.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(r)
+				return printJSON(c.OutOrStdout(), r)
 			}
 			return r.print(c.OutOrStdout())
 		},
@@ -482,9 +479,7 @@ func benchKernels(c *cobra.Command, asJSON bool) error {
 		}
 	}
 	if asJSON {
-		e := json.NewEncoder(c.OutOrStdout())
-		e.SetIndent("", "  ")
-		return e.Encode(all)
+		return printJSON(c.OutOrStdout(), all)
 	}
 	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "set\tweights\tactivations\trows\tGB/s\tGFLOP/s")
