@@ -15,13 +15,7 @@ if [ $# -lt 1 ] || [ $# -gt 2 ]; then
 fi
 runs=$1 first=${2:-1}
 cd "$(dirname "$0")/../.."
-tools/reference/setup.sh
-
-mkdir -p build
-work=$(mktemp -d build/live.XXXXXX)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM # through EXIT
-go build -o "$work/ossify" ./cmd/ossify
+source tools/reference/work.sh
 
 count=0 seed=$first
 while [ $count -lt "$runs" ]; do
