@@ -24,6 +24,17 @@ func ParseWeights(s string) (wire.DataType, error) {
 	return 0, fmt.Errorf("onnx: weights %s, want bf16, f32 or f16", wire.Show(s))
 }
 
+// weightsName is the inverse of ParseWeights.
+func weightsName(t wire.DataType) string {
+	switch t {
+	case wire.Float:
+		return "f32"
+	case wire.Float16:
+		return "f16"
+	}
+	return "bf16"
+}
+
 // A conversion makes elements of a model from those of a checkpoint.
 type conversion struct {
 	from, to int // bytes of an element

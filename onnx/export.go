@@ -92,12 +92,24 @@ const producer = "ossify"
 
 // Metadata keys of what Export adds.
 const (
-	KeyTarget = "ossify.target" // what lower.ParseTarget reads
-
+	keyTarget  = "ossify.target"                // what lower.ParseTarget reads
+	keyWeights = "ossify.weights"               // what ParseWeights reads
 	keyFiles   = "ossify.files"                 // of the export, besides the model
 	keySource  = "ossify.source.files"          // names and sizes
 	keyHeaders = "ossify.source.headers.sha256" // see headerDigest
 )
+
+// OptionsOf returns the options by which a model of ossify's own was made, as
+// far as they change what it computes: its target, and the type of its weights.
+func OptionsOf(s *Summary) (o Options, err error) {
+	if o.Target, err = lower.ParseTarget(s.Metadata[keyTarget]); err != nil {
+		return o, err
+	}
+	if weights, ok := s.Metadata[keyWeights]; ok { // version 1 had none, and converted none
+		o.Weights, err = ParseWeights(weights)
+	}
+	return o, err
+}
 
 // Export writes g as ONNX into dir, which it makes if need be, as model.onnx and
 // its data. All files appear together; if Export fails or ctx ends, dir is as
@@ -118,7 +130,7 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 	if metadata == nil {
 		metadata = map[string]string{}
 	}
-	metadata[KeyTarget] = opt.Target.String()
+	metadata[keyTarget], metadata[keyWeights] = opt.Target.String(), weightsName(opt.Weights)
 	if err := describe(w.Files(), metadata); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 	"ossify/graph"
 	"ossify/internal/fileset"
 	file "ossify/onnx"
-	"ossify/onnx/lower"
 	"ossify/onnx/ort"
 	"ossify/oracle"
 	"ossify/parity"
@@ -318,11 +317,11 @@ func (v *check) traced(ctx context.Context, sum *file.Summary) (parity.Run, erro
 		}
 		defer dir.Remove()
 		v.say("a twin of %s that shows its stages", v.q.Model)
-		target, err := lower.ParseTarget(sum.Metadata[file.KeyTarget])
+		o, err := file.OptionsOf(sum)
 		if err != nil {
 			return nil, fmt.Errorf("%w (%s)", err, v.q.Model)
 		}
-		if path, sum, err = v.export(ctx, v.c.Graph, v.c.Weights, target, dir.Path()); err != nil {
+		if path, sum, err = v.export(ctx, v.c.Graph, v.c.Weights, o, dir.Path()); err != nil {
 			return nil, err
 		}
 	}
@@ -350,8 +349,9 @@ func (v *check) shows(sum *file.Summary) bool {
 }
 
 // export writes a traced model of g.
-func (v *check) export(ctx context.Context, g *graph.Graph, w *weight.Set, target lower.Target, dir string) (string, *file.Summary, error) {
-	if _, err := file.Export(ctx, g, w, file.Options{Target: target, Trace: true, Inline: true}, dir); err != nil {
+func (v *check) export(ctx context.Context, g *graph.Graph, w *weight.Set, o file.Options, dir string) (string, *file.Summary, error) {
+	o.Trace, o.Inline = true, true
+	if _, err := file.Export(ctx, g, w, o, dir); err != nil {
 		return "", nil, err
 	}
 	path := filepath.Join(dir, file.ModelFile)

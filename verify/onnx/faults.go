@@ -8,7 +8,7 @@ import (
 	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/internal/fileset"
-	"ossify/onnx/lower"
+	file "ossify/onnx"
 	"ossify/onnx/ort"
 	"ossify/parity"
 	"ossify/verify"
@@ -158,7 +158,7 @@ func (v *check) first(ctx context.Context, own parity.Run) (verify.Caught, error
 
 // exported exports g into dir, with its stages, and opens the file.
 func (v *check) exported(ctx context.Context, g *graph.Graph, w *weight.Set, dir string) (*model, error) {
-	path, sum, err := v.export(ctx, g, w, lower.Portable(), dir)
+	path, sum, err := v.export(ctx, g, w, file.Options{}, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,10 @@ func text(t *testing.T, r *Report) string {
 // the rewriting that ONNX Runtime does by default.
 func TestCheck(t *testing.T) {
 	rt, ck := library(t), open(t)
+	wide, err := file.ParseWeights("f32")
+	if err != nil {
+		t.Fatal(err)
+	}
 	plain := lower.Portable()
 	plain.PlainLookup, plain.Strip = true, 64*24
 	for _, tt := range []struct {
@@ -94,6 +98,7 @@ func TestCheck(t *testing.T) {
 		{"inline, all rewriting", file.Options{Trace: true, Inline: true}, ort.Options{Fold: true, Prepack: true}, false},
 		{"with a twin", file.Options{}, ort.Options{Plain: true}, true},
 		{"with a twin of its target's options", file.Options{Target: plain}, ort.Options{Plain: true}, true},
+		{"with a twin of its weights' type", file.Options{Weights: wide}, ort.Options{Plain: true}, true},
 		{"logits of the last position only", file.Options{LastOnly: true}, ort.Options{Plain: true}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
