@@ -59,10 +59,9 @@ type Options struct {
 	Align     int64 // of tensors in data files, default DefaultAlign
 	ShardSize int64 // of a data file at most, in bytes, but for larger tensors; 0 is no limit
 
-	// Files returns what is written besides, given the names of the data files:
-	// what a program needs that loads folders. In place, files that are there
-	// already stay. It may be nil.
-	Files  func(data []string) ([]File, error)
+	// Files are written besides: what a program needs that loads folders. In
+	// place, those that are there already stay.
+	Files  []File
 	Folder string // of the model and its data, below dir; "" is dir itself
 
 	Inputs []string // files that were read, which must stay; the sources' need not be named
@@ -74,10 +73,11 @@ type Options struct {
 	Progress func(done, total int64) // bytes of data written; may be nil
 }
 
-// A File is one of an export that is in memory.
+// A File is one of an export that is made in memory, when the names of the data
+// files are known.
 type File struct {
 	Name string // in the export's folder
-	Data []byte
+	Make func(data []string) ([]byte, error)
 }
 
 // Result says what an export wrote.
@@ -152,6 +152,16 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 	if err != nil {
 		return nil, fmt.Errorf("onnx: %w", err)
 	}
+	beside := make([]*fileset.File, len(opt.Files))
+	for i, f := range opt.Files {
+		to := filepath.Join(dir, f.Name)
+		if _, err := os.Lstat(to); err == nil && opt.InPlace && !old.has(to) {
+			continue
+		}
+		if beside[i], err = set.Create(to); err != nil {
+			return nil, fmt.Errorf("onnx: %w", err)
+		}
+	}
 	if err := checkScales(ctx, w); err != nil {
 		return nil, err
 	}
@@ -169,19 +179,17 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 	if err != nil {
 		return nil, err
 	}
-	var beside []File
-	if opt.Files != nil {
-		if beside, err = opt.Files(result.Files[1:]); err != nil {
-			return nil, err
-		}
-	}
-	for _, f := range beside {
-		to := filepath.Join(dir, f.Name)
-		if _, err := os.Lstat(to); err == nil && opt.InPlace && !old.has(to) {
+	data := result.Files[1:]
+	for i, f := range opt.Files {
+		if beside[i] == nil {
 			continue
 		}
-		if err := set.WriteFile(to, f.Data); err != nil {
-			return nil, fmt.Errorf("onnx: %w", err)
+		made, err := f.Make(data)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := beside[i].Write(made); err != nil {
+			return nil, fmt.Errorf("onnx: %s: %w", f.Name, err)
 		}
 		result.Files = append(result.Files, f.Name)
 	}

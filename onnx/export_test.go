@@ -432,8 +432,8 @@ func remade(t *testing.T, w *weight.Set, edit func(first *checkpoint.Tensor, fil
 }
 
 // beside lets an export write one more file.
-func beside(name string) func([]string) ([]onnx.File, error) {
-	return func([]string) ([]onnx.File, error) { return []onnx.File{{Name: name, Data: []byte("{}")}}, nil }
+func beside(name string) []onnx.File {
+	return []onnx.File{{Name: name, Make: func([]string) ([]byte, error) { return []byte("{}"), nil }}}
 }
 
 // A failed export leaves the folder as it was.
@@ -573,10 +573,15 @@ func TestWhatIsReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		opt := shards
+		opt.Progress = func(int64, int64) {
+			if file != onnx.DataFile {
+				t.Errorf("%s of another's: copied before it was refused", file)
+			}
+		}
 		if _, err := onnx.Export(t.Context(), ck.Graph, src, opt, dir); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("%s of another's: %v", file, err)
 		}
-		opt.Force = true
+		opt.Force, opt.Progress = true, nil
 		export(t, ck.Graph, src, opt, dir)
 	}
 	if err := os.Symlink(filepath.Join(dir, onnx.ModelFile), filepath.Join(dir, "link")); err != nil {

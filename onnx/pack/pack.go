@@ -93,7 +93,7 @@ func Export(ctx context.Context, ck *gptoss.Checkpoint, from string, p Package, 
 		}
 	}
 	if p.Program != None {
-		opt.Files = func(data []string) ([]onnx.File, error) { return files(ck.Config, p, len(data)) }
+		opt.Files = files(ck.Config, p)
 	}
 	return onnx.Export(ctx, ck.Graph, ck.Weights, opt, dir)
 }
@@ -113,28 +113,37 @@ func library(path string) (string, error) {
 	return path, nil
 }
 
-// files returns what p's program loads beside a model that has so many data
-// files.
-func files(c *gptoss.Config, p Package, data int) ([]onnx.File, error) {
-	config, err := modelConfig(c, p.Program, data)
-	if err != nil {
-		return nil, err
+// files returns what p's program loads beside the model.
+func files(c *gptoss.Config, p Package) []onnx.File {
+	made := func(name string, of func() (any, error)) onnx.File {
+		return onnx.File{Name: name, Make: func([]string) ([]byte, error) {
+			v, err := of()
+			if err != nil {
+				return nil, err
+			}
+			return jsonOf(v), nil
+		}}
 	}
-	all := []onnx.File{{Name: "config.json", Data: config}, {Name: "generation_config.json", Data: jsonOf(generationConfig(c))}}
+	all := []onnx.File{
+		{Name: "config.json", Make: func(data []string) ([]byte, error) { return modelConfig(c, p.Program, len(data)) }},
+		made("generation_config.json", func() (any, error) { return generationConfig(c), nil }),
+	}
 	if p.Program == GenAI {
-		all = append(all, onnx.File{Name: "genai_config.json", Data: jsonOf(genaiConfig(c, p.Library))})
+		all = append(all, made("genai_config.json", func() (any, error) { return genaiConfig(c, p.Library), nil }))
 	}
 	if c.Vocab != tokenizer.VocabSize {
-		return all, nil // of a model for tests, whose ids are no text
+		return all // of a model for tests, whose ids are no text
 	}
 	t := tokenizer.New(tokenizer.WithEndOfPrompt())
-	template, err := chatTemplate(t)
-	if err != nil {
-		return nil, err
-	}
 	return append(all,
-		onnx.File{Name: "tokenizer.json", Data: tokenizerJSON(t)},
-		onnx.File{Name: "tokenizer_config.json", Data: jsonOf(tokenizerConfig(t, template))},
-		onnx.File{Name: "special_tokens_map.json", Data: jsonOf(specialTokens(t))},
-		onnx.File{Name: "chat_template.jinja", Data: []byte(template)}), nil
+		onnx.File{Name: "tokenizer.json", Make: func([]string) ([]byte, error) { return tokenizerJSON(t), nil }},
+		made("tokenizer_config.json", func() (any, error) {
+			template, err := chatTemplate(t)
+			return tokenizerConfig(t, template), err
+		}),
+		made("special_tokens_map.json", func() (any, error) { return specialTokens(t), nil }),
+		onnx.File{Name: "chat_template.jinja", Make: func([]string) ([]byte, error) {
+			template, err := chatTemplate(t)
+			return []byte(template), err
+		}})
 }
