@@ -70,12 +70,12 @@ func Judge(own, lo, hi []float64, t checkpoint.DType) *Fit {
 		case v == mid:
 		case !ok:
 			f.Outside++
-			if need = math.Abs(v-mid) / (half + spacing(mid, t)/2); !(need >= 1) {
+			if need = math.Abs(v-mid) / (half + Spacing(mid, t)/2); !(need >= 1) {
 				need = math.MaxFloat64 // NaN
 			}
 		case half > 0 && !math.IsInf(v, 0):
 			// From the middle to the nearest number that rounds to v.
-			need = max(0, math.Abs(v-mid)-spacing(v, t)/2) / half
+			need = max(0, math.Abs(v-mid)-Spacing(v, t)/2) / half
 			f.Used = max(f.Used, min(need, 1))
 		}
 		if half > 0 {
@@ -102,8 +102,8 @@ func Round(v float64, t checkpoint.DType) float64 {
 	return float64(float32(v))
 }
 
-// spacing is how far apart the values of type t are at v.
-func spacing(v float64, t checkpoint.DType) float64 {
+// Spacing is how far apart the values of type t are at v.
+func Spacing(v float64, t checkpoint.DType) float64 {
 	digits, least := 24, -149
 	if t == checkpoint.BF16 {
 		digits, least = 8, -133

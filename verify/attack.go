@@ -32,7 +32,7 @@ type AttackReport struct {
 type AttackKind struct {
 	Kind     string `json:"kind"`
 	Edits    int    `json:"edits"`
-	Findable int    `json:"findable"` // that change an exact value by more than its bound
+	Findable int    `json:"findable"` // that change an exact value by more than its bound and what rounding it may add
 	Certain  int    `json:"certain"`  // of these, that change what an element may be altogether
 	Found    int    `json:"found"`    // of those findable
 	Wrong    int    `json:"wrong"`    // stages that failed without an edit of what they read
@@ -156,7 +156,7 @@ func (r *AttackReport) tally(owner []*edit, stage string, values []float64, clea
 		e := owner[i]
 		e.found = e.found || outside
 		was, is := s.lo[i]+(s.hi[i]-s.lo[i])/2, x.lo[i]+(x.hi[i]-x.lo[i])/2
-		if !(is-was <= (s.hi[i]-s.lo[i])/2 && was-is <= (s.hi[i]-s.lo[i])/2) {
+		if bound := (s.hi[i]-s.lo[i])/2 + parity.Spacing(was, clean.typ)/2; !(is-was <= bound && was-is <= bound) {
 			e.findable = true
 		}
 		if !(parity.Round(s.lo[i], clean.typ) <= parity.Round(x.hi[i], clean.typ) && parity.Round(x.lo[i], clean.typ) <= parity.Round(s.hi[i], clean.typ)) {
@@ -335,7 +335,7 @@ func (r *AttackReport) WriteText(w io.Writer) error {
 	for _, k := range append(slices.Clone(r.Kinds), r.Total) {
 		fmt.Fprintf(&b, "%-28s  %6d  %8d  %7d  %6d\n", k.Kind, k.Edits, k.Findable, k.Certain, k.Found)
 	}
-	b.WriteString("\nfindable: some exact value changes by more than its bound\ncertain:  some element cannot be what it was\n")
+	b.WriteString("\nfindable: some exact value changes by more than its bound and half a unit in the last\n          place, which is what summation and rounding may add\ncertain:  some element cannot be what it was\n")
 	for _, m := range r.Missed {
 		fmt.Fprintf(&b, "missed: %s\n", m)
 	}
