@@ -95,7 +95,7 @@ func (r *Report) Judge() {
 	}
 	r.Verdict = worst(all...)
 	r.First, r.Where = r.first()
-	r.Table = r.table(kind)
+	r.Table = r.table(Kind)
 }
 
 // first returns the first stage that failed, in execution order, and the
@@ -180,8 +180,9 @@ func (s StageReport) figure() string {
 	return fmt.Sprintf("%.2f", s.Fit.Used)
 }
 
-// kind replaces the number in a path by a star.
-func kind(path string) string {
+// Kind returns the name of a stage or parameter with its layer's number replaced
+// by a star: what is the same in all layers.
+func Kind(path string) string {
 	parts := strings.Split(path, ".")
 	for i, p := range parts {
 		if p != "" && strings.Trim(p, "0123456789") == "" {

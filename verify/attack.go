@@ -225,13 +225,7 @@ func targetsOf(g *graph.Graph, w *weight.Set, t *Golden) [][]target {
 	var all [][]target
 	kinds := map[string]int{}
 	add := func(x target) {
-		parts := strings.Split(x.param.Name, ".")
-		for i, p := range parts {
-			if strings.Trim(p, "0123456789") == "" {
-				parts[i] = "*"
-			}
-		}
-		x.kind = strings.Join(parts, ".")
+		x.kind = parity.Kind(x.param.Name)
 		i, ok := kinds[x.kind]
 		if !ok {
 			i = len(all)

@@ -61,6 +61,9 @@ func TestFarPositions(t *testing.T) {
 			if p == engine.F32 && (len(r.Exceptions) != 1 || r.Exceptions[0].Count > 2 || r.Exceptions[0].Of != 32) {
 				t.Errorf("from %d: exceptions %v", first, r.Exceptions)
 			}
+			if _, err := Faults(t.Context(), ck.Graph, ck.Weights, golden, engine.Options{}, nil); err == nil {
+				t.Error("the whole fault table without a cache")
+			}
 			var list []fault.Fault
 			for _, f := range table {
 				list = append(list, f.Fault)
