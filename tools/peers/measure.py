@@ -90,11 +90,11 @@ def check(e, work, golden, checkpoint, verify):
         e.verdict = "not asked"
         return
     log = work / f"{e.name}.verify.log"
-    code, *_ = run([work.parent / "ossify", "verify", checkpoint, "--onnx", e.model, "--golden", golden], log)
+    code, *_ = run([work.parent / "ossify", "verify", checkpoint, "--onnx", e.model, "--golden", golden, "--decode", "50"], log)
     text = log.read_text(errors="replace")
     looks = re.search(r"^looks like (.*)$", text, re.M)
     verdict = re.search(r"^verdict: (.*)$", text, re.M)
-    logits = re.search(r"^logits against PyTorch +(\S+)", text, re.M)
+    logits = re.search(r"^max\|Δ\| of the logits, model and pytorch +(\S+)", text, re.M)
     e.verdict = verdict[1] if verdict else last_line(log, code)
     if logits:
         e.verdict += f"; logits {logits[1]}"
