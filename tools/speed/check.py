@@ -15,7 +15,6 @@ import random
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def main():
 
     def trace(name, *command):
         out = work / f"{name}.safetensors"
-        subprocess.run([*command, out], check=True)
+        subprocess.run([*command, out], check=True, preexec_fn=programs.first_to_go)
         return logits_of(out)
 
     def ours(precision):
@@ -82,7 +81,7 @@ def main():
             out = work / f"{peer}-{dense}.bin"
             with open(out, "wb") as f:
                 subprocess.run([setup.work / peer / "logits", setup.gguf(dense), str(args.threads), str(args.decode)],
-                               input=ids.encode(), stdout=f, check=True)
+                               input=ids.encode(), stdout=f, check=True, preexec_fn=programs.first_to_go)
             got = np.memmap(out, np.float32, "r").reshape(args.tokens, vocab)
             report["logits"][f"{peer}, {dense} dense"] = {"ours": compare(got, exact), "rounded": compare(got, rounded)}
             out.unlink()

@@ -9,12 +9,10 @@ medians of each round's own ratio. Started by run.sh.
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -37,13 +35,9 @@ def busy():
 
 def run(command, log):
     """Runs command; what it printed, peak RSS in bytes, and the share of the processors that others took."""
-
-    def first_to_go():  # should memory run out, the measured program is what must end
-        Path("/proc/self/oom_score_adj").write_text("500")
-
     with open(log, "w") as err:
-        before, start, own = busy(), time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        child = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=err, preexec_fn=first_to_go)
+        before, start = busy(), time.monotonic()
+        child = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=err, preexec_fn=programs.first_to_go)
         out = child.stdout.read()
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)

@@ -20,6 +20,11 @@ def arguments(parser):
     parser.add_argument("--peers", default=",".join(PEERS), help="which, a,b (all that run.sh builds)")
 
 
+def first_to_go():
+    """For a child to call before it starts: should memory run out, the measured program is what must end."""
+    Path("/proc/self/oom_score_adj").write_text("500")
+
+
 class Setup:
     """Files of one comparison, made when they are first asked for."""
 
