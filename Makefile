@@ -40,13 +40,13 @@ platforms: ## build and vet for other systems and processors, without cgo
 		export GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0; go build ./...; go vet ./...; done
 
 unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
-	go test ./...
+	go test -timeout 30m ./...
 
 race: ## the packages that start goroutines, under the race detector
-	go test -race -short ./engine
-	go test -race ./weight ./checkpoint ./gptoss ./oracle ./pull ./synth ./internal/fileset ./internal/mapped
-	go test -race -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
-	go test -race -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
+	go test -timeout 30m -race -short ./engine
+	go test -timeout 30m -race ./weight ./checkpoint ./gptoss ./oracle ./pull ./synth ./internal/fileset ./internal/mapped
+	go test -timeout 30m -race -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
+	go test -timeout 30m -race -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
 
 arm64: ## build for arm64, run the kernels there (under qemu-user, installed with apt-get if missing)
 	tools/arm64/run.sh
