@@ -72,6 +72,9 @@ static OrtStatusPtr ORT_API_CALL compute(void *kernel, OrtKernelContext *context
 	size_t n;
 	OrtStatus *s = ort->KernelContext_GetInputCount(context, &n);
 	if (s) return s;
+	const OrtValue *last = NULL;
+	if (n > 0 && (s = ort->KernelContext_GetInput(context, n - 1, &last))) return s;
+	if (n > 0 && last == NULL) n--; // biases that are left out
 	if (n < 1 || n > MOST_INPUTS) return ort->CreateStatus(ORT_INVALID_ARGUMENT, "ossify: want 1 to 64 inputs");
 	ossifyTensor in[MOST_INPUTS];
 	memset(in, 0, n * sizeof in[0]);
@@ -107,7 +110,9 @@ static size_t ORT_API_CALL inputCount(const OrtCustomOp *op) {
 	return n ? (size_t)n : 1;
 }
 static OrtCustomOpInputOutputCharacteristic ORT_API_CALL inputCharacteristic(const OrtCustomOp *op, size_t i) {
-	return ((const operator_t *)op)->inputs ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_VARIADIC;
+	int n = ((const operator_t *)op)->inputs;
+	if (!n) return INPUT_OUTPUT_VARIADIC;
+	return i + 1 == (size_t)n ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED; // biases come last
 }
 static ONNXTensorElementDataType ORT_API_CALL outputType(const OrtCustomOp *op, size_t i) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; }
 static size_t ORT_API_CALL outputCount(const OrtCustomOp *op) { return 1; }

@@ -223,13 +223,17 @@ func (f *Function) proveLinear(in []Tensor) (*call, error) {
 
 // proveExperts checks the experts of each row, int64 [.., K]; x, float [.., D] or
 // [.., K, D]; the strips of all experts, uint8 [E·strips, n, D/32, 16] and
-// [E·strips, n, D/32]; tables that are not looked at; and biases [E·strips, n].
-// The output is [.., K, N], N = strips·n.
+// [E·strips, n, D/32]; tables that are not looked at; and, or not, biases
+// [E·strips, n]. The output is [.., K, N], N = strips·n.
 func (f *Function) proveExperts(in []Tensor) (*call, error) {
-	if len(in) != 7 {
-		return nil, fmt.Errorf("ossify: ExpertLinear of %d inputs, want 7", len(in))
+	if len(in) != 6 && len(in) != 7 {
+		return nil, fmt.Errorf("ossify: ExpertLinear of %d inputs, want 6 or 7", len(in))
 	}
-	idx, x, blocks, scales, bias := in[0], in[1], in[2], in[3], in[6]
+	idx, x, blocks, scales := in[0], in[1], in[2], in[3]
+	var biases []Tensor
+	if len(in) == 7 {
+		biases = in[6:]
+	}
 	refuse := func(what string, t Tensor, want string) (*call, error) {
 		return nil, fmt.Errorf("ossify: ExpertLinear: %s %v, want %s", what, t, want)
 	}
@@ -240,8 +244,8 @@ func (f *Function) proveExperts(in []Tensor) (*call, error) {
 		return refuse("blocks", blocks, fmt.Sprintf("uint8 [strips of %d experts, n, D/32, 16]", f.experts))
 	case scales.Type != Uint8 || !slices.Equal(scales.Shape, blocks.Shape[:3]):
 		return refuse("scales", scales, fmt.Sprintf("uint8 %v", blocks.Shape[:3]))
-	case bias.Type != Bfloat16 && bias.Type != Float || !slices.Equal(bias.Shape, blocks.Shape[:2]):
-		return refuse("bias", bias, fmt.Sprintf("bfloat16 %v", blocks.Shape[:2]))
+	case biases != nil && (biases[0].Type != Bfloat16 && biases[0].Type != Float || !slices.Equal(biases[0].Shape, blocks.Shape[:2])):
+		return refuse("bias", biases[0], fmt.Sprintf("bfloat16 %v", blocks.Shape[:2]))
 	}
 	k, lead := idx.Shape[len(idx.Shape)-1], idx.Shape[:len(idx.Shape)-1]
 	c := &call{f: f, columns: blocks.Shape[2] * float.BlockSize, width: blocks.Shape[0] / f.experts * blocks.Shape[1], perToken: 1}
@@ -264,7 +268,7 @@ func (f *Function) proveExperts(in []Tensor) (*call, error) {
 	if err := f.checkScales(scales.Data, c.pairs); err != nil {
 		return nil, err
 	}
-	c.x, c.weights, c.biases = floats(x.Data), []Tensor{blocks, scales}, []Tensor{bias}
+	c.x, c.weights, c.biases = floats(x.Data), []Tensor{blocks, scales}, biases
 	c.out = append(slices.Clone(idx.Shape), c.width)
 	return c, nil
 }
@@ -401,7 +405,7 @@ func (c *call) experts(s *scratch, out []float32, p Parallel) {
 		rows[e][0] = append(rows[e][0], int32(i/c.perToken))
 		rows[e][1] = append(rows[e][1], int32(i))
 	}
-	blocks, scales, bias := c.weights[0], c.weights[1], c.biases[0]
+	blocks, scales := c.weights[0], c.weights[1]
 	groups := c.columns / float.BlockSize
 	var units []unit
 	for e, r := range rows {
@@ -409,12 +413,17 @@ func (c *call) experts(s *scratch, out []float32, p Parallel) {
 			continue
 		}
 		first := e * c.width
-		units = split(units, unit{
+		u := unit{
 			w: kernel.Matrix{Kind: kernel.MXFP4, Rows: c.width, Cols: c.columns,
 				Data:   blocks.Data[first*groups*float.BlockBytes:][:c.width*groups*float.BlockBytes],
 				Scales: scales.Data[first*groups:][:c.width*groups]},
-			x: r[0], y: r[1], bias: Tensor{Type: bias.Type, Data: bias.Data[first*bias.Type.Size():]},
-		})
+			x: r[0], y: r[1],
+		}
+		if c.biases != nil {
+			b := c.biases[0]
+			u.bias = Tensor{Type: b.Type, Data: b.Data[first*b.Type.Size():]}
+		}
+		units = split(units, u)
 	}
 	p(len(units), func(i int) { c.run(s, &units[i], out) })
 }

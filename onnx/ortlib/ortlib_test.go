@@ -255,7 +255,7 @@ func TestRefusals(t *testing.T) {
 		{"a negative dimension", "Linear", linear(Tensor{Float, []int{-1, 32}, nil}, w), "input 0"},
 		{"more than memory", "Linear", linear(Tensor{Float, []int{math.MaxInt, math.MaxInt}, nil}, w), "input 0"},
 		{"a type that is none", "Linear", linear(Tensor{99, []int{1}, []byte{1}}, w), "type 99"},
-		{"six inputs", "ExpertLinear", experts(func([]Tensor) {})[:6], "ExpertLinear of 6 inputs"},
+		{"five inputs", "ExpertLinear", experts(func([]Tensor) {})[:5], "ExpertLinear of 5 inputs"},
 		{"an expert too many", "ExpertLinear", experts(func(in []Tensor) { in[0].Data[8] = 4 }), "expert 4 at 1, want 0 to 3"},
 		{"a negative expert", "ExpertLinear", experts(func(in []Tensor) { in[0].Data[7] = 0x80 }), "at 0, want 0 to 3"},
 		{"a scale that is NaN", "ExpertLinear", experts(func(in []Tensor) {

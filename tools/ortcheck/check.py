@@ -20,6 +20,7 @@ import onnxruntime as ort
 from onnx import TensorProto as T, helper as h
 
 TOLERANCE = 2e-5  # of the rms: each way may be off by 1e-5 of what is exact
+FAULTY = 1e-4  # of models with a fault, some of which amplify rounding: what check.py of tools/onnxcheck holds whole models to
 
 
 def session(model, library, everything=False):
@@ -131,7 +132,8 @@ def main():
         if not (name.startswith(("fault", "checkpoint")) or name in ("model", "model.last", "model.trace")):
             continue
         d = off(calls(session(path, library, name == "model")), calls(session(path, None)))
-        assert d <= TOLERANCE, f"{name}: off by {d:.2g} of the rms"
+        limit = FAULTY if name.startswith("fault") else TOLERANCE
+        assert d <= limit, f"{name}: off by {d:.2g} of the rms, want at most {limit:.0e}"
         assert d > 0 or "checkpoint" in name, f"{name}: the same bits: was the library asked?"
         worst, n = max(worst, d), n + 1
     print(f"{n} models with and without: off by at most {worst:.2g} of the rms")
