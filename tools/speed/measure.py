@@ -91,6 +91,17 @@ class Ossify(Program):
         return result
 
 
+class Screened(Ossify):
+    """ossify's decode with a screened unembedding: the same tokens, of fewer bytes."""
+
+    def round(self, log):
+        args, checkpoint = self.setup.args, self.setup.checkpoint()
+        warm(*checkpoint.glob("*.safetensors"))
+        command = [self.setup.ossify, "bench", checkpoint, "--threads", args.threads, "--runs", args.repeat, "--json", *self.options]
+        report, _, others = run([*command, "-p", 0, "-n", DECODE, "--screen"], log)
+        return {f"decode {DECODE}": statistics.median(report["decode_screened"]["tok_s"]), "rss": report["peak_rss_bytes"], "others": others}
+
+
 class Llama(Program):
     """A llama-bench: before each test a warm-up; prefill and decode from nothing."""
 
@@ -183,7 +194,7 @@ def main():
     if args.avx2:
         everyone = [Ossify(setup, "ossify, avx2", "--set", "avx2"), *(Llama(setup, "llama.cpp-avx2", dense) for dense in programs.DENSE)]
     else:
-        everyone = [] if args.no_ossify else [Ossify(setup)]
+        everyone = [] if args.no_ossify else [Ossify(setup), Screened(setup, "ossify, screened")]
         for dense in programs.DENSE:
             for peer in setup.peers:
                 everyone.append(Llama(setup, peer, dense))
