@@ -235,6 +235,23 @@ func (p *problem) want(t, row int, fma func(a, b, c float32) float32) float32 {
 	return product(p.w.Kind, p.vals[row*p.w.Cols:][:p.w.Cols], x, fma)
 }
 
+// wants returns the products of all rows, [n, Rows].
+func (p *problem) wants(fma func(a, b, c float32) float32) []float32 {
+	all := make([]float32, p.n*p.w.Rows)
+	for i := range all {
+		all[i] = p.want(i/p.w.Rows, i%p.w.Rows, fma)
+	}
+	return all
+}
+
+// checkSets runs all of a problem by every set: see [checkJob].
+func checkSets(t *testing.T, p *problem, s *Scratch, want []float32) {
+	t.Helper()
+	for _, set := range All() {
+		checkJob(t, set, p, s, 0, p.w.Rows, nil, nil, want)
+	}
+}
+
 // checkJob runs a part of a problem and compares each result with want, which
 // is [n, Rows]. Nothing else may be written.
 func checkJob(t *testing.T, set Set, p *problem, s *Scratch, lo, hi int, xrows, yrows []int32, want []float32) {
@@ -307,10 +324,7 @@ func TestProducts(t *testing.T) {
 					}
 					for _, shape := range shapes {
 						p := newProblem(r, e.kind, e.half, shape[0], c, shape[1], f)
-						want := make([]float32, p.n*p.w.Rows)
-						for i := range want {
-							want[i] = p.want(i/p.w.Rows, i%p.w.Rows, fma32)
-						}
+						want := p.wants(fma32)
 						for _, set := range sets {
 							t.Run(f.name+"/"+set.Name, func(t *testing.T) {
 								checkJob(t, set, p, &s, 0, p.w.Rows, nil, nil, want)
@@ -362,10 +376,7 @@ func TestProductsExactly(t *testing.T) {
 		for _, f := range fillings {
 			for _, c := range []int{32, 96, 160} {
 				p := newProblem(r, e.kind, e.half, 3, c, 3, f)
-				want := make([]float32, p.n*p.w.Rows)
-				for i := range want {
-					want[i] = p.want(i/p.w.Rows, i%p.w.Rows, fmaExactly)
-				}
+				want := p.wants(fmaExactly)
 				for _, set := range All() {
 					t.Run(fmt.Sprintf("%s/%s/cols=%d/%s", entryName(e.kind, e.half), f.name, c, set.Name), func(t *testing.T) {
 						checkJob(t, set, p, &s, 0, p.w.Rows, nil, nil, want)
@@ -568,13 +579,7 @@ func TestEdgeOfSubnormals(t *testing.T) {
 				}
 				odd := pr.x[k%n*cols:]
 				odd[first], odd[second] = p.x[0], p.x[1]
-				want := make([]float32, n*rows)
-				for i := range want {
-					want[i] = pr.want(i/rows, i%rows, fma32)
-				}
-				for _, set := range All() {
-					checkJob(t, set, pr, &s, 0, rows, nil, nil, want)
-				}
+				checkSets(t, pr, &s, pr.wants(fma32))
 			}
 		}
 	}
@@ -667,13 +672,7 @@ func TestTinyBlocks(t *testing.T) {
 							x[tiny] = 0
 						}
 					}
-					want := make([]float32, n*rows)
-					for i := range want {
-						want[i] = p.want(i/rows, i%rows, fma32)
-					}
-					for _, set := range All() {
-						checkJob(t, set, p, &s, 0, rows, nil, nil, want)
-					}
+					checkSets(t, p, &s, p.wants(fma32))
 				}
 			}
 		}
@@ -704,16 +703,11 @@ func TestNegativeZero(t *testing.T) {
 					for i := range p.x {
 						p.x[i] = 0x1p-30
 					}
-					want := make([]float32, n*rows)
-					for i := range want {
-						want[i] = p.want(i/rows, i%rows, fma32)
-					}
+					want := p.wants(fma32)
 					if negative := math.Signbit(float64(want[0])); negative != (codes[1] == 9 && cols%128 == 0) {
 						t.Fatalf("codes %d, %d columns: want %g", codes, cols, want[0])
 					}
-					for _, set := range All() {
-						checkJob(t, set, p, &s, 0, rows, nil, nil, want)
-					}
+					checkSets(t, p, &s, want)
 				}
 			}
 		}
