@@ -5,29 +5,10 @@ import (
 	"testing"
 )
 
-// f16Value is the definition of binary16.
-func f16Value(b uint16) float64 {
-	e, f := int(b>>10&31), float64(b&1023)
-	v := math.Ldexp(1024+f, e-25)
-	switch e {
-	case 0:
-		v = math.Ldexp(f, -24)
-	case 31:
-		v = math.Inf(1)
-		if f != 0 {
-			v = math.NaN()
-		}
-	}
-	if b>>15 != 0 {
-		v = -v
-	}
-	return v
-}
-
 func TestF16AllCodes(t *testing.T) {
 	for i := range 1 << 16 {
 		b := uint16(i)
-		v, want := FromF16(b), f16Value(b)
+		v, want := FromF16(b), ieeeValue(b, 10)
 		if math.IsNaN(want) {
 			if v == v || ToF16(v)&0x7c00 != 0x7c00 || ToF16(v)&1023 == 0 {
 				t.Fatalf("%#04x is %g and goes back as %#04x, want a NaN", b, v, ToF16(v))

@@ -7,20 +7,24 @@ import (
 	"testing"
 )
 
-// bf16Value decodes a bfloat16 from its fields, in float64: sign, eight
-// exponent bits with bias 127, seven mantissa bits.
-func bf16Value(b uint16) float64 {
-	e, m := int(b>>7&0xff), float64(b&0x7f)
+// ieeeValue decodes 16 bits from their fields, in float64, as IEEE 754 (3.4)
+// defines them: the sign, a biased exponent, and mantissa bits (10 of binary16, 7
+// of bfloat16).
+func ieeeValue(b uint16, mantissa int) float64 {
+	one := 1 << mantissa
+	most := 1<<(15-mantissa) - 1 // the exponent of Inf and NaN
+	e, m := int(b)>>mantissa&most, int(b)&(one-1)
+	bias := most / 2
 	var v float64
 	switch {
-	case e == 0xff && m != 0:
+	case e == most && m != 0:
 		return math.NaN()
-	case e == 0xff:
+	case e == most:
 		v = math.Inf(1)
 	case e == 0:
-		v = math.Ldexp(m/128, -126)
+		v = math.Ldexp(float64(m), 1-bias-mantissa)
 	default:
-		v = math.Ldexp(1+m/128, e-127)
+		v = math.Ldexp(float64(one+m), e-bias-mantissa)
 	}
 	if b>>15 == 1 {
 		v = -v
@@ -31,7 +35,7 @@ func bf16Value(b uint16) float64 {
 func TestBF16AllCodes(t *testing.T) {
 	for i := range 1 << 16 {
 		b := uint16(i)
-		got, want := FromBF16(b), bf16Value(b)
+		got, want := FromBF16(b), ieeeValue(b, 7)
 		if math.IsNaN(want) {
 			if got == got {
 				t.Fatalf("FromBF16(%#04x) = %v, want NaN", b, got)
