@@ -146,9 +146,16 @@ func (s *openAttend) do(r *runner, w *worker, t int) {
 		lo, hi = sort.SearchInts(r.keys, lo), sort.SearchInts(r.keys, hi)
 		at = func(rank int) int { return r.keys[rank] }
 	}
-	span := func(page int) kernel.Span {
-		base := (l.first + page) * kernel.PageLen
-		return kernel.Span{Lo: max(lo-base, 0), Hi: min(hi-base, kernel.PageLen)}
+	// seen calls f with the pages that have a key to see, and their first ranks.
+	seen := func(f func(kv, base int, page kernel.Page, s kernel.Span)) {
+		for kv := range h.KV {
+			for i, page := range l.pages[kv] {
+				base := (l.first + i) * kernel.PageLen
+				if s := (kernel.Span{Lo: max(lo-base, 0), Hi: min(hi-base, kernel.PageLen)}); s.Lo < s.Hi {
+					f(kv, base, page, s)
+				}
+			}
+		}
 	}
 	var from, to []float32 // [Query, positions]
 	if s.phase < 3 {
@@ -166,20 +173,14 @@ func (s *openAttend) do(r *runner, w *worker, t int) {
 	case 0:
 		q := r.vals[n.In[0]]
 		buf := grow(&w.scores, group*kernel.PageLen)
-		for kv := range h.KV {
-			for i, page := range l.pages[kv] {
-				s := span(i)
-				if s.Lo >= s.Hi {
-					continue
-				}
-				k.Scores(buf, kernel.PageLen, q.row(t)[kv*group*h.Dim:][:group*h.Dim], page, s, 1) // a product with 1 rounds nothing
-				for g := range group {
-					for p := s.Lo; p < s.Hi; p++ {
-						to[(kv*group+g)*width+at((l.first+i)*kernel.PageLen+p)] = buf[g*kernel.PageLen+p]
-					}
+		seen(func(kv, base int, page kernel.Page, s kernel.Span) {
+			k.Scores(buf, kernel.PageLen, q.row(t)[kv*group*h.Dim:][:group*h.Dim], page, s, 1) // a product with 1 rounds nothing
+			for g := range group {
+				for p := s.Lo; p < s.Hi; p++ {
+					to[(kv*group+g)*width+at(base+p)] = buf[g*kernel.PageLen+p]
 				}
 			}
-		}
+		})
 	case 1:
 		scale := scaleOf(h)
 		for i, v := range from {
@@ -205,20 +206,14 @@ func (s *openAttend) do(r *runner, w *worker, t int) {
 		y := r.vals[s.node].row(t)
 		clear(y)
 		buf := grow(&w.scores, group*kernel.PageLen)
-		for kv := range h.KV {
-			for i, page := range l.pages[kv] {
-				s := span(i)
-				if s.Lo >= s.Hi {
-					continue
+		seen(func(kv, base int, page kernel.Page, s kernel.Span) {
+			for g := range group {
+				for p := s.Lo; p < s.Hi; p++ {
+					buf[g*kernel.PageLen+p] = from[(kv*group+g)*width+at(base+p)]
 				}
-				for g := range group {
-					for p := s.Lo; p < s.Hi; p++ {
-						buf[g*kernel.PageLen+p] = from[(kv*group+g)*width+at((l.first+i)*kernel.PageLen+p)]
-					}
-				}
-				k.AddValues(y[kv*group*h.Dim:][:group*h.Dim], buf, kernel.PageLen, page, s)
 			}
-		}
+			k.AddValues(y[kv*group*h.Dim:][:group*h.Dim], buf, kernel.PageLen, page, s)
+		})
 		r.round(y)
 	}
 }

@@ -115,7 +115,7 @@ func TestMixtures(t *testing.T) {
 // give the same bits, in every set of kernels.
 func TestPlansGiveTheSameBits(t *testing.T) {
 	r := tiny(t)
-	tokens := someTokens(20)
+	tokens := someTokens(kernel.PageLen + 6) // more than a page of the cache
 	for _, p := range precisions {
 		var want []float32
 		for _, k := range kernel.All() {
