@@ -174,6 +174,7 @@ func TestErrors(t *testing.T) {
 		{"wrong type", t.Context(), map[string]ort.Tensor{"x": shape(1, 3)}, nil, "ort: input x: I64, want F32"},
 		{"too few bytes", t.Context(), map[string]ort.Tensor{"x": {Type: checkpoint.F32, Shape: []int{4}, Data: x.Data}}, nil, "ort: input x: 12 bytes of F32, shape [4]"},
 		{"no size", t.Context(), map[string]ort.Tensor{"x": {Type: checkpoint.F32, Shape: []int{1 << 62, 4}, Data: x.Data}}, nil, "ort: input x: 12 bytes of F32, shape [4611686018427387904 4]"},
+		{"no size, no bytes", t.Context(), map[string]ort.Tensor{"x": {Type: checkpoint.F32, Shape: []int{1 << 62, 4}, Data: nil}}, nil, "ort: input x: 0 bytes of F32, shape [4611686018427387904 4]"},
 		{"fails while it runs", t.Context(), map[string]ort.Tensor{"x": x, "shape": shape(2, 2)}, nil, "Reshape"},
 		{"output of another shape", t.Context(), map[string]ort.Tensor{"x": x, "shape": shape(1, 3)}, map[string]ort.Tensor{"y": {Type: checkpoint.F32, Shape: []int{2, 2}, Data: make([]byte, 16)}}, "shape"},
 		{"cancelled", done, map[string]ort.Tensor{"x": x, "shape": shape(1, 3)}, nil, "context canceled"},

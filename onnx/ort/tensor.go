@@ -23,28 +23,14 @@ type Info struct {
 	Shape []int            // −1 varies
 }
 
-// Elements returns the product of shape, and false if it is not a number of
-// elements that can be in memory.
-func elements(shape []int) (int, bool) {
-	n := 1
-	for _, d := range shape {
-		if d < 0 || d > 0 && n > math.MaxInt/8/d {
-			return 0, false
-		}
-		n *= d
-	}
-	return n, true
-}
-
 // newTensor returns a tensor of zeros.
 func newTensor(t checkpoint.DType, shape ...int) Tensor {
-	n, _ := elements(shape)
-	return Tensor{t, shape, make([]byte, n*t.Size())}
+	n, _ := checkpoint.Entry{Type: t, Shape: shape}.Bytes()
+	return Tensor{t, shape, make([]byte, n)}
 }
 
 func (t Tensor) check() error {
-	n, ok := elements(t.Shape)
-	if !ok || t.Type.Size() == 0 || len(t.Data) != n*t.Type.Size() {
+	if n, ok := (checkpoint.Entry{Type: t.Type, Shape: t.Shape}).Bytes(); !ok || int64(len(t.Data)) != n {
 		return fmt.Errorf("%d bytes of %v, shape %v", len(t.Data), t.Type, t.Shape)
 	}
 	return nil
