@@ -234,11 +234,10 @@ def begun_at(first):
         yield
 
 
-def select(stages, positions, config):
+def select(stages, positions):
     """Keeps the rows at positions; all of the keys' and values', which every later row reads."""
-    whole = {f"block.{n}.attn.{s}" for n in range(config.num_hidden_layers) for s in ("rope.k", "v")}
     rows = torch.tensor(positions)
-    return {name: t if name in whole else t[rows] for name, t in stages.items()}
+    return {name: t if name.endswith((".attn.rope.k", ".attn.v")) else t[rows] for name, t in stages.items()}
 
 
 def expected_stages(layers):
@@ -294,45 +293,38 @@ def cpu_name():
     return f"{model}; {flags}" if flags else model
 
 
-def trace(model, config, hashed, job, args):
-    """Runs model on a job's tokens, watched and not, and writes what it showed."""
-    tokens = parse_tokens(job.tokens, config.vocab_size)
-    positions = list(range(len(tokens)))
-    if job.positions:
-        positions = sorted(set(parse_ids(job.positions, "positions")))
-        if positions[0] < 0 or positions[-1] >= len(tokens):
-            fail(f"--positions: {positions[0]} to {positions[-1]}, want 0 to {len(tokens) - 1}")
-        if job.first:
-            fail("--positions: a sequence that begins late keeps all")
+def kept(job, tokens):
+    """The positions whose rows a job keeps."""
+    if not job.positions:
+        return list(range(len(tokens)))
+    positions = sorted(set(parse_ids(job.positions, "positions")))
+    if positions[0] < 0 or positions[-1] >= len(tokens):
+        fail(f"--positions: {positions[0]} to {positions[-1]}, want 0 to {len(tokens) - 1}")
+    if job.first:
+        fail("--positions: a sequence that begins late keeps all")
+    return positions
 
-    ids = torch.tensor(tokens, dtype=torch.int32)
-    capture = Capture()
-    with torch.inference_mode(), in_portions(args.mlp_rows), begun_at(job.first):
-        plain = model(ids)
-        with watched(model, capture):
-            logits = model(ids)
-    if not torch.equal(plain.view(torch.uint8), logits.view(torch.uint8)):
-        fail("the logits change when the model is watched")
-    if args.check_portions:
-        with torch.inference_mode(), begun_at(job.first):
-            whole = model(ids)
-        if not torch.equal(whole.view(torch.uint8), logits.view(torch.uint8)):
-            fail(f"the logits change with --mlp-rows: {(whole != logits).float().mean():.2%} of them")
-    stages = capture.stages()
-    names = expected_stages(config.num_hidden_layers)
-    if set(stages) != set(names):
-        fail(f"stages missing or unknown: {sorted(set(stages) ^ set(names))}")
-    want = torch.bfloat16 if job.precision == "bf16" else torch.float32
+
+def prove(stages, rows, precision):
+    """Fails unless the stages have so many rows of that precision, all finite."""
+    want = torch.bfloat16 if precision == "bf16" else torch.float32
     for name, t in stages.items():
-        if t.shape[0] != len(tokens):
-            fail(f"{name}: {t.shape[0]} rows, want {len(tokens)}")
+        if t.shape[0] != rows:
+            fail(f"{name}: {t.shape[0]} rows, want {rows}")
         if t.dtype != (torch.int32 if name.endswith(".experts") else want):
             fail(f"{name}: {t.dtype}, want {want}")
         if not t.isfinite().all():
             fail(f"{name}: not finite")
 
-    stages = select({name: stages[name] for name in names}, positions, config)
-    tensors = {"tokens": ids, "positions": torch.tensor(positions, dtype=torch.int32)} | stages
+
+def same_bits(a, b):
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+
+
+def write_trace(job, args, hashed, tokens, positions, stages):
+    """Writes the rows kept, and how they came about."""
+    tensors = {"tokens": torch.tensor(tokens, dtype=torch.int32),
+               "positions": torch.tensor(positions, dtype=torch.int32)} | stages
     command = f"trace.py {job.checkpoint.name} --tokens {job.tokens} --precision {job.precision}"
     if job.positions:
         command += f" --positions {job.positions}"
@@ -361,8 +353,34 @@ def trace(model, config, hashed, job, args):
           f"{job.output.stat().st_size} bytes, sha256 {sha256_file(job.output)}", flush=True)
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Trace the PyTorch reference on a checkpoint.")
+def trace(model, config, hashed, job, args):
+    """Runs model on a job's tokens, watched and not, and writes what it showed."""
+    tokens = parse_tokens(job.tokens, config.vocab_size)
+    positions = kept(job, tokens)
+    ids = torch.tensor(tokens, dtype=torch.int32)
+    capture = Capture()
+    with torch.inference_mode(), in_portions(args.mlp_rows), begun_at(job.first):
+        plain = model(ids)
+        with watched(model, capture):
+            logits = model(ids)
+    if not same_bits(plain, logits):
+        fail("the logits change when the model is watched")
+    if args.check_portions:
+        with torch.inference_mode(), begun_at(job.first):
+            whole = model(ids)
+        if not same_bits(whole, logits):
+            fail(f"the logits change with --mlp-rows: {(whole != logits).float().mean():.2%} of them")
+    stages = capture.stages()
+    names = expected_stages(config.num_hidden_layers)
+    if set(stages) != set(names):
+        fail(f"stages missing or unknown: {sorted(set(stages) ^ set(names))}")
+    prove(stages, len(tokens), job.precision)
+    write_trace(job, args, hashed, tokens, positions, select({name: stages[name] for name in names}, positions))
+
+
+def arguments(description):
+    """What every program here takes."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("checkpoint", type=Path, nargs="?", help="folder in the original/ layout")
     parser.add_argument("--tokens", help="1,2,5-9 or random:COUNT:SEED")
     parser.add_argument("--precision", choices=["bf16", "f32"])
@@ -370,18 +388,13 @@ def main():
     parser.add_argument("--first", type=int, default=0,
                         help="position of the first token, which sees none before it (0)")
     parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--jobs", type=Path,
-                        help="file with the arguments above, a trace a line: a checkpoint that "
-                             "follows itself in one precision is loaded once")
     parser.add_argument("--mlp-rows", type=int, default=4, help="tokens the MLP gets at a time (4)")
-    parser.add_argument("--check-portions", action="store_true",
-                        help="fail unless all tokens at once give the same bits")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
-    args = parser.parse_args()
-    jobs = [args]
-    if args.jobs:
-        jobs = [parser.parse_args(shlex.split(line)) for line in args.jobs.read_text().splitlines()]
+    return parser
 
+
+def prepare(args, jobs):
+    """Proves what jobs ask for, and that the reference is the published one; sets torch."""
     for module, digest in REFERENCE.items():
         if sha256_file(module.__file__) != digest:
             fail(f"{module.__name__} is not the file published as gpt-oss 0.0.9")
@@ -400,6 +413,20 @@ def main():
     torch.manual_seed(0)  # nothing draws; should that change, it stays the same
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(args.threads)
+
+
+def main():
+    parser = arguments("Trace the PyTorch reference on a checkpoint.")
+    parser.add_argument("--jobs", type=Path,
+                        help="file with the arguments above, a trace a line: a checkpoint that "
+                             "follows itself in one precision is loaded once")
+    parser.add_argument("--check-portions", action="store_true",
+                        help="fail unless all tokens at once give the same bits")
+    args = parser.parse_args()
+    jobs = [args]
+    if args.jobs:
+        jobs = [parser.parse_args(shlex.split(line)) for line in args.jobs.read_text().splitlines()]
+    prepare(args, jobs)
 
     loaded = None
     for job in jobs:
