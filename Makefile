@@ -16,7 +16,7 @@ install: ## the command, into Go's folder for programs (go env GOBIN, else GOPAT
 	go install ./cmd/ossify
 
 ort-library: ## operators for ONNX Runtime, as bin/libossify_ort.so
-	CGO_ENABLED=1 CGO_CFLAGS="-O2 -I$$(go list -m -f '{{.Dir}}' github.com/yalue/onnxruntime_go)" go build -tags ortlib -buildmode=c-shared -o bin/libossify_ort.so ./cmd/ossify-ort
+	CGO_ENABLED=1 go build -tags ortlib -buildmode=c-shared -o bin/libossify_ort.so ./cmd/ossify-ort
 
 demo: deps build ## synthesise a small model, run it, compare it with PyTorch's own values
 	bin/ossify demo

@@ -52,7 +52,8 @@ var rooms = map[string][]string{
 	"onnx/examples":          {"graph", "onnx", "onnx/lower"},
 	"onnx/ortlib":            {"float", "kernel"},
 	"onnx/pack":              {"checkpoint", "engine", "float", "graph", "gptoss", "harmony", "internal/fileset", "kernel", "onnx", "onnx/build", "onnx/lower", "onnx/wire", "tokenizer", "weight"},
-	"onnx/ort":               {"checkpoint", "float"},
+	"onnx/ortlib/host":       {"kernel", "onnx/ortlib"},
+	"onnx/ort":               {"checkpoint", "float", "onnx/ortlib/host"},
 	"verify":                 {"checkpoint", "engine", "fault", "float", "gptoss", "graph", "internal/fileset", "oracle", "parity", "weight"},
 	"verify/onnx":            {"checkpoint", "engine", "fault", "gptoss", "graph", "internal/fileset", "onnx", "onnx/lower", "onnx/ort", "oracle", "parity", "verify", "weight"},
 }

@@ -21,6 +21,15 @@ type Summary struct {
 	Files        []string          `json:"files,omitempty"` // of external data
 }
 
+// OutputNames returns the names of the outputs.
+func (s *Summary) OutputNames() []string {
+	var names []string
+	for _, p := range s.Outputs {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
 // A Port is an input or output of a model.
 type Port struct {
 	Name  string   `json:"name"`

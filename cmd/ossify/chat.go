@@ -36,6 +36,9 @@ Ctrl-C ends the answer, and the chat. /new begins a new conversation.`,
 			if err := a.check(); err != nil {
 				return err
 			}
+			if err := a.onnx.check(c); err != nil {
+				return err
+			}
 			t, err := openTalker(c.Context(), args[0], &a)
 			if err != nil {
 				return err

@@ -30,6 +30,7 @@ type answerFlags struct {
 	precision string
 	threads   int
 	screen    bool
+	onnx      onnxFlags
 }
 
 func (a *answerFlags) add(c *cobra.Command) {
@@ -46,6 +47,7 @@ func (a *answerFlags) add(c *cobra.Command) {
 	chooseVar(c, &a.precision, "precision", "bf16", []string{"bf16", "f32"}, "of values between operations")
 	f.IntVar(&a.threads, "threads", 0, "processors to use; 0 takes all")
 	f.BoolVar(&a.screen, "screen", false, "spend 0.6 GB on a screen of the unembedding: the same tokens, sooner, without temperature or with --top-k")
+	a.onnx.add(c)
 }
 
 var efforts = map[string]harmony.ReasoningEffort{"low": harmony.Low, "medium": harmony.Medium, "high": harmony.High}
@@ -66,11 +68,18 @@ func (a *answerFlags) check() error {
 	return nil
 }
 
+// A session is a sequence of tokens in a model that can go back.
+type session interface {
+	generate.Session
+	Least() int // tokens that Truncate must keep, or none
+}
+
 // A talker is a model that answers.
 type talker struct {
 	ck       *gptoss.Checkpoint
-	model    *engine.Model
-	session  *engine.Session
+	runs     string // what computes, for figures
+	session  session
+	close    []func() error // in order
 	encoding *harmony.Encoding
 	flags    *answerFlags
 	seen     []uint32 // by the session
@@ -83,23 +92,53 @@ func openTalker(ctx context.Context, dir string, a *answerFlags) (*talker, error
 	if err != nil {
 		return nil, err
 	}
-	o := engine.Options{Precision: engine.BF16, Workers: a.threads}
-	if a.precision == "f32" {
-		o.Precision = engine.F32
+	t := &talker{ck: ck, encoding: harmony.New(tokenizer.New()), flags: a, close: []func() error{ck.Close}}
+	if a.onnx.model != "" {
+		err = a.onnx.open(ctx, t)
+	} else {
+		err = t.openEngine(ctx)
 	}
-	m, err := ck.Engine(ctx, o)
 	if err != nil {
-		return nil, errors.Join(err, ck.Close())
+		return nil, errors.Join(err, t.Close())
 	}
-	if a.screen {
-		if err := m.Screen(ctx); err != nil {
-			return nil, errors.Join(err, m.Close(), ck.Close())
-		}
-	}
-	return &talker{ck: ck, model: m, session: m.NewSession(), encoding: harmony.New(tokenizer.New()), flags: a, load: time.Since(start)}, nil
+	t.load = time.Since(start)
+	return t, nil
 }
 
-func (t *talker) Close() error { return errors.Join(t.model.Close(), t.ck.Close()) }
+// openEngine lets the engine compute.
+func (t *talker) openEngine(ctx context.Context) error {
+	o := engine.Options{Precision: engine.BF16, Workers: t.flags.threads}
+	if t.flags.precision == "f32" {
+		o.Precision = engine.F32
+	}
+	m, err := t.ck.Engine(ctx, o)
+	if err != nil {
+		return err
+	}
+	t.closeFirst(m.Close)
+	if t.flags.screen {
+		if err := m.Screen(ctx); err != nil {
+			return err
+		}
+	}
+	s := m.NewSession()
+	t.session, t.runs = s, m.Kernels()+" kernels"
+	if t.flags.screen {
+		t.session = topper{s}
+	}
+	return nil
+}
+
+// closeFirst has f called by Close before what is there already.
+func (t *talker) closeFirst(f func() error) { t.close = append([]func() error{f}, t.close...) }
+
+func (t *talker) Close() error {
+	var err error
+	for _, f := range t.close {
+		err = errors.Join(err, f())
+	}
+	return err
+}
 
 // system is the message that begins a conversation without one.
 func (t *talker) system() harmony.Message {
@@ -174,11 +213,7 @@ func (t *talker) answer(ctx context.Context, prompt []uint32, screen *screen, ea
 	start, stopped := time.Now(), false
 	first := start
 	var err error
-	var session generate.Session = t.session
-	if t.flags.screen {
-		session = topper{t.session}
-	}
-	a.Result, err = generate.Run(ctx, session, prompt[common:], o, func(tok generate.Token) error {
+	a.Result, err = generate.Run(ctx, t.session, prompt[common:], o, func(tok generate.Token) error {
 		if a.First == 0 {
 			first = time.Now()
 			a.First = first.Sub(start)
@@ -238,7 +273,7 @@ func (t *talker) figures(a *answer) string {
 	if a.Guessed > 0 {
 		s += fmt.Sprintf("; %d of %d guesses right", a.Right, a.Guessed)
 	}
-	return s + "; " + t.model.Kernels() + " kernels"
+	return s + "; " + t.runs
 }
 
 // A screen shows the messages of an answer as they come. On a terminal thoughts
@@ -342,11 +377,15 @@ stdout is no terminal, thoughts are left out unless --thoughts is given. Figures
 go to stderr.
 
 The same seed gives the same tokens, whatever the threads, the guesses and the
-processor's kernels. Without --temperature each token is the most probable one.`,
+processor's kernels. Without --temperature each token is the most probable one.
+
+With --onnx an ONNX model of the checkpoint, ossify's or another's, computes in
+ONNX Runtime; the checkpoint says how long a context may be.`,
 		Example: `  ossify generate /tmp/20b --prompt 'What is jade?'
   ossify generate /tmp/20b --prompt 'Name a colour.' --temperature 1 --seed 7 --reasoning low
   ossify generate /tmp/20b --conversation chat.json --json >answer.json
-  ossify generate /tmp/tiny --tokens 1,2,3 --raw --max-tokens 16`,
+  ossify generate /tmp/tiny --tokens 1,2,3 --raw --max-tokens 16
+  ossify generate /tmp/20b --onnx /tmp/20b/model.onnx --prompt 'What is jade?' --operators`,
 		Args: oneArgument("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.check(); err != nil {
@@ -377,6 +416,9 @@ processor's kernels. Without --temperature each token is the most probable one.`
 				ids, err = promptTokens(c, "", conversation)
 			}
 			if err != nil {
+				return err
+			}
+			if err := a.onnx.check(c); err != nil {
 				return err
 			}
 			t, err := openTalker(c.Context(), args[0], &a)

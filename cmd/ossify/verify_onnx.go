@@ -21,19 +21,30 @@ import (
 // library, for --onnxruntime.
 const libraryVariable = "OSSIFY_ONNXRUNTIME"
 
+func libraryVar(c *cobra.Command, library *string) {
+	c.Flags().StringVar(library, "onnxruntime", "", "ONNX Runtime's library, or its folder; default $"+libraryVariable+", else where 'make deps' and packages put it")
+}
+
+func operatorsVar(c *cobra.Command, operators *bool) {
+	c.Flags().BoolVar(operators, "operators", false, "of --onnx: run functions of ossify's on the engine's kernels, as the operator library does")
+}
+
 // verifyONNX is what verify does with --onnx and --onnx-faults.
 type verifyONNX struct {
 	model   string
 	faults  bool
 	library string
 	decode  int
+
+	operators bool
 }
 
 func (x *verifyONNX) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&x.model, "onnx", "", "ONNX model to judge, ossify's or another's")
 	f.BoolVar(&x.faults, "onnx-faults", false, "export the model with known bugs; show that each is caught and named")
-	f.StringVar(&x.library, "onnxruntime", "", "ONNX Runtime's library, or its folder; default $"+libraryVariable+", else where 'make deps' and packages put it")
+	libraryVar(c, &x.library)
+	operatorsVar(c, &x.operators)
 	f.IntVar(&x.decode, "decode", -1, "of --onnx: tokens at the end that are decoded one by one (default twice the window and 8, or half of the tokens)")
 }
 
@@ -71,7 +82,7 @@ func (x *verifyONNX) run(c *cobra.Command, v *verifyCommand, ck *gptoss.Checkpoi
 	if decode < 0 {
 		decode = verify.StepsOf(ck.Graph, n).Decode
 	}
-	q := verifyonnx.Request{Model: x.model, Golden: t, Tokens: tokens, Decode: decode, Engine: o, Twin: true, Progress: sayOn(c.ErrOrStderr())}
+	q := verifyonnx.Request{Model: x.model, Golden: t, Tokens: tokens, Decode: decode, Engine: o, Twin: true, Load: ort.Options{Operators: x.operators}, Progress: sayOn(c.ErrOrStderr())}
 	if t == nil {
 		q.Positions = verify.Positions(ck.Graph, n, v.most, 0, ck.Config.Window, 256, n-decode, n)
 	}

@@ -63,7 +63,8 @@ func closeLibrary() error { return ort.DestroyEnvironment() }
 
 type handle struct{ s *ort.DynamicAdvancedSession }
 
-func load(path string, o Options) (*Session, error) {
+// load opens a model in the runtime at library.
+func load(library, path string, o Options) (*Session, error) {
 	// The binding describes a model only through a session of its own; without
 	// any rewriting that is cheap.
 	plain, err := options(Options{Plain: true})
@@ -92,6 +93,11 @@ func load(path string, o Options) (*Session, error) {
 		return nil, err
 	}
 	defer opts.Destroy()
+	if o.Operators {
+		if err := addOperators(library, opts); err != nil {
+			return nil, err
+		}
+	}
 	s.handle.s, err = ort.NewDynamicAdvancedSession(path, names(s.Inputs), names(s.Outputs), opts)
 	return s, err
 }

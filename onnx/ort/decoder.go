@@ -99,6 +99,33 @@ func NewDecoder(s *Session, heads, dim int) (*Decoder, error) {
 	return d, nil
 }
 
+// WantDecoder says which outputs a decoder needs, of a model with outputs of
+// those names: the logits and the cache.
+func WantDecoder(outputs []string) func(Info) bool {
+	named := slices.Contains(outputs, "logits")
+	return func(x Info) bool {
+		return x.Name == "logits" || strings.HasPrefix(strings.ToLower(x.Name), "present") || !named && len(x.Shape) == 3
+	}
+}
+
+// Fits says whether the decoder is of a model of those sizes.
+func (d *Decoder) Fits(vocab, layers, heads, dim int) error {
+	if n := d.Logits.Shape[2]; n > 0 && n != vocab {
+		return fmt.Errorf("ort: logits of %d tokens, the checkpoint has %d", n, vocab)
+	}
+	if n := d.Layers(); n > 0 && n != layers {
+		return fmt.Errorf("ort: a cache of %d layers, the checkpoint has %d", n, layers)
+	}
+	for i, p := range d.Past {
+		for _, x := range []Info{p.Key, p.Value} {
+			if x.Shape[1] != heads || x.Shape[3] != dim {
+				return fmt.Errorf("ort: layer %d: a cache of %d heads of %d, the checkpoint has %d of %d", i, x.Shape[1], x.Shape[3], heads, dim)
+			}
+		}
+	}
+	return nil
+}
+
 var (
 	layerNumber = regexp.MustCompile(`[0-9]+`)
 	keyOrValue  = regexp.MustCompile(`(^|[._])(k|v|key|keys|value|values)([._]|$)`)
@@ -134,7 +161,7 @@ func (d *Decoder) Layers() int { return len(d.Past) }
 
 // NewState returns a state for a batch of sequences that have no token yet.
 func (d *Decoder) NewState(batch int) *State {
-	s := &State{d: d, mask: make([][]int64, batch), cache: map[string]Tensor{}}
+	s := &State{d: d, mask: make([][]int64, batch), cache: map[string]Tensor{}, spare: map[string][]byte{}}
 	for _, p := range d.Past {
 		for _, x := range []Info{p.Key, p.Value} {
 			s.cache[x.Name] = newTensor(x.Type, batch, x.Shape[1], 0, x.Shape[3])
@@ -149,6 +176,32 @@ type State struct {
 	d     *Decoder
 	mask  [][]int64         // by sequence, of every column so far
 	cache map[string]Tensor // by name of the input
+	spare map[string][]byte // memory of the cache before, for the one after
+}
+
+// memory returns a tensor for the next cache of an input: what was there is
+// undefined, for the model writes all of it.
+func (s *State) memory(input string, t checkpoint.DType, shape ...int) Tensor {
+	n, _ := checkpoint.Entry{Type: t, Shape: shape}.Bytes()
+	if int64(cap(s.spare[input])) < n {
+		s.spare[input] = make([]byte, n+n/4)
+	}
+	return Tensor{t, shape, s.spare[input][:n]}
+}
+
+// truncate forgets all but the first n columns.
+func (s *State) truncate(n int) {
+	for i := range s.mask {
+		s.mask[i] = s.mask[i][:n]
+	}
+	for name, t := range s.cache { // [batch, heads, positions, dim]
+		width := t.Shape[3] * t.Type.Size()
+		kept := 0
+		for h := range t.Shape[0] * t.Shape[1] {
+			kept += copy(t.Data[kept:kept+n*width], t.Data[h*t.Shape[2]*width:])
+		}
+		s.cache[name] = Tensor{t.Type, []int{t.Shape[0], t.Shape[1], n, t.Shape[3]}, t.Data[:kept]}
+	}
 }
 
 // Switch lets another decoder process what follows, of a model with the same
@@ -221,20 +274,20 @@ func (s *State) Forward(ctx context.Context, tokens [][]uint32) (map[string]Tens
 		in[d.Keep.Name] = Int64s(d.Keep.Type, []int64{int64(rows)}, shape[:len(d.Keep.Shape)]...)
 	}
 	out := map[string]Tensor{}
+	typeOf := map[string]checkpoint.DType{}
+	for _, x := range d.Session.Outputs {
+		typeOf[x.Name] = x.Type
+	}
 	if v := d.Logits.Shape[2]; v > 0 {
-		out[d.Logits.Name] = Tensor{Shape: []int{batch, rows, v}}
+		out[d.Logits.Name] = newTensor(typeOf[d.Logits.Name], batch, rows, v)
 	}
 	for i, p := range d.Past {
 		for j, x := range []Info{p.Key, p.Value} {
 			t := s.cache[x.Name]
 			in[x.Name] = t
 			name := []string{d.Present[i].Key.Name, d.Present[i].Value.Name}[j]
-			out[name] = Tensor{Shape: []int{batch, t.Shape[1], past + seq, t.Shape[3]}}
+			out[name] = s.memory(x.Name, typeOf[name], batch, t.Shape[1], past+seq, t.Shape[3])
 		}
-	}
-	for name, t := range out { // memory of the type that it has
-		i := slices.IndexFunc(d.Session.Outputs, func(x Info) bool { return x.Name == name })
-		out[name] = newTensor(d.Session.Outputs[i].Type, t.Shape...)
 	}
 	if err := d.Session.Run(ctx, in, out); err != nil {
 		return nil, err
@@ -243,6 +296,7 @@ func (s *State) Forward(ctx context.Context, tokens [][]uint32) (map[string]Tens
 	for i, p := range d.Past {
 		for j, x := range []Info{p.Key, p.Value} {
 			name := []string{d.Present[i].Key.Name, d.Present[i].Value.Name}[j]
+			s.spare[x.Name] = s.cache[x.Name].Data[:0]
 			s.cache[x.Name] = out[name]
 			delete(out, name)
 		}
@@ -250,7 +304,8 @@ func (s *State) Forward(ctx context.Context, tokens [][]uint32) (map[string]Tens
 	return out, nil
 }
 
-// Cache returns the keys and values of a layer so far.
+// Cache returns the keys and values of a layer so far, valid until the next but
+// one call of Forward.
 func (s *State) Cache(layer int) (key, value Tensor) {
 	p := s.d.Past[layer]
 	return s.cache[p.Key.Name], s.cache[p.Value.Name]

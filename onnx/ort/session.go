@@ -13,6 +13,7 @@ import (
 
 // A Runtime is the loaded library. There is one in a process.
 type Runtime struct {
+	path    string
 	version string
 	loading atomic.Int64 // models that are being loaded, those that were given up too
 }
@@ -30,7 +31,7 @@ func Open(path string) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ort: %s: %s", path, oneLine(err))
 	}
-	return &Runtime{version: version}, nil
+	return &Runtime{path: path, version: version}, nil
 }
 
 // Version returns the release of the library, such as 1.32.0.
@@ -56,6 +57,10 @@ type Options struct {
 	Fold    bool // compute at load what depends on no input: bfloat16 matrices become float32 in memory
 	Prepack bool // keep matrices in memory in the order in which the kernels read them
 	Plain   bool // no rewriting of the graph at all: each operator as it stands
+
+	// Operators has functions of ossify's models run on the engine's kernels, as
+	// the operator library does in other programs (package ortlib).
+	Operators bool
 
 	// Want says which outputs are computed; nil takes all.
 	Want func(Info) bool
@@ -109,7 +114,7 @@ func (r *Runtime) Load(ctx context.Context, path string, o Options) (*Session, e
 	done := make(chan loaded, 1)
 	r.loading.Add(1)
 	go func() {
-		s, err := load(path, o)
+		s, err := load(r.path, path, o)
 		if ctx.Err() != nil && err == nil {
 			s.Close()
 			s, err = nil, ctx.Err()

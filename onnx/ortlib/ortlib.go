@@ -90,13 +90,15 @@ type op uint8
 const (
 	linear op = iota + 1
 	expertLinear
+	attend
 )
 
 // A Signature says which functions there are of a kind.
 type Signature struct {
 	Names   []string // in the model
-	Inputs  int      // 0 is any number from 2 on
-	Experts bool     // whether a call says the number of experts
+	Inputs  int      // the last may be left out; 0 is any number from 2 on
+	Outputs int
+	Experts bool // whether a call says the number of experts
 	op      op
 }
 
@@ -104,8 +106,9 @@ type Signature struct {
 // from the first of its kind in a size is called by its path in the model.
 func Signatures() []Signature {
 	return []Signature{
-		{Names: []string{"Linear", "Linear.block.attn.out", "Linear.block.attn.qkv", "Linear.block.mlp.gate", "Linear.unembedding"}, op: linear},
-		{Names: []string{"ExpertLinear", "ExpertLinear.block.mlp.mlp1", "ExpertLinear.block.mlp.mlp2"}, Inputs: 7, Experts: true, op: expertLinear},
+		{Names: []string{"Linear", "Linear.block.attn.out", "Linear.block.attn.qkv", "Linear.block.mlp.gate", "Linear.unembedding"}, Outputs: 1, op: linear},
+		{Names: []string{"ExpertLinear", "ExpertLinear.block.mlp.mlp1", "ExpertLinear.block.mlp.mlp2"}, Inputs: 7, Outputs: 1, Experts: true, op: expertLinear},
+		{Names: []string{"Attend", "Attend.block.attn.sdpa"}, Inputs: 7, Outputs: 3, op: attend},
 	}
 }
 
@@ -124,11 +127,71 @@ func New(name string, experts int, set kernel.Set) (*Function, error) {
 }
 
 type scratch struct {
-	x kernel.Activations
+	x      kernel.Activations
+	attend sync.Pool // of *attendScratch
 }
 
 // A call is a function with its inputs proved.
-type call struct {
+type call interface {
+	shapes() [][]int // of the outputs
+	run(s *scratch, out [][]float32, p Parallel)
+}
+
+// Shapes returns the shapes of the outputs, float tensors. It refuses inputs
+// that the function does not take.
+func (f *Function) Shapes(in []Tensor) ([][]int, error) {
+	c, err := f.prove(in)
+	if err != nil {
+		return nil, err
+	}
+	return c.shapes(), nil
+}
+
+// Run computes the outputs.
+func (f *Function) Run(in []Tensor, out [][]float32, p Parallel) error {
+	c, err := f.prove(in)
+	if err != nil {
+		return err
+	}
+	shapes := c.shapes()
+	if len(out) != len(shapes) {
+		return fmt.Errorf("ossify: %d outputs, want %d", len(out), len(shapes))
+	}
+	for i, shape := range shapes {
+		if n, _ := Elements(shape); n != len(out[i]) {
+			return fmt.Errorf("ossify: output %d of %d values, want %v", i, len(out[i]), shape)
+		}
+	}
+	if !slices.ContainsFunc(out, func(v []float32) bool { return len(v) > 0 }) {
+		return nil
+	}
+	s, _ := f.scratch.Get().(*scratch)
+	if s == nil {
+		s = &scratch{}
+	}
+	defer f.scratch.Put(s)
+	c.run(s, out, p)
+	return nil
+}
+
+func (f *Function) prove(in []Tensor) (call, error) {
+	for i, t := range in {
+		n, ok := Elements(t.Shape)
+		if !ok || t.Type.Size() == 0 || len(t.Data) != n*t.Type.Size() {
+			return nil, fmt.Errorf("ossify: input %d is %v, %d bytes, want a float, bfloat16, uint8 or int64 tensor with its bytes", i, t, len(t.Data))
+		}
+	}
+	switch f.op {
+	case linear:
+		return f.proveLinear(in)
+	case attend:
+		return f.proveAttend(in)
+	}
+	return f.proveExperts(in)
+}
+
+// A product is a call of Linear or ExpertLinear.
+type product struct {
 	f       *Function
 	rows    int // of x
 	columns int // of x
@@ -142,62 +205,24 @@ type call struct {
 	perToken int     // rows of the output that share a row of x
 }
 
-// Shape returns the shape of the output, a float tensor. It refuses inputs that
-// the function does not take.
-func (f *Function) Shape(in []Tensor) ([]int, error) {
-	c, err := f.prove(in)
-	if err != nil {
-		return nil, err
-	}
-	return c.out, nil
-}
+func (c *product) shapes() [][]int { return [][]int{c.out} }
 
-// Run computes the output.
-func (f *Function) Run(in []Tensor, out []float32, p Parallel) error {
-	c, err := f.prove(in)
-	if err != nil {
-		return err
-	}
-	if n, _ := Elements(c.out); n != len(out) {
-		return fmt.Errorf("ossify: output of %d values, want %v", len(out), c.out)
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	s, _ := f.scratch.Get().(*scratch)
-	if s == nil {
-		s = &scratch{}
-	}
-	defer f.scratch.Put(s)
-	if f.op == linear {
-		c.linear(s, out, p)
+func (c *product) run(s *scratch, out [][]float32, p Parallel) {
+	if c.f.op == linear {
+		c.linear(s, out[0], p)
 	} else {
-		c.experts(s, out, p)
+		c.experts(s, out[0], p)
 	}
-	return nil
-}
-
-func (f *Function) prove(in []Tensor) (*call, error) {
-	for i, t := range in {
-		n, ok := Elements(t.Shape)
-		if !ok || t.Type.Size() == 0 || len(t.Data) != n*t.Type.Size() {
-			return nil, fmt.Errorf("ossify: input %d is %v, %d bytes, want a float, bfloat16, uint8 or int64 tensor with its bytes", i, t, len(t.Data))
-		}
-	}
-	if f.op == linear {
-		return f.proveLinear(in)
-	}
-	return f.proveExperts(in)
 }
 
 // proveLinear checks x [.., D], weights [n, D] and, or not, biases [n]: the
 // output is [.., Σ n].
-func (f *Function) proveLinear(in []Tensor) (*call, error) {
+func (f *Function) proveLinear(in []Tensor) (call, error) {
 	if len(in) < 2 || in[0].Type != Float || len(in[0].Shape) < 1 {
 		return nil, fmt.Errorf("ossify: Linear of %v, want x float [.., D], weights bfloat16 [n, D], and, or not, biases", in)
 	}
 	x := in[0]
-	c := &call{f: f, columns: x.Shape[len(x.Shape)-1], perToken: 1}
+	c := &product{f: f, columns: x.Shape[len(x.Shape)-1], perToken: 1}
 	c.rows, _ = Elements(x.Shape[:len(x.Shape)-1])
 	if c.columns < 1 {
 		return nil, fmt.Errorf("ossify: Linear of x %v, want at least one column", x)
@@ -225,7 +250,7 @@ func (f *Function) proveLinear(in []Tensor) (*call, error) {
 // [.., K, D]; the strips of all experts, uint8 [E·strips, n, D/32, 16] and
 // [E·strips, n, D/32]; tables that are not looked at; and, or not, biases
 // [E·strips, n]. The output is [.., K, N], N = strips·n.
-func (f *Function) proveExperts(in []Tensor) (*call, error) {
+func (f *Function) proveExperts(in []Tensor) (call, error) {
 	if len(in) != 6 && len(in) != 7 {
 		return nil, fmt.Errorf("ossify: ExpertLinear of %d inputs, want 6 or 7", len(in))
 	}
@@ -234,7 +259,7 @@ func (f *Function) proveExperts(in []Tensor) (*call, error) {
 	if len(in) == 7 {
 		biases = in[6:]
 	}
-	refuse := func(what string, t Tensor, want string) (*call, error) {
+	refuse := func(what string, t Tensor, want string) (call, error) {
 		return nil, fmt.Errorf("ossify: ExpertLinear: %s %v, want %s", what, t, want)
 	}
 	switch {
@@ -248,7 +273,7 @@ func (f *Function) proveExperts(in []Tensor) (*call, error) {
 		return refuse("bias", biases[0], fmt.Sprintf("bfloat16 %v", blocks.Shape[:2]))
 	}
 	k, lead := idx.Shape[len(idx.Shape)-1], idx.Shape[:len(idx.Shape)-1]
-	c := &call{f: f, columns: blocks.Shape[2] * float.BlockSize, width: blocks.Shape[0] / f.experts * blocks.Shape[1], perToken: 1}
+	c := &product{f: f, columns: blocks.Shape[2] * float.BlockSize, width: blocks.Shape[0] / f.experts * blocks.Shape[1], perToken: 1}
 	shared, own := append(slices.Clone(lead), c.columns), append(slices.Clone(idx.Shape), c.columns)
 	switch {
 	case x.Type == Float && slices.Equal(x.Shape, shared):
@@ -304,7 +329,7 @@ const panel = 256 << 10
 func panels(rowBytes int) int { return max(16, panel/rowBytes/16*16) }
 
 // pack makes rows of x ready to be multiplied.
-func (c *call) pack(s *scratch, kind kernel.Kind, p Parallel) {
+func (c *product) pack(s *scratch, kind kernel.Kind, p Parallel) {
 	c.f.set.Resize(&s.x, kind, false, c.rows, c.columns)
 	const rows = 16
 	p((c.rows+rows-1)/rows, func(i int) {
@@ -323,8 +348,8 @@ type unit struct {
 	bias   Tensor  // of row 0 on; no type if there is none
 }
 
-// run computes one.
-func (c *call) run(s *scratch, u *unit, out []float32) {
+// unit computes one.
+func (c *product) unit(s *scratch, u *unit, out []float32) {
 	var k kernel.Scratch
 	c.f.set.Multiply(&kernel.Job{W: u.w, Lo: u.lo, Hi: u.hi, X: &s.x, XRows: u.x, Y: out[u.at:], YRows: u.y, Stride: c.width}, &k)
 	if u.bias.Type == 0 {
@@ -352,7 +377,7 @@ func (c *call) run(s *scratch, u *unit, out []float32) {
 	}
 }
 
-func (c *call) linear(s *scratch, out []float32, p Parallel) {
+func (c *product) linear(s *scratch, out []float32, p Parallel) {
 	c.pack(s, kernel.BF16, p)
 	biases := c.bytesOfBias()
 	var units []unit
@@ -366,11 +391,11 @@ func (c *call) linear(s *scratch, out []float32, p Parallel) {
 		units = split(units, u)
 		at += w.Shape[0]
 	}
-	p(len(units), func(i int) { c.run(s, &units[i], out) })
+	p(len(units), func(i int) { c.unit(s, &units[i], out) })
 }
 
 // bytesOfBias joins biases, which may be of several types.
-func (c *call) bytesOfBias() Tensor {
+func (c *product) bytesOfBias() Tensor {
 	if len(c.biases) == 1 {
 		return c.biases[0]
 	}
@@ -398,7 +423,7 @@ func split(units []unit, u unit) []unit {
 	return units
 }
 
-func (c *call) experts(s *scratch, out []float32, p Parallel) {
+func (c *product) experts(s *scratch, out []float32, p Parallel) {
 	c.pack(s, kernel.MXFP4, p)
 	rows := make([][2][]int32, c.f.experts) // of x and of the output, by expert
 	for i, e := range c.pairs {
@@ -425,7 +450,7 @@ func (c *call) experts(s *scratch, out []float32, p Parallel) {
 		}
 		units = split(units, u)
 	}
-	p(len(units), func(i int) { c.run(s, &units[i], out) })
+	p(len(units), func(i int) { c.unit(s, &units[i], out) })
 }
 
 // floats is the memory of b. All that ONNX Runtime runs on is little-endian, and

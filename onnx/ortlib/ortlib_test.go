@@ -52,6 +52,15 @@ func bf16(v []float32, shape ...int) Tensor {
 	return Tensor{Bfloat16, shape, data}
 }
 
+// oneShape is the shape of the only output.
+func oneShape(f *Function, in []Tensor) ([]int, error) {
+	shapes, err := f.Shapes(in)
+	if err != nil {
+		return nil, err
+	}
+	return shapes[0], nil
+}
+
 // close requires |got − want| ≤ 2⁻²⁰ Σ|terms|: what a float32 sum of up to 4096
 // terms in 64 accumulators may be off by, and more.
 func closeTo(t *testing.T, what string, got float32, want, terms float64) {
@@ -103,15 +112,15 @@ func TestLinear(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				shape, err := f.Shape(in)
+				shape, err := oneShape(f, in)
 				if err != nil || !slices.Equal(shape, append(slices.Clone(tt.lead), width)) {
 					t.Fatalf("shape %v, %v", shape, err)
 				}
 				out, again := make([]float32, n*width), make([]float32, n*width)
-				if err := f.Run(in, out, concurrent); err != nil {
+				if err := f.Run(in, [][]float32{out}, concurrent); err != nil {
 					t.Fatal(err)
 				}
-				if err := f.Run(in, again, serial); err != nil || !slices.Equal(out, again) {
+				if err := f.Run(in, [][]float32{again}, serial); err != nil || !slices.Equal(out, again) {
 					t.Fatalf("another order gives other bits, %v", err)
 				}
 				for i := range n {
@@ -193,14 +202,14 @@ func TestExpertLinear(t *testing.T) {
 					t.Fatal(err)
 				}
 				width, columns := tt.strips*tt.height, tt.groups*float.BlockSize
-				shape, err := f.Shape(in)
+				shape, err := oneShape(f, in)
 				if err != nil || !slices.Equal(shape, append(slices.Clone(in[0].Shape), width)) {
 					t.Fatalf("shape %v, %v", shape, err)
 				}
 				n, _ := Elements(shape)
 				out := make([]float32, n)
 				for range 2 { // the second with memory of the first
-					if err := f.Run(in, out, concurrent); err != nil {
+					if err := f.Run(in, [][]float32{out}, concurrent); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -236,6 +245,11 @@ func TestRefusals(t *testing.T) {
 		edit(in)
 		return in
 	}
+	attend := func(edit func(in []Tensor)) []Tensor {
+		in := newAttention(rand.New(rand.NewPCG(9, 10)), attentionCase{batch: 1, seq: 3, past: 5, kv: 2, group: 3, dim: 8, sinks: true}).inputs()
+		edit(in)
+		return in
+	}
 	tests := []struct {
 		name string
 		op   string
@@ -267,6 +281,17 @@ func TestRefusals(t *testing.T) {
 		{"blocks of another shape", "ExpertLinear", experts(func(in []Tensor) { in[2].Shape = []int{8, 5, 1, 32} }), "blocks uint8[8 5 1 32], want uint8 [strips of 4 experts"},
 		{"strips that experts do not divide", "ExpertLinear", experts(func(in []Tensor) { in[2].Shape = []int{5, 8, 2, 16} }), "blocks"},
 		{"scales of another shape", "ExpertLinear", experts(func(in []Tensor) { in[3].Shape = []int{8, 10} }), "scales uint8[8 10], want uint8 [8 5 2]"},
+		{"five inputs of attention", "Attend", attend(func([]Tensor) {})[:5], "Attend of 5 inputs"},
+		{"queries of bfloat16", "Attend", attend(func(in []Tensor) { in[0].Type, in[0].Data = Bfloat16, in[0].Data[:len(in[0].Data)/2] }), "input 0"},
+		{"queries of half a head", "Attend", attend(func(in []Tensor) { in[0].Shape = []int{1, 12, 12} }), "queries float[1 12 12], want a multiple of 2 heads of 8"},
+		{"past keys of another batch", "Attend", attend(func(in []Tensor) { in[2].Shape = []int{2, 1, 5, 8} }), "past keys"},
+		{"an odd width", "Attend", attend(func(in []Tensor) { in[2].Shape = []int{1, 16, 5, 1} }), "D even"},
+		{"past values of another shape", "Attend", attend(func(in []Tensor) { in[4].Shape = []int{1, 5, 2, 8} }), "past values"},
+		{"keys of another shape", "Attend", attend(func(in []Tensor) { in[1].Shape = []int{1, 1, 48} }), "keys float[1 1 48], want [1 3 16]"},
+		{"values of another shape", "Attend", attend(func(in []Tensor) { in[3].Shape = []int{1, 16, 3} }), "values"},
+		{"a mask of another shape", "Attend", attend(func(in []Tensor) { in[5].Shape = []int{1, 1, 1, 8, 3} }), "want [1, 1, 1, 3, 8]"},
+		{"a mask of other values", "Attend", attend(func(in []Tensor) { in[5].Data[3] = 0xc0 }), "mask of row 0: "},
+		{"sinks of other heads", "Attend", attend(func(in []Tensor) { in[6].Shape = []int{2, 3} }), "sinks"},
 		{"biases of another shape", "ExpertLinear", experts(func(in []Tensor) { in[6].Shape = []int{40} }), "bias bfloat16[40], want bfloat16 [8 5]"},
 	}
 	for _, tt := range tests {
@@ -275,7 +300,7 @@ func TestRefusals(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := f.Shape(tt.in); err == nil || !strings.HasPrefix(err.Error(), "ossify: ") || !strings.Contains(err.Error(), tt.want) {
+			if _, err := f.Shapes(tt.in); err == nil || !strings.HasPrefix(err.Error(), "ossify: ") || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 			if err := f.Run(tt.in, nil, serial); err == nil {
@@ -290,7 +315,7 @@ func TestRefusals(t *testing.T) {
 		t.Error("no experts")
 	}
 	f, _ := New("Linear", 0, kernel.Portable())
-	if err := f.Run(linear(x, w), make([]float32, 5), serial); err == nil {
+	if err := f.Run(linear(x, w), [][]float32{make([]float32, 5)}, serial); err == nil {
 		t.Error("an output of another size")
 	}
 }
@@ -302,9 +327,13 @@ func FuzzRun(f *testing.F) {
 		r := rand.New(rand.NewPCG(seed, kind))
 		in, _, _, _ := expertInputs(r, []int{1 + r.IntN(2), r.IntN(3)}, 1+r.IntN(3), 1+r.IntN(4), 1+r.IntN(2), 1+r.IntN(5), 1+r.IntN(2), r.IntN(2) == 0)
 		name := "ExpertLinear"
-		if kind%2 == 0 {
+		switch kind % 3 {
+		case 0:
 			name = "Linear"
 			in = []Tensor{floatTensor(randomFloats(r, 6), 1, 2, 3), bf16(randomFloats(r, 12), 4, 3), bf16(randomFloats(r, 4), 4)}
+		case 1:
+			name = "Attend"
+			in = newAttention(r, attentionCase{batch: 1 + r.IntN(2), seq: r.IntN(4), past: r.IntN(70), kv: 1 + r.IntN(2), group: 1 + r.IntN(3), dim: 2 + 2*r.IntN(9), sinks: r.IntN(2) == 0, holes: r.IntN(2) == 0}).inputs()
 		}
 		for range r.IntN(3) {
 			x := &in[r.IntN(len(in))]
@@ -331,15 +360,19 @@ func FuzzRun(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		shape, err := fn.Shape(in)
+		shapes, err := fn.Shapes(in)
 		if err != nil {
 			return
 		}
-		n, ok := Elements(shape)
-		if !ok {
-			t.Fatalf("shape %v", shape)
+		var out [][]float32
+		for _, shape := range shapes {
+			n, ok := Elements(shape)
+			if !ok {
+				t.Fatalf("shape %v", shape)
+			}
+			out = append(out, make([]float32, n))
 		}
-		if err := fn.Run(in, make([]float32, n), concurrent); err != nil {
+		if err := fn.Run(in, out, concurrent); err != nil {
 			t.Fatal(err)
 		}
 	})

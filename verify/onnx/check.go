@@ -350,7 +350,7 @@ func (v *check) shows(sum *file.Summary) bool {
 
 // export writes a traced model of g.
 func (v *check) export(ctx context.Context, g *graph.Graph, w *weight.Set, o file.Options, dir string) (string, *file.Summary, error) {
-	o.Trace, o.Inline = true, true
+	o.Trace, o.Inline = true, !v.q.Load.Operators // which take the place of functions
 	if _, err := file.Export(ctx, g, w, o, dir); err != nil {
 		return "", nil, err
 	}

@@ -252,7 +252,7 @@ func TestCheckRefuses(t *testing.T) {
 	}{
 		{"not a model", func(q *Request) { q.Model = bad }, "onnx: "},
 		{"no file", func(q *Request) { q.Model = "none.onnx" }, "no such file"},
-		{"another vocabulary", func(q *Request) { q.Model = exportWith(t, other, "", file.Options{}) }, "verify: logits of 500 tokens, the checkpoint has 512"},
+		{"another vocabulary", func(q *Request) { q.Model = exportWith(t, other, "", file.Options{}) }, "ort: logits of 500 tokens, the checkpoint has 512"},
 		{"a token beyond it", func(q *Request) { q.Tokens = append(q.Tokens, 512) }, "verify: token 291 of 291 is id 512, want below 512"},
 		{"nothing to prefill", func(q *Request) { q.Decode = 290 }, "verify: 290 tokens, want more than the 290 that are decoded one by one"},
 	} {

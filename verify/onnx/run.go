@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"ossify/checkpoint"
 	"ossify/graph"
@@ -29,13 +28,13 @@ func (v *check) open(ctx context.Context, path string, sum *file.Summary, stages
 	for _, n := range v.stages {
 		want[n.Name] = stages && n.Name != v.logits.Name // which are an output anyway
 	}
-	named := slices.ContainsFunc(sum.Outputs, func(p file.Port) bool { return p.Name == "logits" })
+	decoder := ort.WantDecoder(sum.OutputNames())
 	o := v.options(sum)
 	o.Want = func(x ort.Info) bool {
 		if wanted, stage := want[x.Name]; stage {
 			return wanted
 		}
-		return x.Name == "logits" || strings.HasPrefix(strings.ToLower(x.Name), "present") || !named && len(x.Shape) == 3
+		return decoder(x)
 	}
 	s, err := v.rt.Load(ctx, path, o)
 	if err != nil {
@@ -43,7 +42,8 @@ func (v *check) open(ctx context.Context, path string, sum *file.Summary, stages
 	}
 	d, err := ort.NewDecoder(s, v.c.Config.KVHeads, v.c.Config.HeadDim)
 	if err == nil {
-		err = v.fits(d)
+		c := v.c.Config
+		err = d.Fits(c.Vocab, c.Layers, c.KVHeads, c.HeadDim)
 	}
 	if err != nil {
 		s.Close()
@@ -55,25 +55,6 @@ func (v *check) open(ctx context.Context, path string, sum *file.Summary, stages
 		}
 	}
 	return &model{s, d}, nil
-}
-
-// fits says whether the decoder is of a model of the checkpoint's sizes.
-func (v *check) fits(d *ort.Decoder) error {
-	c := v.c.Config
-	if n := d.Logits.Shape[2]; n > 0 && n != c.Vocab {
-		return fmt.Errorf("verify: logits of %d tokens, the checkpoint has %d", n, c.Vocab)
-	}
-	if n := d.Layers(); n > 0 && n != c.Layers {
-		return fmt.Errorf("verify: a cache of %d layers, the checkpoint has %d", n, c.Layers)
-	}
-	for i, p := range d.Past {
-		for _, x := range []ort.Info{p.Key, p.Value} {
-			if x.Shape[1] != c.KVHeads || x.Shape[3] != c.HeadDim {
-				return fmt.Errorf("verify: layer %d: a cache of %d heads of %d, the checkpoint has %d of %d", i, x.Shape[1], x.Shape[3], c.KVHeads, c.HeadDim)
-			}
-		}
-	}
-	return nil
 }
 
 // calls splits the sequence: what is prefilled into calls of at most size

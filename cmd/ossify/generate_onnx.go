@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"ossify/onnx"
+	"ossify/onnx/ort"
+)
+
+// onnxFlags let an ONNX model compute instead of the engine.
+type onnxFlags struct {
+	model, library string
+	operators      bool
+}
+
+func (x *onnxFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&x.model, "onnx", "", "ONNX model of the checkpoint that computes, in ONNX Runtime")
+	libraryVar(c, &x.library)
+	operatorsVar(c, &x.operators)
+}
+
+// check reports flags that do not go together.
+func (x *onnxFlags) check(c *cobra.Command) error {
+	if x.model != "" {
+		for _, name := range []string{"precision", "screen"} {
+			if c.Flags().Changed(name) {
+				return usage("--%s is of the engine, want no --onnx beside it", name)
+			}
+		}
+		return nil
+	}
+	for _, name := range []string{"operators", "onnxruntime"} {
+		if c.Flags().Changed(name) {
+			return usage("--%s is of ONNX models, want --onnx beside it", name)
+		}
+	}
+	return nil
+}
+
+// open lets the model answer for t.
+func (x *onnxFlags) open(ctx context.Context, t *talker) error {
+	m, err := onnx.Read(x.model) // before the library: a bad file needs none to be refused
+	if err != nil {
+		return err
+	}
+	rt, err := openRuntime(x.library)
+	if err != nil {
+		return err
+	}
+	t.closeFirst(rt.Close)
+	s, err := rt.Load(ctx, x.model, ort.Options{Threads: t.flags.threads, Operators: x.operators, Want: ort.WantDecoder(m.Summary().OutputNames())})
+	if err != nil {
+		return err
+	}
+	t.closeFirst(s.Close)
+	c := t.ck.Config
+	d, err := ort.NewDecoder(s, c.KVHeads, c.HeadDim)
+	if err != nil {
+		return err
+	}
+	if err := d.Fits(c.Vocab, c.Layers, c.KVHeads, c.HeadDim); err != nil {
+		return fmt.Errorf("%w: %s", err, x.model)
+	}
+	t.session, t.runs = d.NewSequence(), "ONNX Runtime "+rt.Version()
+	if x.operators {
+		t.runs += " with ossify's operators"
+	}
+	return nil
+}

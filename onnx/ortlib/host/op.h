@@ -1,0 +1,21 @@
+#ifndef OSSIFY_OP_H
+#define OSSIFY_OP_H
+
+#include "runtime.h"
+
+#define OSSIFY_RANK 8
+
+// An input or output, in the runtime's memory.
+typedef struct {
+	int32_t type;
+	int32_t rank;
+	int64_t dims[OSSIFY_RANK];
+	void *data;
+} ossifyTensor;
+
+OrtStatus *ossifyRegister(OrtSessionOptions *options, const OrtApiBase *base);
+
+// ossifyParallel runs units 0 to n-1 of some work on the runtime's threads.
+void ossifyParallel(OrtKernelContext *context, size_t n, uintptr_t work);
+
+#endif
