@@ -45,6 +45,19 @@ type Options struct {
 	// LogProbs asks for the probability of each token and of so many others;
 	// −1 asks for none.
 	LogProbs int
+
+	Guide Guide // of this answer; nil lets every token come
+}
+
+// A Guide says which tokens may come next. It is for one answer.
+type Guide interface {
+	// Allowed returns the tokens that may come, a bit each, lowest first; those
+	// beyond may not. nil lets every token come. The bits are valid until Accept
+	// is called, and not to be changed.
+	Allowed() []uint64
+
+	// Accept takes note of the token that came.
+	Accept(id uint32) error
 }
 
 // A Token is one of an answer.
@@ -79,6 +92,7 @@ type Result struct {
 	Reason  Reason
 	Guessed int // tokens that were guessed
 	Right   int // of them, those that were right
+	Cached  int // tokens of the prompt that were there already, of a Scheduler
 }
 
 // Run continues a session with prompt, which may be empty if the session gives
@@ -92,13 +106,8 @@ func Run(ctx context.Context, s Session, prompt []uint32, o Options, emit func(T
 	if err != nil {
 		return r, err
 	}
-	switch {
-	case len(prompt) == 0:
-		return r, errors.New("generate: no tokens to continue, want at least one")
-	case o.Most < 0 || o.Context < 0 || o.Guess < 0:
-		return r, fmt.Errorf("generate: at most %d tokens in a context of %d with %d guessed, want no negative numbers", o.Most, o.Context, o.Guess)
-	case o.Context > 0 && s.Len()+len(prompt) >= o.Context:
-		return r, &ContextError{Tokens: s.Len() + len(prompt), Context: o.Context}
+	if err := o.check(s.Len(), len(prompt)); err != nil {
+		return r, err
 	}
 	g := &run{ctx: ctx, s: s, o: o, sampler: sampler, emit: emit, start: s.Len() + len(prompt), all: slices.Clone(prompt), r: &r}
 	if o.Sampling.Presence != 0 || o.Sampling.Frequency != 0 {
@@ -139,7 +148,7 @@ type run struct {
 // step processes next, which the session has not seen, and takes at least one
 // token; next becomes the last taken.
 func (g *run) step(next *[]uint32) error {
-	if k := g.o.Sampling.needs(); k > 0 && g.o.LogProbs < 0 && g.o.Guess == 0 {
+	if k := g.o.Sampling.needs(); k > 0 && g.o.LogProbs < 0 && g.o.Guess == 0 && g.o.Guide == nil {
 		if s, ok := g.s.(Topper); ok {
 			top, err := s.NextTop(g.ctx, *next, k)
 			if err != nil {
@@ -202,15 +211,54 @@ func (g *run) step(next *[]uint32) error {
 
 // pick draws the next token.
 func (g *run) pick(logits []float32) (Token, error) {
-	id, err := g.sampler.Pick(logits, g.start+len(g.r.Tokens), g.seen)
+	return pick(g.sampler, g.o, logits, g.start+len(g.r.Tokens), g.seen)
+}
+
+// pick draws the token to stand at a position, and tells the guide.
+func pick(s *Sampler, o Options, logits []float32, position int, seen map[uint32]int) (t Token, err error) {
+	if o.Guide != nil {
+		t.ID, err = s.PickAllowed(logits, position, seen, o.Guide.Allowed())
+		if err == nil {
+			err = o.Guide.Accept(t.ID)
+		}
+	} else {
+		t.ID, err = s.Pick(logits, position, seen)
+	}
 	if err != nil {
 		return Token{}, err
 	}
-	t := Token{ID: id}
-	if g.o.LogProbs >= 0 {
-		t.LogProb, t.Top = LogProbs(logits, id, g.o.LogProbs)
+	if o.LogProbs >= 0 {
+		t.LogProb, t.Top = LogProbs(logits, t.ID, o.LogProbs)
 	}
 	return t, nil
+}
+
+// Ends returns why an answer of n tokens, with start before them, ends with id;
+// 0 if it does not.
+func (o Options) Ends(id uint32, start, n int) Reason {
+	switch {
+	case slices.Contains(o.Stop, id):
+		return Stopped
+	case o.Most > 0 && n >= o.Most:
+		return MostReached
+	case o.Context > 0 && start+n >= o.Context:
+		return ContextFull
+	}
+	return 0
+}
+
+// check reports options that no answer of a prompt can have, which follows so
+// many tokens.
+func (o Options) check(before, prompt int) error {
+	switch {
+	case prompt == 0:
+		return errors.New("generate: no tokens to continue, want at least one")
+	case o.Most < 0 || o.Context < 0 || o.Guess < 0:
+		return fmt.Errorf("generate: at most %d tokens in a context of %d with %d guessed, want no negative numbers", o.Most, o.Context, o.Guess)
+	case o.Context > 0 && before+prompt >= o.Context:
+		return &ContextError{Tokens: before + prompt, Context: o.Context}
+	}
+	return nil
 }
 
 // take adds t to the answer, and sees whether it ends there.
@@ -227,13 +275,6 @@ func (g *run) take(t Token) error {
 	case err != nil:
 		return err
 	}
-	switch n := len(g.r.Tokens); {
-	case slices.Contains(g.o.Stop, t.ID):
-		g.r.Reason = Stopped
-	case g.o.Most > 0 && n >= g.o.Most:
-		g.r.Reason = MostReached
-	case g.o.Context > 0 && g.start+n >= g.o.Context:
-		g.r.Reason = ContextFull
-	}
+	g.r.Reason = g.o.Ends(t.ID, g.start, len(g.r.Tokens))
 	return nil
 }

@@ -95,7 +95,13 @@ func NewSampler(s Sampling) (*Sampler, error) {
 // answer, given its logits [Vocab] and how often each token was generated
 // before. It is an error if no token is left to pick, or a logit is NaN.
 func (p *Sampler) Pick(logits []float32, position int, seen map[uint32]int) (uint32, error) {
-	best, err := p.scores(logits, seen)
+	return p.PickAllowed(logits, position, seen, nil)
+}
+
+// PickAllowed is Pick among the tokens whose bits are set, lowest first; those
+// beyond may not be picked. nil lets all.
+func (p *Sampler) PickAllowed(logits []float32, position int, seen map[uint32]int, allowed []uint64) (uint32, error) {
+	best, err := p.scores(logits, seen, allowed)
 	if err != nil {
 		return 0, err
 	}
@@ -171,7 +177,7 @@ func (p *Sampler) draw(position int) uint32 {
 
 // scores sets p.score to the logits after penalties and bias, and returns the
 // token of the largest.
-func (p *Sampler) scores(logits []float32, seen map[uint32]int) (best int, err error) {
+func (p *Sampler) scores(logits []float32, seen map[uint32]int, allowed []uint64) (best int, err error) {
 	p.score = slices.Grow(p.score[:0], len(logits))[:len(logits)]
 	for id, l := range logits {
 		p.score[id] = float64(l)
@@ -184,6 +190,22 @@ func (p *Sampler) scores(logits []float32, seen map[uint32]int) (best int, err e
 	for id, b := range p.s.Bias {
 		if int64(id) < int64(len(logits)) {
 			p.score[id] += b
+		}
+	}
+	if allowed != nil {
+		for at := 0; at < len(p.score); at += 64 {
+			word := uint64(0)
+			if at/64 < len(allowed) {
+				word = allowed[at/64]
+			}
+			if word == math.MaxUint64 {
+				continue
+			}
+			for i := range p.score[at:min(at+64, len(p.score))] {
+				if word>>i&1 == 0 && p.score[at+i] == p.score[at+i] { // NaN stays one
+					p.score[at+i] = math.Inf(-1)
+				}
+			}
 		}
 	}
 	top := math.Inf(-1)
