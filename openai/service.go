@@ -1,0 +1,172 @@
+package openai
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"net/http"
+	"slices"
+	"time"
+
+	"ossify/generate"
+	"ossify/harmony"
+	"ossify/tokenizer"
+)
+
+// Options are what a Service answers with.
+type Options struct {
+	Generator generate.Generator
+	Encoding  *harmony.Encoding
+
+	Models      []string // names that requests may give the model; the first is its own
+	Context     int      // tokens of prompt and answer
+	Most        int      // tokens of an answer, at most; 0 is no limit but Context
+	Fingerprint string   // of what computes: answers of the same one are the same
+
+	// What may differ from run to run has one place each; nil takes what the
+	// comment says.
+	Now  func() time.Time             // time.Now
+	ID   func(prefix string) string   // prefix and 24 random digits
+	Seed func(prompt []uint32) uint64 // of a request without one: random
+
+	// Done is told of each answer, if it is not nil. It may be called by
+	// several goroutines.
+	Done func(Record)
+
+	Store *Store // of responses; nil keeps none
+}
+
+// A Record is what an answer took.
+type Record struct {
+	Path      string
+	Usage     Usage
+	Finish    string        // why it ended; "" after an error
+	First     time.Duration // to the first token; 0 if there was none
+	Total     time.Duration
+	Cancelled bool
+}
+
+// Usage counts tokens.
+type Usage struct {
+	Prompt     int
+	Cached     int // of Prompt: those that were there already
+	Completion int // those that were sampled, all of them
+	Reasoning  int // of Completion: those of messages that are reasoning
+}
+
+// A Service answers requests. It is safe for use by several goroutines.
+type Service struct{ o Options }
+
+// New returns a Service.
+func New(o Options) *Service {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.ID == nil {
+		o.ID = randomID
+	}
+	if o.Seed == nil {
+		o.Seed = randomSeed
+	}
+	o.Models = slices.Clone(o.Models)
+	return &Service{o: o}
+}
+
+func randomID(prefix string) string {
+	var b [12]byte
+	rand.Read(b[:]) // never fails
+	return prefix + hex.EncodeToString(b[:])
+}
+
+func randomSeed([]uint32) uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// A Call is a request that was proved.
+type Call interface {
+	// Stream reports whether its answer is to come as events.
+	Stream() bool
+
+	// Answer returns the whole answer as JSON.
+	Answer(ctx context.Context) ([]byte, *Error)
+
+	// Events sends the answer as events, each with a name, "" for none. An
+	// error before the first event is returned and not sent; a later one is
+	// sent, too. It ends early if send fails.
+	Events(ctx context.Context, send func(name string, data []byte) error) *Error
+}
+
+// The paths of requests that a Service answers.
+const (
+	PathChat        = "/v1/chat/completions"
+	PathResponses   = "/v1/responses"
+	PathCompletions = "/v1/completions"
+	PathTokenize    = "/tokenize"
+	PathDetokenize  = "/detokenize"
+)
+
+// Parse proves a request that was posted to a path. Owners take turns where
+// requests wait.
+func (s *Service) Parse(path string, body []byte, owner string) (Call, *Error) {
+	v, err := parseObject(body)
+	if err != nil {
+		return nil, err
+	}
+	switch path {
+	case PathChat:
+		return s.parseChat(v, owner)
+	case PathResponses:
+		return s.parseResponse(v, owner)
+	}
+	return nil, NotFound("There is nothing at %s.", shown(path))
+}
+
+// Do answers a request that is not streamed, as those of a batch are: it
+// returns the HTTP status and the JSON of the answer, or of an error.
+func (s *Service) Do(ctx context.Context, path string, body []byte, owner string) (status int, answer []byte) {
+	call, e := s.Parse(path, body, owner)
+	if e == nil && call.Stream() {
+		e = unsupported("stream", "This answer cannot be streamed.")
+	}
+	if e == nil {
+		answer, e = call.Answer(ctx)
+	}
+	if e != nil {
+		return e.Status, encode(e)
+	}
+	return http.StatusOK, answer
+}
+
+// A base is what requests for text have in common.
+type base struct {
+	svc    *Service
+	path   string
+	owner  string
+	model  string
+	stream bool
+	job    job
+}
+
+func (b *base) Stream() bool { return b.stream }
+
+// checkModel proves the model's name.
+func (s *Service) checkModel(r *reader, name string) {
+	switch {
+	case name == "":
+		e := Invalid("model", "There is no model, want one of those that /v1/models lists.")
+		e.Code = "missing_required_parameter"
+		r.fail(e)
+	case !slices.Contains(s.o.Models, name):
+		e := NotFound("There is no model %s, want one of those that /v1/models lists.", shown(name))
+		e.Code, e.Param = "model_not_found", "model"
+		r.fail(e)
+	}
+}
+
+// stopTokens end an answer.
+func stopTokens() []uint32 {
+	return append(harmony.StopTokensForAssistantActions(), tokenizer.EndOfText)
+}
