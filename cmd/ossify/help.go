@@ -69,6 +69,19 @@ func unknown(c *cobra.Command, name string) error {
 	return usage("no command %q%s%s", cut(name), of, didYouMean(name, names(c)))
 }
 
+// helpOfNone is the error of --help beside a word that names no command, which
+// cobra would answer with the help of the command above it.
+func helpOfNone(root *cobra.Command, args []string) error {
+	if !slices.Contains(args, "--help") && !slices.Contains(args, "-h") {
+		return nil
+	}
+	at, rest, err := root.Find(args)
+	if err != nil || !at.HasSubCommands() || len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		return nil
+	}
+	return subcommand(at, slices.DeleteFunc(slices.Clone(rest), func(word string) bool { return strings.HasPrefix(word, "-") }))
+}
+
 // names returns the commands below c that help lists.
 func names(c *cobra.Command) []string {
 	var list []string

@@ -18,6 +18,11 @@ func TestHints(t *testing.T) {
 		{"vrefiy", "ossify: usage: no command \"vrefiy\"; did you mean verify?\nSee 'ossify --help'.\n"},
 		{"detok", "ossify: usage: no command \"detok\"; did you mean detokenize?\nSee 'ossify --help'.\n"},
 		{"nothing-like-it", "ossify: usage: no command \"nothing-like-it\"\nSee 'ossify --help'.\n"},
+		{"verfy --help", "ossify: usage: no command \"verfy\"; did you mean verify?\nSee 'ossify --help'.\n"},
+		{"-h verfy", "ossify: usage: no command \"verfy\"; did you mean verify?\nSee 'ossify --help'.\n"},
+		{"nothing-like-it --help", "ossify: usage: no command \"nothing-like-it\"\nSee 'ossify --help'.\n"},
+		{"harmony rendr -h", "ossify: usage: no command \"rendr\" of harmony; did you mean render?\nSee 'ossify harmony --help'.\n"},
+		{"completion bsh --help", "ossify: usage: no command \"bsh\" of completion; did you mean bash?\nSee 'ossify completion --help'.\n"},
 		{"help verfy", "ossify: usage: no command \"verfy\"; did you mean verify?\nSee 'ossify help --help'.\n"},
 		{"help harmony prase", "ossify: usage: no command \"prase\" of harmony; did you mean parse?\nSee 'ossify help --help'.\n"},
 		{"harmony rendr", "ossify: usage: no command \"rendr\" of harmony; did you mean render?\nSee 'ossify harmony --help'.\n"},
@@ -43,7 +48,7 @@ func TestHints(t *testing.T) {
 
 // help shows what --help shows.
 func TestHelpCommand(t *testing.T) {
-	for _, topic := range []string{"", "trace", "harmony", "harmony render"} {
+	for _, topic := range []string{"", "trace", "help", "harmony", "harmony render", "completion bash"} {
 		var a, b, errs bytes.Buffer
 		if run(t.Context(), append([]string{"help"}, strings.Fields(topic)...), nil, &a, &errs) != 0 ||
 			run(t.Context(), append(strings.Fields(topic), "--help"), nil, &b, &errs) != 0 || a.String() != b.String() || a.Len() == 0 {

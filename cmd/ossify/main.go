@@ -78,7 +78,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errors io.Writer
 	// What the shell asks for completion is no command line to be judged.
 	var called *cobra.Command
 	err := mapped.Catch(func() (err error) {
-		called, err = root.ExecuteContextC(ctx)
+		if err = helpOfNone(root, args); err == nil {
+			called, err = root.ExecuteContextC(ctx)
+		}
 		return err
 	})
 	if called == nil {
@@ -153,6 +155,7 @@ func newRoot() *cobra.Command {
 		newVerify(),
 		newVersion(),
 	)
+	root.InitDefaultHelpCmd()
 	addCompletion(root)
 	return root
 }
