@@ -198,6 +198,7 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 		return nil, err
 	}
 	defer b.m.Close()
+	sayPortable(b.c.ErrOrStderr(), b.m.Kernels())
 	b.vocab, b.src = ck.Config.Vocab, rand.New(rand.NewPCG(1, 2))
 	r := &benchReport{
 		Kernels: b.m.Kernels(), Precision: b.m.Precision().String(), Threads: b.m.Workers(),

@@ -44,6 +44,9 @@ Ctrl-C ends the answer, and the chat. /new begins a new conversation.`,
 				return err
 			}
 			defer t.Close()
+			if !quiet {
+				sayPortable(c.ErrOrStderr(), t.kernels)
+			}
 			ask := ""
 			if f, ok := c.InOrStdin().(*os.File); ok && term.IsTerminal(int(f.Fd())) && terminalOf(c.ErrOrStderr()).width > 0 {
 				ask = "> "

@@ -78,6 +78,7 @@ type session interface {
 type talker struct {
 	ck       *gptoss.Checkpoint
 	runs     string // what computes, for figures
+	kernels  string // of the engine, if that computes
 	session  session
 	close    []func() error // in order
 	encoding *harmony.Encoding
@@ -122,7 +123,8 @@ func (t *talker) openEngine(ctx context.Context) error {
 		}
 	}
 	s := m.NewSession()
-	t.session, t.runs = s, m.Kernels()+" kernels"
+	t.session, t.kernels = s, m.Kernels()
+	t.runs = t.kernels + " kernels"
 	if t.flags.screen {
 		t.session = topper{s}
 	}
@@ -426,6 +428,9 @@ ONNX Runtime; the checkpoint says how long a context may be.`,
 				return err
 			}
 			defer t.Close()
+			if !quiet {
+				sayPortable(c.ErrOrStderr(), t.kernels)
+			}
 
 			out := c.OutOrStdout()
 			show := newScreen(out, thoughts)

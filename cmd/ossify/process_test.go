@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -196,5 +197,40 @@ func TestShortened(t *testing.T) {
 			}
 			p.exit(t, 1, "ossify: trace: a file became shorter while it was read; want files that nobody changes meanwhile\n", out)
 		})
+	}
+}
+
+// On a processor without AVX2, which is masked here, everything works, and says
+// so in one line.
+func TestWithoutAVX2(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("of amd64 only")
+	}
+	dir, tiny := talking(t), synthesised(t, gptoss.Original)
+	const note = "ossify: this processor has no AVX2 with FMA: the portable kernels run, with the same results, many times slower\n"
+	answer := []string{"generate", tiny, "--tokens", "1,2,3", "--max-tokens", "6", "--raw"}
+	_, want, _ := ossify(t, "", append(answer, "-q")...)
+	for _, tt := range []struct {
+		args  []string
+		stdin string
+		out   string // at least
+		notes int
+	}{
+		{answer, "", want, 1},
+		{append(answer, "-q"), "", want, 0},
+		{[]string{"chat", dir, "--max-tokens", "3"}, "What is jade?\nAnd where?\n", "", 1},
+		{[]string{"bench", tiny, "-p", "2", "-n", "2", "--runs", "1"}, "", "portable", 1},
+	} {
+		p := exec.Command(os.Args[0], tt.args...)
+		p.Env = append(os.Environ(), "OSSIFY_TEST_PROGRAM=1", "GODEBUG=cpu.avx2=off")
+		var errs strings.Builder
+		p.Stdin, p.Stderr = strings.NewReader(tt.stdin), &errs
+		out, err := p.Output()
+		if err != nil || !strings.Contains(string(out), tt.out) || strings.Count(errs.String(), note) != tt.notes {
+			t.Errorf("%v: %v, output %q, errors %q\nwant %q and the note %d times", tt.args, err, out, errs.String(), tt.out, tt.notes)
+		}
+		if strings.Contains(tt.args[0], "generate") && string(out) != want {
+			t.Errorf("%v: %q, want %q as with AVX2", tt.args, out, want)
+		}
 	}
 }
