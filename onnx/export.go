@@ -119,6 +119,14 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 	if opt.Target.Name == "" {
 		opt.Target = lower.Portable()
 	}
+	// Scales are read while the graph is lowered: in place that is half of the time.
+	scanning, cancel := context.WithCancel(ctx)
+	checked := make(chan error, 1)
+	go func() {
+		checked <- checkScales(scanning, w)
+		close(checked)
+	}()
+	defer func() { cancel(); <-checked }()
 	low, err := lower.Graph(g, w, lower.Options{
 		Target: opt.Target, Inline: opt.Inline, Trace: opt.Trace, LastOnly: opt.LastOnly, Titles: opt.Titles,
 		Batch: opt.Batch, Seq: opt.Seq, Total: opt.Total, Positions: opt.Positions, Weights: opt.Weights,
@@ -162,7 +170,7 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 			return nil, fmt.Errorf("onnx: %w", err)
 		}
 	}
-	if err := checkScales(ctx, w); err != nil {
+	if err := <-checked; err != nil {
 		return nil, err
 	}
 	var places []wire.Place
