@@ -22,6 +22,8 @@ type job struct {
 	stops     []string // texts before which an answer's text ends
 	functions []string // names of those that may be called
 	json      bool     // the text is to be JSON
+	raw       bool     // there are no messages, but one text
+	specials  bool     // of which special tokens are part
 	choices   int
 	guide     func() (generate.Guide, *Error) // of a choice; nil for none
 }

@@ -120,6 +120,16 @@ func (s *Service) Parse(path string, body []byte, owner string) (Call, *Error) {
 		return s.parseChat(v, owner)
 	case PathResponses:
 		return s.parseResponse(v, owner)
+	case PathCompletions:
+		return s.parseCompletion(v, owner)
+	case PathTokenize:
+		return s.parseTokenize(v)
+	case PathDetokenize:
+		return s.parseDetokenize(v)
+	case "/v1/embeddings":
+		e := NotFound("This model makes no embeddings: it writes text. See /v1/chat/completions.")
+		e.Code = "unsupported_endpoint"
+		return nil, e
 	}
 	return nil, NotFound("There is nothing at %s.", shown(path))
 }

@@ -47,6 +47,9 @@ type turn struct {
 	recovery  *harmony.Recovery
 	stops     []string
 	asked     bool // for log probabilities
+	raw       bool // there are no messages: all is one text
+	specials  bool // of which special tokens are part
+	decoder   *tokenizer.Decoder
 
 	segments []*segment
 	of       []int // segment of each message, −1 for none yet
@@ -68,6 +71,10 @@ type heldProb struct {
 // newTurn returns a turn of a job.
 func (j *job) newTurn() *turn {
 	t := &turn{functions: map[string]bool{}, json: j.json, tokens: j.svc.o.Encoding.Tokenizer(), stops: j.stops, asked: j.options.LogProbs >= 0, current: -1}
+	if j.raw {
+		t.raw, t.specials, t.decoder = true, j.specials, t.tokens.NewDecoder()
+		return t
+	}
 	var tools []string
 	for _, name := range j.functions {
 		t.functions["functions."+name] = true
@@ -99,18 +106,37 @@ func (t *turn) kindOf(m harmony.Message) (kind, string) {
 // whether the answer ends here, before one of the texts to stop at.
 func (t *turn) push(tok generate.Token) (events []event, stopped bool) {
 	t.events = t.events[:0]
-	if t.asked && t.current >= 0 && tok.ID < tokenizer.Ordinary && t.textAt(t.current) {
+	if !t.raw && t.asked && t.current >= 0 && tok.ID < tokenizer.Ordinary && t.textAt(t.current) {
 		t.held = append(t.held, heldProb{t.length, t.logProb(tok)})
 	}
-	t.take(t.recovery.Push(tok.ID))
+	if t.raw {
+		t.pushRaw(tok)
+	} else {
+		t.take(t.recovery.Push(tok.ID))
+	}
 	return t.events, t.stopped
+}
+
+// pushRaw reads a token of a text without messages.
+func (t *turn) pushRaw(tok generate.Token) {
+	if tok.ID < tokenizer.Ordinary || t.specials {
+		if t.asked {
+			t.held = append(t.held, heldProb{t.length, t.logProb(tok)})
+		}
+		s, _ := t.decoder.Push(tok.ID) // ids that are no token have no text
+		t.take([]harmony.Event{{Text: s}})
+	}
 }
 
 // finish says that no token follows. cut is true if the answer's length ran out.
 func (t *turn) finish(cut bool) []event {
 	t.events = t.events[:0]
 	open, before := t.current, len(t.segments)
-	if !t.stopped {
+	switch {
+	case t.stopped:
+	case t.raw:
+		t.take([]harmony.Event{{Text: t.decoder.Flush(), Done: true}})
+	default:
 		t.take(t.recovery.Finish())
 	}
 	if n := len(t.segments); cut && (n > before || open >= 0 && t.of[open] == n-1 && n > 0) {
@@ -120,8 +146,15 @@ func (t *turn) finish(cut bool) []event {
 }
 
 func (t *turn) textAt(message int) bool {
-	k, _ := t.kindOf(t.recovery.Messages()[message].Message)
+	k, _ := t.kindAt(message)
 	return k == text
+}
+
+func (t *turn) kindAt(message int) (kind, string) {
+	if t.raw {
+		return text, ""
+	}
+	return t.kindOf(t.recovery.Messages()[message].Message)
 }
 
 // take makes events of the recovery's.
@@ -130,10 +163,13 @@ func (t *turn) take(events []harmony.Event) {
 		if t.stopped {
 			return
 		}
-		k, name := t.kindOf(t.recovery.Messages()[e.Message].Message)
+		k, name := t.kindAt(e.Message)
 		if e.Message == len(t.of) {
 			t.of = append(t.of, -1)
-			t.current, t.length, t.sent, t.held = e.Message, 0, 0, nil
+			t.current, t.length, t.sent = e.Message, 0, 0
+			if !t.raw {
+				t.held = nil
+			}
 			t.stop = generate.StopText{}
 			if k == text {
 				t.stop.Texts = t.stops
@@ -186,9 +222,12 @@ func (t *turn) write(message int, out string) {
 	t.events = append(t.events, e)
 }
 
-// usage counts the tokens that are reasoning.
+// reasoningTokens counts the tokens of messages that are reasoning.
 func (t *turn) reasoningTokens() int {
 	n := 0
+	if t.raw {
+		return n
+	}
 	for _, m := range t.recovery.Messages() {
 		if k, _ := t.kindOf(m.Message); k == reasoning {
 			n += len(m.Tokens)
