@@ -27,6 +27,7 @@ var rooms = map[string][]string{
 	"generate":               {},
 	"generate/onengine":      {"engine", "generate"},
 	"generate/script":        {"generate"},
+	"server":                 {"generate", "openai"},
 	"openai":                 {"generate", "harmony", "harmony/serde", "internal/quote", "tokenizer"},
 	"harmony/internal/rust":  {},
 	"harmony":                {"harmony/internal/rust", "internal/quote", "tokenizer"},

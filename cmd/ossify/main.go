@@ -149,6 +149,7 @@ func newRoot() *cobra.Command {
 		newHarmony(),
 		newInspect(),
 		newPull(),
+		newServe(),
 		newSynth(),
 		newTokenize(),
 		newTrace(),

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ossify/engine"
+	"ossify/generate"
+	"ossify/generate/onengine"
+	"ossify/gptoss"
+	"ossify/harmony"
+	"ossify/openai"
+	"ossify/server"
+	"ossify/tokenizer"
+)
+
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	addr      string
+	names     []string
+	keys      string
+	cert, key string
+	precision string
+	threads   int
+	context   int
+	most      int
+	cache     float64
+	active    int
+	waiting   int
+	wait      time.Duration
+	body      int64
+	timeout   time.Duration
+	grace     time.Duration
+	responses int
+	logs      string
+	logBodies bool
+}
+
+func newServe() *cobra.Command {
+	var a serveFlags
+	c := &cobra.Command{
+		Use:   "serve DIR",
+		Short: "Serve a model as OpenAI's API does",
+		Long: `Serve answers requests of OpenAI's API with a checkpoint: /v1/chat/completions and
+/v1/responses, streamed or not, /v1/completions, /v1/models, /tokenize,
+/detokenize, /health, /ready and /metrics.
+
+Many requests are computed together, and each gets the tokens that it would get
+alone. The same seed gives the same answer. What the model writes is never
+executed: calls of tools go to the client.
+
+Ctrl-C ends it: new requests are refused, and those under way have the time of
+--grace to finish. See docs/server.md.`,
+		Example: `  ossify serve /tmp/20b
+  ossify serve /tmp/20b --addr :8443 --tls-cert cert.pem --tls-key key.pem --api-keys keys.txt
+  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \
+    -d '{"model":"20b","messages":[{"role":"user","content":"What is jade?"}]}'`,
+		Args: oneArgument("DIR"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := a.check(); err != nil {
+				return err
+			}
+			return serve(c.Context(), c.ErrOrStderr(), args[0], &a)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&a.addr, "addr", "127.0.0.1:8080", "address to listen at; port 0 takes a free one")
+	f.StringArrayVar(&a.names, "name", nil, "name of the model in requests, may be repeated; the folder's name unless given")
+	f.StringVar(&a.keys, "api-keys", "", "file of keys, one a line, one of which a request must bear; without it everybody may ask")
+	f.StringVar(&a.cert, "tls-cert", "", "file of the certificate, PEM")
+	f.StringVar(&a.key, "tls-key", "", "file of its key, PEM")
+	chooseVar(c, &a.precision, "precision", "bf16", []string{"bf16", "f32"}, "of values between operations")
+	f.IntVar(&a.threads, "threads", 0, "processors to use; 0 takes all")
+	f.IntVar(&a.context, "context", 0, "tokens of prompt and answer, at most; 0 is what the model can tell apart")
+	f.IntVar(&a.most, "max-tokens", 0, "tokens of an answer, at most; 0 is no limit but the context")
+	f.Float64Var(&a.cache, "cache", 4, "gigabytes of keys and values; beyond them requests wait")
+	f.IntVar(&a.active, "active", 16, "requests computed together")
+	f.IntVar(&a.waiting, "waiting", 256, "requests that wait beyond them; more are refused")
+	f.DurationVar(&a.wait, "wait", 5*time.Minute, "longest wait of a request for its turn")
+	f.Int64Var(&a.body, "max-body", 4<<20, "bytes of a request")
+	f.DurationVar(&a.timeout, "timeout", time.Hour, "longest time of an answer")
+	f.DurationVar(&a.grace, "grace", 30*time.Second, "time for answers under way when the server ends")
+	f.IntVar(&a.responses, "stored", 1000, "responses kept for previous_response_id and GET, in memory, the newest; 0 keeps none")
+	chooseVar(c, &a.logs, "log", "text", []string{"text", "json", "off"}, "form of the log on stderr")
+	f.BoolVar(&a.logBodies, "log-bodies", false, "log requests whole, prompts included")
+	return c
+}
+
+func (a *serveFlags) check() error {
+	for name, n := range map[string]int{"threads": a.threads, "context": a.context, "max-tokens": a.most, "stored": a.responses} {
+		if n < 0 {
+			return usage("--%s %d, want 0 or more", name, n)
+		}
+	}
+	for name, n := range map[string]int64{"active": int64(a.active), "waiting": int64(a.waiting), "max-body": a.body, "wait": int64(a.wait), "timeout": int64(a.timeout), "grace": int64(a.grace)} {
+		if n <= 0 {
+			return usage("--%s is not positive", name)
+		}
+	}
+	switch {
+	case !(a.cache > 0 && a.cache < 1e6):
+		return usage("--cache %g, want gigabytes", a.cache)
+	case (a.cert == "") != (a.key == ""):
+		return usage("want both of --tls-cert and --tls-key, or none")
+	}
+	for _, n := range a.names {
+		if n == "" {
+			return usage("--name is empty, want a name")
+		}
+	}
+	return nil
+}
+
+// readKeys reads API keys, one a line; empty lines and those that begin with #
+// are none.
+func readKeys(name string) ([]string, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	for n := 1; lines.Scan(); n++ {
+		switch k := strings.TrimSpace(lines.Text()); {
+		case k == "" || k[0] == '#':
+		case len(k) < 16 || strings.ContainsAny(k, " \t"):
+			return nil, fmt.Errorf("%s: line %d is no key, want at least 16 letters without spaces", name, n)
+		default:
+			keys = append(keys, k)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s: no keys, want one a line", name)
+	}
+	return keys, nil
+}
+
+// serve answers requests until ctx ends.
+func serve(ctx context.Context, stderr io.Writer, dir string, a *serveFlags) (err error) {
+	keys, err := readKeys(a.keys)
+	if err != nil {
+		return err
+	}
+	var certs []tls.Certificate
+	if a.cert != "" {
+		pair, err := tls.LoadX509KeyPair(a.cert, a.key)
+		if err != nil {
+			return err
+		}
+		certs = append(certs, pair)
+	}
+	ck, err := gptoss.OpenCheckpoint(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ck.Close()) }()
+	if v := ck.Config.Vocab; v != tokenizer.VocabSize {
+		return fmt.Errorf("serve: %s has %d tokens, want the %d of o200k_harmony", dir, v, tokenizer.VocabSize)
+	}
+	most := ck.Config.Positions()
+	switch {
+	case a.context > most:
+		return usage("--context %d, want at most the model's %d", a.context, most)
+	case a.context > 0:
+		most = a.context
+	}
+	o := engine.Options{Precision: engine.BF16, Workers: a.threads}
+	if a.precision == "f32" {
+		o.Precision = engine.F32
+	}
+	m, err := ck.Engine(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	scheduler, err := generate.NewScheduler(onengine.New(m), generate.SchedulerOptions{
+		Active: a.active, Waiting: a.waiting, Wait: a.wait, CacheBytes: int64(a.cache * 1e9),
+	})
+	if err != nil {
+		return err
+	}
+	defer scheduler.Close()
+	if len(a.names) == 0 {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return err
+		}
+		a.names = []string{filepath.Base(abs)}
+	}
+	var store *openai.Store
+	if a.responses > 0 {
+		store = openai.NewStore(a.responses, 256<<20)
+		defer store.Close()
+	}
+	s, err := server.New(server.Options{
+		Service: func(done func(openai.Record)) *openai.Service {
+			return openai.New(openai.Options{
+				Generator: scheduler, Encoding: harmony.New(tokenizer.New()), Models: a.names, Context: most, Most: a.most,
+				Fingerprint: "ossify-" + m.Precision().String(), Store: store, Done: done,
+			})
+		},
+		Stats: scheduler.Stats, Log: logger(stderr, a.logs), Keys: keys, Body: a.body, Time: a.timeout, Grace: a.grace, LogBodies: a.logBodies,
+		InFlight: a.active + a.waiting + 64,
+	})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", a.addr)
+	if err != nil {
+		return err
+	}
+	scheme := "http"
+	if certs != nil {
+		scheme = "https"
+		l = tls.NewListener(l, &tls.Config{Certificates: certs, MinVersion: tls.VersionTLS12})
+	}
+	fmt.Fprintf(stderr, "serving %s at %s://%s (%s, %s kernels, %d tokens of context)\n", strings.Join(a.names, ", "), scheme, l.Addr(), m.Precision(), m.Kernels(), most)
+	if len(keys) == 0 && !loopback(l.Addr()) {
+		fmt.Fprintln(stderr, "everybody who reaches this address may ask: see --api-keys")
+	}
+	return s.Serve(ctx, l)
+}
+
+// loopback reports whether only this machine reaches an address.
+func loopback(a net.Addr) bool {
+	t, ok := a.(*net.TCPAddr)
+	return ok && t.IP.IsLoopback()
+}
+
+// logger returns a log in one of the forms of --log.
+func logger(w io.Writer, form string) *slog.Logger {
+	switch form {
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, nil))
+	case "off":
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
