@@ -103,15 +103,28 @@ func TestImportsRunOneWay(t *testing.T) {
 	}
 }
 
-// A program without ONNX Runtime needs no cgo: none of our packages uses it
-// under the tag noort, and nothing but verify/onnx and cmd reaches for it.
+// A program without ONNX Runtime needs no cgo: under the tag noort no package of
+// ours or of others uses it. Go's own net and runtime do where there is a C
+// compiler, and need not.
 func TestNoRuntimeNoCgo(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "-tags", "noort,netgo,osusergo", "-f", "{{if and .CgoFiles (not .Standard)}}{{.ImportPath}}{{end}}", "./cmd/ossify").Output()
-	if err != nil {
-		t.Fatal(err)
+	users := func(cgo, tags, of string) []string {
+		c := exec.Command("go", "list", "-deps", "-tags", tags, "-f", "{{if "+of+"}}{{.ImportPath}}{{end}}", "./cmd/ossify")
+		c.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+		out, err := c.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Fields(string(out))
 	}
-	if list := strings.Fields(string(out)); len(list) > 0 {
+	const others = "and .CgoFiles (not .Standard)"
+	if list := users("1", "noort", others); len(list) > 0 {
 		t.Errorf("with the tag noort %v use cgo", list)
+	}
+	if list := users("0", "noort", ".CgoFiles"); len(list) > 0 {
+		t.Errorf("with the tag noort and without cgo %v use it", list)
+	}
+	if list := users("1", "", others); !slices.Contains(list, "github.com/yalue/onnxruntime_go") {
+		t.Errorf("without the tag %v use cgo, want ONNX Runtime's package among them: else this test sees nothing", list)
 	}
 }
 
