@@ -126,9 +126,17 @@ func New(name string, experts int, set kernel.Set) (*Function, error) {
 	return nil, fmt.Errorf("ossify: no function %s", name)
 }
 
+// scratch is memory of one call, used again by later ones.
 type scratch struct {
 	x      kernel.Activations
+	units  sync.Pool // of *unitScratch
 	attend sync.Pool // of *attendScratch
+}
+
+// unitScratch is that of one unit of a product.
+type unitScratch struct {
+	kernel kernel.Scratch
+	bias   []float32
 }
 
 // A call is a function with its inputs proved.
@@ -350,12 +358,17 @@ type unit struct {
 
 // unit computes one.
 func (c *product) unit(s *scratch, u *unit, out []float32) {
-	var k kernel.Scratch
-	c.f.set.Multiply(&kernel.Job{W: u.w, Lo: u.lo, Hi: u.hi, X: &s.x, XRows: u.x, Y: out[u.at:], YRows: u.y, Stride: c.width}, &k)
+	k, _ := s.units.Get().(*unitScratch)
+	if k == nil {
+		k = &unitScratch{}
+	}
+	defer s.units.Put(k)
+	c.f.set.Multiply(&kernel.Job{W: u.w, Lo: u.lo, Hi: u.hi, X: &s.x, XRows: u.x, Y: out[u.at:], YRows: u.y, Stride: c.width}, &k.kernel)
 	if u.bias.Type == 0 {
 		return
 	}
-	b := make([]float32, u.hi-u.lo)
+	b := slices.Grow(k.bias[:0], u.hi-u.lo)[:u.hi-u.lo]
+	k.bias = b
 	if size := u.bias.Type.Size(); u.bias.Type == Float {
 		float.DecodeF32(b, u.bias.Data[u.lo*size:])
 	} else {
