@@ -2,6 +2,7 @@
 # Load the packages of a small model in the programs that they are for.
 #
 #   tools/packcheck/run.sh                    onnxruntime-genai and transformers.js; two minutes, then less
+#   tools/packcheck/run.sh transformersjs browser   transformers.js in Node and in headless Chromium
 #   tools/packcheck/run.sh optimum            optimum, with PyTorch, 3 GB
 #
 # Needs Go, Python 3.11 with venv, Node 20 with npm, PyPI and the npm registry. Works in build/packcheck.
@@ -21,8 +22,11 @@ for program; do
 			cp "$here/package.json" "$here/package-lock.json" "$work/npm"
 			npm ci --prefix "$work/npm" --ignore-scripts --silent
 		fi
-		cp "$here/check.mjs" "$work/npm"
+		cp "$here"/*.mjs "$work/npm"
 		node "$work/npm/check.mjs" "$work/cases"
+		;;
+	browser) # after transformersjs
+		node "$work/npm/browser.mjs" "$work/cases"
 		;;
 	optimum)
 		install torch==2.15.0 transformers==4.57.6 optimum==2.1.0 optimum-onnx==0.1.0 jinja2==3.1.6
