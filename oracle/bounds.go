@@ -48,8 +48,9 @@ type BoundsTap func(stage string, positions []int, lo, hi []float64) (own []floa
 
 // Bounds says what a program in arithmetic a may compute at every node of g,
 // given its own values at the nodes before it. docs/parity.md derives the
-// bounds.
-func Bounds(ctx context.Context, g *graph.Graph, w Weights, tokens []uint32, positions []int, a Arithmetic, tap BoundsTap) error {
+// bounds. Where known, which may be nil, returns the program's values of a node,
+// no bounds of it are computed, and tap does not see it.
+func Bounds(ctx context.Context, g *graph.Graph, w Weights, tokens []uint32, positions []int, a Arithmetic, known func(stage string) []float64, tap BoundsTap) error {
 	if len(tokens) == 0 || len(tokens) != len(positions) {
 		return fmt.Errorf("oracle: %d tokens at %d positions, want one position a token and at least one", len(tokens), len(positions))
 	}
@@ -60,11 +61,19 @@ func Bounds(ctx context.Context, g *graph.Graph, w Weights, tokens []uint32, pos
 			return err
 		}
 		n := &g.Nodes[i]
-		v, err := b.eval(n)
-		if err != nil {
-			return fmt.Errorf("oracle: %s: %w", n.Name, err)
+		var own []float64
+		if known != nil {
+			own = known(n.Name)
 		}
-		if own := tap(n.Name, positions, v.lo, v.hi); own != nil {
+		v := point(own)
+		if own == nil {
+			var err error
+			if v, err = b.eval(n); err != nil {
+				return fmt.Errorf("oracle: %s: %w", n.Name, err)
+			}
+			own = tap(n.Name, positions, v.lo, v.hi)
+		}
+		if own != nil {
 			v = point(own)
 		} else if n.Op != graph.Tokens && n.Op != graph.TopK { // which are no numbers to round
 			v = b.rounded(v)

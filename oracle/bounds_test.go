@@ -142,7 +142,7 @@ func TestEveryOpHasBounds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = Bounds(t.Context(), g, w, tokens, positions, a, func(stage string, _ []int, lo, hi []float64) []float64 {
+		err = Bounds(t.Context(), g, w, tokens, positions, a, nil, func(stage string, _ []int, lo, hi []float64) []float64 {
 			x := exact[stage]
 			rms, wide := 0.0, 0.0
 			own := make([]float64, len(x))
@@ -171,10 +171,10 @@ func TestEveryOpHasBounds(t *testing.T) {
 		}
 	}
 	bad := &graph.Graph{Nodes: []graph.Node{{Name: "x", Op: 250, Shape: graph.Shape{graph.T, 1}}}}
-	if err := Bounds(t.Context(), bad, w, tokens, positions, Arithmetic{}, func(string, []int, []float64, []float64) []float64 { return nil }); err == nil {
+	if err := Bounds(t.Context(), bad, w, tokens, positions, Arithmetic{}, nil, func(string, []int, []float64, []float64) []float64 { return nil }); err == nil {
 		t.Error("an unknown operation has bounds")
 	}
-	if err := Bounds(t.Context(), g, w, tokens, positions[:1], Arithmetic{}, nil); err == nil {
+	if err := Bounds(t.Context(), g, w, tokens, positions[:1], Arithmetic{}, nil, nil); err == nil {
 		t.Error("tokens without positions")
 	}
 }

@@ -45,6 +45,7 @@ type Fit struct {
 	Used     float64 `json:"used"`              // of the elements with an error of summation: the largest part of the bound that one needs
 	Bounded  int     `json:"bounded"`           // those elements; the others have one right value
 	RMS      float64 `json:"rms"`               // of the exact values
+	Error    float64 `json:"rms_error"`         // root mean square of value − exact, the middle of the bounds
 	Worst    Element `json:"worst"`             // the one farthest outside, else the one that needs most
 }
 
@@ -60,10 +61,11 @@ type Element struct {
 // rounding of a number from lo to hi. The slices are of one length.
 func Judge(own, lo, hi []float64, t checkpoint.DType) *Fit {
 	f := &Fit{Elements: len(own)}
-	squares, most := 0.0, -1.0
+	squares, errors, most := 0.0, 0.0, -1.0
 	for i, v := range own {
 		mid, half := lo[i]+(hi[i]-lo[i])/2, (hi[i]-lo[i])/2
 		squares += mid * mid
+		errors += (v - mid) * (v - mid)
 		ok := v == mid || Round(lo[i], t) <= v && v <= Round(hi[i], t) // false for NaN
 		need := 0.0
 		switch {
@@ -90,6 +92,7 @@ func Judge(own, lo, hi []float64, t checkpoint.DType) *Fit {
 	}
 	if len(own) > 0 {
 		f.RMS = bounded(math.Sqrt(squares / float64(len(own))))
+		f.Error = bounded(math.Sqrt(errors / float64(len(own))))
 	}
 	return f
 }

@@ -27,8 +27,8 @@ type span struct{ lo, hi []float64 }
 
 // NewBounds computes bounds at positions of a sequence, from the values own of
 // every stage: of keys and values all rows, of the others a row for each of the
-// positions.
-func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, q Sequence, positions []int, own parity.Run, a oracle.Arithmetic) (*Bounds, error) {
+// positions. If only names stages, those alone can be judged.
+func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, q Sequence, positions []int, own parity.Run, a oracle.Arithmetic, only ...string) (*Bounds, error) {
 	b := &Bounds{Stages: gptoss.Stages(g), Positions: positions, typ: checkpoint.F32, spans: map[string]span{}, by: map[string][]float64{}}
 	if a.BF16 {
 		b.typ = checkpoint.BF16
@@ -53,7 +53,16 @@ func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, q Sequence
 		}
 		values[s.Name] = v
 	}
-	err := oracle.Bounds(ctx, g, w, q.at(positions), positions, a, func(stage string, _ []int, lo, hi []float64) []float64 {
+	var known func(stage string) []float64
+	if len(only) > 0 {
+		known = func(stage string) []float64 {
+			if slices.Contains(only, stage) {
+				return nil
+			}
+			return values[stage]
+		}
+	}
+	err := oracle.Bounds(ctx, g, w, q.at(positions), positions, a, known, func(stage string, _ []int, lo, hi []float64) []float64 {
 		v, ok := values[stage]
 		if ok {
 			b.spans[stage] = span{lo, hi}
@@ -76,7 +85,10 @@ func (b *Bounds) Judge(stage string, values []float64, strict bool) (parity.Stag
 	if by, ok := b.by[stage]; ok {
 		return parity.Chosen(stage, parity.JudgeChoice(stage, b.Positions, values, by, strict)), nil
 	}
-	s := b.spans[stage]
+	s, ok := b.spans[stage]
+	if !ok {
+		return parity.StageReport{}, fmt.Errorf("verify: %s: no bounds were computed", stage)
+	}
 	return parity.Fitted(stage, b.Positions, parity.Judge(values, s.lo, s.hi, b.typ)), nil
 }
 

@@ -18,15 +18,16 @@ import (
 
 // A verifyCommand is the flags of verify.
 type verifyCommand struct {
-	golden, prompt, conversation string
-	kernels, precision           string
-	faults                       bool
-	attack                       int
-	seed                         uint64
-	length                       int
-	asJSON, all, noHash          bool
-	most                         float64
-	onnx                         verifyONNX
+	golden, routing      string
+	prompt, conversation string
+	kernels, precision   string
+	faults               bool
+	attack               int
+	seed                 uint64
+	length               int
+	asJSON, all, noHash  bool
+	most                 float64
+	onnx                 verifyONNX
 }
 
 func newVerify() *cobra.Command {
@@ -60,6 +61,7 @@ With --onnx it judges a model in ONNX Runtime in the same way.`,
 	v.onnx.flags(c)
 	f := c.Flags()
 	f.StringVar(&v.golden, "golden", "", "trace of the reference")
+	f.StringVar(&v.routing, "routing", "", "of a golden: the reference's choices of experts at all positions, to judge choices, logits and errors beside its own")
 	f.StringVar(&v.prompt, "prompt", "", "text of a user's message, instead of a golden")
 	f.StringVar(&v.conversation, "conversation", "", "JSON file of a conversation, instead of a golden")
 	f.IntVar(&v.length, "length", 0, "without any of these: random tokens (default 256 and more than three windows)")
@@ -100,6 +102,10 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 		return usage("--faults and --attack are of the engine, want no --onnx beside them (--onnx-faults is of ONNX)")
 	case shows && v.golden == "":
 		return usage("--faults and --attack want a --golden")
+	case v.routing != "" && (v.golden == "" || shows || v.onnx.asked() && !v.onnx.brief):
+		return usage("--routing is of a --golden by which the engine is judged, or a model with --onnx and --brief")
+	case v.onnx.brief && v.onnx.model == "":
+		return usage("--brief is of --onnx")
 	case shows && v.all:
 		return usage("--all is of the report, which --faults and --attack do not print")
 	case v.golden != "" && c.Flags().Changed("precision"):
@@ -135,16 +141,23 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 	} else if tokens == nil {
 		tokens = v.randomTokens(ck.Config)
 	}
+	var routing *verify.Routing
+	if v.routing != "" {
+		if routing, err = verify.OpenRouting(v.routing, ck.Graph, t); err != nil {
+			return err
+		}
+		defer routing.Close()
+	}
 	of := parity.Fact{Name: "checkpoint", Text: fmt.Sprintf("%s, %v layout, %s", dir, ck.Dialect, known)}
 	switch {
 	case v.onnx.asked():
-		return v.onnx.run(c, v, ck, t, tokens, o, of)
+		return v.onnx.run(c, v, ck, t, routing, tokens, o, of)
 	case v.faults:
 		return v.runFaults(c, ck, t, o)
 	case v.attack > 0:
 		return v.runAttack(c, ck, t, o)
 	}
-	q := verify.Request{Golden: t, Tokens: tokens, Precision: p, Engine: o, Most: v.most, Progress: sayOn(c.ErrOrStderr())}
+	q := verify.Request{Golden: t, Routing: routing, Tokens: tokens, Precision: p, Engine: o, Most: v.most, Progress: sayOn(c.ErrOrStderr())}
 	r, err := verify.Run(c.Context(), ck.Graph, ck.Weights, q)
 	if err != nil {
 		return err

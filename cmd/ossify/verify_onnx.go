@@ -35,6 +35,7 @@ type verifyONNX struct {
 	faults  bool
 	library string
 	decode  int
+	brief   bool
 
 	operators bool
 }
@@ -45,6 +46,7 @@ func (x *verifyONNX) flags(c *cobra.Command) {
 	f.BoolVar(&x.faults, "onnx-faults", false, "export the model with known bugs; show that each is caught and named")
 	libraryVar(c, &x.library)
 	operatorsVar(c, &x.operators)
+	f.BoolVar(&x.brief, "brief", false, "of --onnx: judge the model's own run alone, not PyTorch and the engine again, no chunks of other sizes, no batch")
 	f.IntVar(&x.decode, "decode", -1, "of --onnx: tokens at the end that are decoded one by one (default twice the window and 8, or half of the tokens)")
 }
 
@@ -67,7 +69,7 @@ func openRuntime(flag string) (*ort.Runtime, error) {
 }
 
 // run judges an ONNX model on the golden's tokens, else on tokens.
-func (x *verifyONNX) run(c *cobra.Command, v *verifyCommand, ck *gptoss.Checkpoint, t *verify.Golden, tokens []uint32, o engine.Options, of parity.Fact) error {
+func (x *verifyONNX) run(c *cobra.Command, v *verifyCommand, ck *gptoss.Checkpoint, t *verify.Golden, routing *verify.Routing, tokens []uint32, o engine.Options, of parity.Fact) error {
 	if x.model != "" && x.faults {
 		return usage("want one of --onnx and --onnx-faults")
 	}
@@ -82,7 +84,7 @@ func (x *verifyONNX) run(c *cobra.Command, v *verifyCommand, ck *gptoss.Checkpoi
 	if decode < 0 {
 		decode = verify.StepsOf(ck.Graph, n).Decode
 	}
-	q := verifyonnx.Request{Model: x.model, Golden: t, Tokens: tokens, Decode: decode, Engine: o, Twin: true, Load: ort.Options{Operators: x.operators}, Progress: sayOn(c.ErrOrStderr())}
+	q := verifyonnx.Request{Model: x.model, Golden: t, Tokens: tokens, Decode: decode, Engine: o, Twin: true, Brief: x.brief, Routing: routing, Load: ort.Options{Operators: x.operators}, Progress: sayOn(c.ErrOrStderr())}
 	if t == nil {
 		q.Positions = verify.Positions(ck.Graph, n, v.most, 0, ck.Config.Window, 256, n-decode, n)
 	}

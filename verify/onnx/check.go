@@ -27,6 +27,12 @@ type Request struct {
 	Positions []int          // rows that are judged, rising, if there is no golden; none is all
 	Decode    int            // tokens at the end that are processed one by one
 
+	// Brief leaves out all but the model's own run: PyTorch and the engine are not
+	// judged again, there are no chunks of other sizes and no batch. The model
+	// must show its stages.
+	Brief   bool
+	Routing *verify.Routing // of Brief and a golden: the run is judged beside the reference's too; may be nil
+
 	// Twin lets a model of ossify's own making that shows no stage be judged by
 	// a twin that does, exported anew from the checkpoint.
 	Twin bool
@@ -76,6 +82,7 @@ type check struct {
 	positions []int
 	logits    gptoss.Stage // the last stage
 	narrow    string       // type of 16 bits that the model gives its logits or cache in; else empty
+	also      verify.See   // is shown every row of a run; may be nil
 	r         *Report
 }
 
@@ -159,6 +166,9 @@ func (v *check) say(format string, args ...any) {
 
 // programs runs them all and judges.
 func (v *check) programs(ctx context.Context, sum *file.Summary) error {
+	if v.q.Brief {
+		return v.brief(ctx, sum)
+	}
 	v.say("%s", v.q.Model)
 	lean, err := v.open(ctx, v.q.Model, sum, false)
 	if err != nil {
@@ -233,6 +243,40 @@ func (v *check) programs(ctx context.Context, sum *file.Summary) error {
 	if v.r.Likeness.Fault != "" {
 		v.r.Verdict = parity.Fail
 	}
+	return nil
+}
+
+// brief judges the model's own run, and nothing else.
+func (v *check) brief(ctx context.Context, sum *file.Summary) error {
+	if !v.shows(sum) {
+		return fmt.Errorf("verify: %s: does not show every stage, want an export with --trace", filepath.Base(v.q.Model))
+	}
+	v.say("%s, every stage", v.q.Model)
+	m, err := v.open(ctx, v.q.Model, sum, true)
+	if err != nil {
+		return err
+	}
+	defer m.s.Close()
+	var by *verify.Beside
+	if v.q.Routing != nil && v.q.Golden != nil {
+		by = verify.NewBeside(v.q.Routing, v.q.Golden)
+		v.also = by.See
+	}
+	r, err := m.run(ctx, v, v.calls(1<<30))
+	if err != nil {
+		return err
+	}
+	v.say("oracle, bounds of %d rows", len(v.positions))
+	if err := v.column(ctx, columnONNX, "the model, from its own values", r.stages, arithmetic()); err != nil {
+		return err
+	}
+	v.cache(m, r.state, r.stages)
+	if by != nil {
+		if err := by.Judge(&v.r.Report, columnONNX, r.at, v.logitsAt(r.stages, v.positions, r.at)); err != nil {
+			return err
+		}
+	}
+	v.r.Judge()
 	return nil
 }
 

@@ -115,8 +115,14 @@ func (m *model) turned(ctx context.Context, v *check, sizes []int, other *model,
 			if len(t.Shape) < 2 || t.Shape[1] != len(at) {
 				return nil, fmt.Errorf("verify: output %s of shape %v for %d tokens", name, t.Shape, n)
 			}
-			if err := k.See(stage, at, ort.Rows(t, 0, len(at))); err != nil {
+			values := ort.Rows(t, 0, len(at))
+			if err := k.See(stage, at, values); err != nil {
 				return nil, err
+			}
+			if v.also != nil {
+				if err := v.also(stage, at, values); err != nil {
+					return nil, err
+				}
 			}
 		}
 		first += n
