@@ -95,11 +95,18 @@ func Preset(name string) (*Config, error) {
 
 // ParseConfig reads a config.json of either dialect, told apart by model_type,
 // which only Hugging Face's has. Its error lists every mistake, one a line.
-func ParseConfig(data []byte) (*Config, Dialect, error) {
+func ParseConfig(data []byte) (*Config, Dialect, error) { return parseConfig(data, false) }
+
+// ParseConfigDecoded is ParseConfig for a checkpoint whose experts may have been
+// decoded to bfloat16: Hugging Face's form has no quantization_config then.
+func ParseConfigDecoded(data []byte) (*Config, Dialect, error) { return parseConfig(data, true) }
+
+func parseConfig(data []byte, decoded bool) (*Config, Dialect, error) {
 	f, err := parseFields(data, "")
 	if err != nil {
 		return nil, 0, fmt.Errorf("gptoss: config.json: %w", err)
 	}
+	f.decoded = decoded
 	c, d := defaults, Original
 	if f.has("model_type") {
 		d = HuggingFace

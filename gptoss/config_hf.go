@@ -248,6 +248,9 @@ func layerType(layer int) string {
 
 func (f *fields) quantization() {
 	if !f.has("quantization_config") {
+		if f.decoded {
+			return
+		}
 		f.errorf("quantization_config is missing, want quant_method \"mxfp4\": experts in other formats are not supported")
 		return
 	}

@@ -18,6 +18,8 @@ type fields struct {
 	raw   map[string]json.RawMessage
 	used  map[string]bool
 	errs  []error
+
+	decoded bool // experts may be bfloat16
 }
 
 // parseFields splits an object into its fields; no key may repeat.

@@ -340,3 +340,26 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+// Where experts may be decoded, quantization_config may be missing, and is read
+// as ever if it is there. Nothing else changes.
+func TestParseConfigDecoded(t *testing.T) {
+	want, err := Preset("20b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, edit := range []map[string]any{nil, {"quantization_config": nil}} {
+		got, d, err := ParseConfigDecoded(edited(t, HuggingFace, edit))
+		if err != nil || *got != *want || d != HuggingFace {
+			t.Errorf("%v: %v %+v, %v", edit, d, got, err)
+		}
+	}
+	for _, edit := range []map[string]any{{"quantization_config.quant_method": "gptq"}, {"quantization_config": nil, "hidden_act": "gelu"}} {
+		if _, _, err := ParseConfigDecoded(edited(t, HuggingFace, edit)); err == nil {
+			t.Errorf("%v: accepted", edit)
+		}
+	}
+	if _, _, err := ParseConfig(edited(t, HuggingFace, map[string]any{"quantization_config": nil})); err == nil {
+		t.Error("ParseConfig accepts experts that were decoded")
+	}
+}
