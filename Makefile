@@ -44,7 +44,7 @@ unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
 
 race: ## the packages that start goroutines, under the race detector
 	go test -timeout 30m -race -short ./engine
-	go test -timeout 30m -race ./weight ./checkpoint ./generate ./gptoss ./openai ./oracle ./pull ./server ./synth ./internal/fileset ./internal/mapped
+	go test -timeout 30m -race ./weight ./checkpoint ./convert ./generate ./gptoss ./openai ./oracle ./pull ./server ./synth ./internal/fileset ./internal/mapped
 	go test -timeout 30m -race -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
 	go test -timeout 30m -race -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
 
@@ -70,10 +70,13 @@ module: ## rename the module, for a repository with an address: make module MODU
 reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS=200 (downloads PyTorch)
 	tools/reference/run.sh $(SEED) $(TOKENS)
 
+containers: ## convert what Orbax, Flax and PyTorch write live, and compare: tiny and small (PyPI; PRESETS=tiny for one)
+	tools/containers/run.sh $(PRESETS)
+
 transformers: ## compare with PyPI's transformers: logits, keys of config.json (downloads PyTorch)
 	tools/transformers/run.sh
 
 peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
 	tools/speed/run.sh
 
-.PHONY: help build install ort-library demo deps test check platforms unit race arm64 generated differential module reference transformers peers-speed
+.PHONY: help build install ort-library demo deps test check platforms unit race arm64 generated differential module reference containers transformers peers-speed

@@ -142,6 +142,7 @@ func newRoot() *cobra.Command {
 		newBench(),
 		newChat(),
 		newConform(),
+		newConvert(),
 		newDemo(),
 		newDetokenize(),
 		newExport(),
