@@ -18,4 +18,5 @@ for release; do
 	echo "ONNX Runtime $release, against the oracle"
 	ORT_DISABLE_TELEMETRY=1 PYTHONPATH=$work/onnxruntime-$release "$work/venv/bin/python" "$root/tools/onnxcheck/check.py" --library "$root/bin/libossify_ort.so" "$work/cases"
 	ORT_DISABLE_TELEMETRY=1 PYTHONPATH=$work/onnxruntime-$release "$work/venv/bin/python" "$root/tools/ortcheck/check.py" "$root/bin/libossify_ort.so" "$work/cases"
+	ORT_DISABLE_TELEMETRY=1 PYTHONPATH=$work/onnxruntime-$release "$work/venv/bin/python" "$root/tools/ortcheck/snippet.py" "$root/docs/onnxruntime.md" "$root/bin/libossify_ort.so" "$work/cases/model"
 done

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -24,11 +25,13 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: packcheck DIR")
+	preset := flag.String("preset", "tiny", "model, of the full vocabulary")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: packcheck [-preset NAME] DIR")
 		os.Exit(2)
 	}
-	if err := run(ctx, os.Args[1]); err != nil {
+	if err := run(ctx, *preset, flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "packcheck:", err)
 		os.Exit(1)
 	}
@@ -56,9 +59,9 @@ type text struct {
 	IDs  []uint32 `json:"ids"`
 }
 
-func run(ctx context.Context, dir string) error {
+func run(ctx context.Context, preset, dir string) error {
 	from := filepath.Join(dir, "checkpoint")
-	config, err := gptoss.Preset("tiny")
+	config, err := gptoss.Preset(preset)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 #
 #   tools/packcheck/run.sh                    onnxruntime-genai and transformers.js; two minutes, then less
 #   tools/packcheck/run.sh transformersjs browser   transformers.js in Node and in headless Chromium
+#   PRESET=small tools/packcheck/run.sh             the same, two layers of 20b's width: 20 GB of disk, 12 GB of memory
 #   tools/packcheck/run.sh optimum            optimum, with PyTorch, 3 GB
 #
 # Needs Go, Python 3.11 with venv, Node 20 with npm, PyPI and the npm registry. Works in build/packcheck.
@@ -10,7 +11,7 @@ set -euo pipefail
 source "$(dirname "$0")/../venv.sh"
 
 venv
-(cd "$root" && go run ./tools/packcheck "$work/cases")
+(cd "$root" && go run ./tools/packcheck -preset "${PRESET:-tiny}" "$work/cases")
 
 [ $# -gt 0 ] || set -- genai transformersjs
 for program; do
