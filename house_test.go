@@ -26,6 +26,7 @@ var rooms = map[string][]string{
 	"tokenizer":              {},
 	"generate":               {},
 	"generate/onengine":      {"engine", "generate"},
+	"generate/onruntime":     {"generate", "onnx/ort"},
 	"generate/script":        {"generate"},
 	"server":                 {"generate", "openai"},
 	"openai":                 {"generate", "harmony", "harmony/serde", "internal/quote", "tokenizer"},

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"ossify/gptoss"
 	"ossify/onnx"
 	"ossify/onnx/ort"
 )
@@ -42,31 +44,48 @@ func (x *onnxFlags) check(c *cobra.Command) error {
 
 // open lets the model answer for t.
 func (x *onnxFlags) open(ctx context.Context, t *talker) error {
-	m, err := onnx.Read(x.model) // before the library: a bad file needs none to be refused
+	d, runs, end, err := x.load(ctx, t.ck, t.flags.threads)
 	if err != nil {
 		return err
+	}
+	t.closeFirst(end)
+	t.session, t.runs = d.NewSequence(), runs
+	return nil
+}
+
+// load opens the model, which must be of the checkpoint's sizes, and says what
+// runs it. end closes all of it.
+func (x *onnxFlags) load(ctx context.Context, ck *gptoss.Checkpoint, threads int) (d *ort.Decoder, runs string, end func() error, err error) {
+	m, err := onnx.Read(x.model) // before the library: a bad file needs none to be refused
+	if err != nil {
+		return nil, "", nil, err
 	}
 	rt, err := openRuntime(x.library)
 	if err != nil {
-		return err
+		return nil, "", nil, err
 	}
-	t.closeFirst(rt.Close)
-	s, err := rt.Load(ctx, x.model, ort.Options{Threads: t.flags.threads, Operators: x.operators, Want: ort.WantDecoder(m.Summary().OutputNames())})
+	end = rt.Close
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, end())
+		}
+	}()
+	s, err := rt.Load(ctx, x.model, ort.Options{Threads: threads, Operators: x.operators, Want: ort.WantDecoder(m.Summary().OutputNames())})
 	if err != nil {
-		return err
+		return nil, "", nil, err
 	}
-	t.closeFirst(s.Close)
-	c := t.ck.Config
-	d, err := ort.NewDecoder(s, c.KVHeads, c.HeadDim)
+	end = func() error { return errors.Join(s.Close(), rt.Close()) }
+	c := ck.Config
+	d, err = ort.NewDecoder(s, c.KVHeads, c.HeadDim)
+	if err == nil {
+		err = d.Fits(c.Vocab, c.Layers, c.KVHeads, c.HeadDim)
+	}
 	if err != nil {
-		return err
+		return nil, "", nil, fmt.Errorf("%w: %s", err, x.model)
 	}
-	if err := d.Fits(c.Vocab, c.Layers, c.KVHeads, c.HeadDim); err != nil {
-		return fmt.Errorf("%w: %s", err, x.model)
-	}
-	t.session, t.runs = d.NewSequence(), "ONNX Runtime "+rt.Version()
+	runs = "ONNX Runtime " + rt.Version()
 	if x.operators {
-		t.runs += " with ossify's operators"
+		runs += " with ossify's operators"
 	}
-	return nil
+	return d, runs, end, nil
 }

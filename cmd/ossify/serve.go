@@ -20,6 +20,7 @@ import (
 	"ossify/engine"
 	"ossify/generate"
 	"ossify/generate/onengine"
+	"ossify/generate/onruntime"
 	"ossify/gptoss"
 	"ossify/harmony"
 	"ossify/openai"
@@ -47,6 +48,7 @@ type serveFlags struct {
 	responses int
 	logs      string
 	logBodies bool
+	onnx      onnxFlags
 }
 
 func newServe() *cobra.Command {
@@ -66,11 +68,15 @@ Ctrl-C ends it: new requests are refused, and those under way have the time of
 --grace to finish. See docs/server.md.`,
 		Example: `  ossify serve /tmp/20b
   ossify serve /tmp/20b --addr :8443 --tls-cert cert.pem --tls-key key.pem --api-keys keys.txt
+  ossify serve /tmp/20b --onnx /tmp/20b/model.onnx --operators
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \
     -d '{"model":"20b","messages":[{"role":"user","content":"What is jade?"}]}'`,
 		Args: oneArgument("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.check(); err != nil {
+				return err
+			}
+			if err := a.onnx.check(c); err != nil {
 				return err
 			}
 			return serve(c.Context(), c.ErrOrStderr(), args[0], &a)
@@ -95,6 +101,7 @@ Ctrl-C ends it: new requests are refused, and those under way have the time of
 	f.DurationVar(&a.grace, "grace", 30*time.Second, "time for answers under way when the server ends")
 	f.IntVar(&a.responses, "stored", 1000, "responses kept for previous_response_id and GET, in memory, the newest; 0 keeps none")
 	chooseVar(c, &a.logs, "log", "text", []string{"text", "json", "off"}, "form of the log on stderr")
+	a.onnx.add(c)
 	f.BoolVar(&a.logBodies, "log-bodies", false, "log requests whole, prompts included")
 	return c
 }
@@ -188,16 +195,12 @@ func serve(ctx context.Context, stderr io.Writer, dir string, a *serveFlags) (er
 	case a.context > 0:
 		most = a.context
 	}
-	o := engine.Options{Precision: engine.BF16, Workers: a.threads}
-	if a.precision == "f32" {
-		o.Precision = engine.F32
-	}
-	m, err := ck.Engine(ctx, o)
+	model, precision, runs, end, err := a.open(ctx, ck)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	scheduler, err := generate.NewScheduler(onengine.New(m), generate.SchedulerOptions{
+	defer func() { err = errors.Join(err, end()) }()
+	scheduler, err := generate.NewScheduler(model, generate.SchedulerOptions{
 		Active: a.active, Waiting: a.waiting, Wait: a.wait, CacheBytes: int64(a.cache * 1e9),
 	})
 	if err != nil {
@@ -220,7 +223,7 @@ func serve(ctx context.Context, stderr io.Writer, dir string, a *serveFlags) (er
 		Service: func(done func(openai.Record)) *openai.Service {
 			return openai.New(openai.Options{
 				Generator: scheduler, Encoding: harmony.New(tokenizer.New()), Models: a.names, Context: most, Most: a.most,
-				Fingerprint: "ossify-" + m.Precision().String(), Store: store, Done: done,
+				Fingerprint: "ossify-" + precision, Store: store, Done: done,
 			})
 		},
 		Stats: scheduler.Stats, Log: logger(stderr, a.logs), Keys: keys, Body: a.body, Time: a.timeout, Grace: a.grace, LogBodies: a.logBodies,
@@ -238,11 +241,31 @@ func serve(ctx context.Context, stderr io.Writer, dir string, a *serveFlags) (er
 		scheme = "https"
 		l = tls.NewListener(l, &tls.Config{Certificates: certs, MinVersion: tls.VersionTLS12})
 	}
-	fmt.Fprintf(stderr, "serving %s at %s://%s (%s, %s kernels, %d tokens of context)\n", strings.Join(a.names, ", "), scheme, l.Addr(), m.Precision(), m.Kernels(), most)
+	fmt.Fprintf(stderr, "serving %s at %s://%s (%s, %s, %d tokens of context)\n", strings.Join(a.names, ", "), scheme, l.Addr(), precision, runs, most)
 	if len(keys) == 0 && !loopback(l.Addr()) {
 		fmt.Fprintln(stderr, "everybody who reaches this address may ask: see --api-keys")
 	}
 	return s.Serve(ctx, l)
+}
+
+// open opens what computes, and says how.
+func (a *serveFlags) open(ctx context.Context, ck *gptoss.Checkpoint) (m generate.Batcher, precision, runs string, end func() error, err error) {
+	if a.onnx.model != "" {
+		d, runs, end, err := a.onnx.load(ctx, ck, a.threads)
+		if err != nil {
+			return nil, "", "", nil, err
+		}
+		return onruntime.New(d), "onnx", runs, end, nil
+	}
+	o := engine.Options{Precision: engine.BF16, Workers: a.threads}
+	if a.precision == "f32" {
+		o.Precision = engine.F32
+	}
+	e, err := ck.Engine(ctx, o)
+	if err != nil {
+		return nil, "", "", nil, err
+	}
+	return onengine.New(e), e.Precision().String(), e.Kernels() + " kernels", e.Close, nil
 }
 
 // loopback reports whether only this machine reaches an address.

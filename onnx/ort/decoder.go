@@ -189,6 +189,28 @@ func (s *State) memory(input string, t checkpoint.DType, shape ...int) Tensor {
 	return Tensor{t, shape, s.spare[input][:n]}
 }
 
+// clone returns a state that goes on by itself.
+func (s *State) clone() *State {
+	c := &State{d: s.d, cache: map[string]Tensor{}, spare: map[string][]byte{}}
+	for _, row := range s.mask {
+		c.mask = append(c.mask, slices.Clone(row))
+	}
+	for name, t := range s.cache {
+		c.cache[name] = Tensor{t.Type, slices.Clone(t.Shape), slices.Clone(t.Data)}
+	}
+	return c
+}
+
+// bytes returns how much memory the cache takes, that of the step before
+// included.
+func (s *State) bytes() int64 {
+	var n int64
+	for name, t := range s.cache {
+		n += int64(cap(t.Data)) + int64(cap(s.spare[name]))
+	}
+	return n
+}
+
 // truncate forgets all but the first n columns.
 func (s *State) truncate(n int) {
 	for i := range s.mask {

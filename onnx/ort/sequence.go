@@ -3,6 +3,7 @@ package ort
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // A Sequence is one sequence of tokens in a model, as engine.Session is. It is
@@ -23,6 +24,21 @@ func (s *Sequence) Len() int { return s.n }
 // Least returns how many tokens Truncate must keep at least: none, as the cache
 // of an ONNX model holds every position.
 func (s *Sequence) Least() int { return 0 }
+
+// Fork returns another sequence that has seen the same tokens. The cache is
+// copied.
+func (s *Sequence) Fork() *Sequence {
+	return &Sequence{d: s.d, state: s.state.clone(), tokens: slices.Clone(s.tokens), n: s.n}
+}
+
+// CacheBytes returns how much memory the keys and values take.
+func (s *Sequence) CacheBytes() int64 { return s.state.bytes() }
+
+// Close frees the memory of the sequence, which must not be used again.
+func (s *Sequence) Close() error {
+	s.state, s.tokens = nil, nil
+	return nil
+}
 
 // Next processes tokens and returns the logits of the last [Vocab].
 func (s *Sequence) Next(ctx context.Context, tokens []uint32) ([]float32, error) {
