@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"ossify/graph"
+	"ossify/internal/huge"
 	"ossify/kernel"
 	"ossify/weight"
 )
@@ -54,8 +55,10 @@ type Model struct {
 	o       Options
 	half    bool // values are rounded to bfloat16
 	w       *weight.Set
-	vectors [][]float32 // of one-dimensional parameters, by parameter
-	attends []int       // Attend nodes
+	vectors [][]float32       // of one-dimensional parameters, by parameter
+	experts []kernel.Matrix   // of parameters that ExpertLinear nodes multiply with
+	dense   [][]kernel.Matrix // of parameters that Linear nodes multiply with, by source
+	attends []int             // Attend nodes
 	fused   *plan
 	open    *plan // every stage can be seen; made at first use
 	opened  sync.Once
@@ -98,9 +101,27 @@ func New(g *graph.Graph, w *weight.Set, o Options) (*Model, error) {
 			m.vectors[i] = w.Vector(i)
 		}
 	}
+	m.dense, m.experts = make([][]kernel.Matrix, len(g.Params)), make([]kernel.Matrix, len(g.Params))
 	for i, n := range g.Nodes {
-		if n.Op == graph.Attend {
+		switch n.Op {
+		case graph.Attend:
 			m.attends = append(m.attends, i)
+		case graph.Linear:
+			p := n.Params[0]
+			if m.dense[p] == nil {
+				for _, from := range w.Sources(p) {
+					m.dense[p] = append(m.dense[p], kernel.Matrix{Kind: kernel.BF16, Rows: from.Rows, Cols: g.Params[p].Shape.Last(), Data: from.Data.Data})
+					huge.Want(from.Data.Data)
+				}
+			}
+		case graph.ExpertLinear:
+			p := n.Params[0]
+			if m.experts[p].Data == nil {
+				from := &w.Sources(p)[0]
+				m.experts[p] = kernel.Matrix{Kind: kernel.MXFP4, Rows: from.Rows, Cols: g.Params[p].Shape.Last(), Data: from.Data.Data, Scales: from.Scales.Data}
+				huge.Want(from.Data.Data)
+				huge.Want(from.Scales.Data)
+			}
 		}
 	}
 	m.fused = newPlan(m, true, g.Output())
@@ -181,6 +202,12 @@ func (m *Model) TokenBytes() int64 {
 	var sum int64
 	of := func(p int) int64 {
 		var n int64
+		if m.dense[p] != nil {
+			for i := range m.dense[p] {
+				n += m.dense[p][i].Bytes()
+			}
+			return n
+		}
 		for _, s := range m.w.Sources(p) {
 			n += int64(len(s.Data.Data) + len(s.Scales.Data))
 		}
@@ -194,7 +221,7 @@ func (m *Model) TokenBytes() int64 {
 			case graph.ExpertLinear:
 				sum += of(p) / rows * int64(n.Shape[1])
 			case graph.Gather:
-				sum += of(p) / rows
+				sum += 2 * int64(m.g.Params[p].Shape.Last())
 			default:
 				sum += of(p)
 			}

@@ -457,10 +457,9 @@ func (s *linearStep) do(r *runner, w *worker, task int) {
 	n, k := &r.m.g.Nodes[s.node], &r.m.o.Kernels
 	x := &r.acts[s.slot]
 	b := s.blocks[task]
-	cols, height := x.Cols(), b.hi-b.lo
-	data := r.m.w.Sources(n.Params[0])[b.source].Data.Data[2*b.lo*cols : 2*b.hi*cols]
+	height := b.hi - b.lo
 	y := grow(&w.y, x.Rows()*height)
-	w.job = kernel.Job{W: kernel.Matrix{Kind: kernel.BF16, Rows: height, Cols: cols, Data: data}, Hi: height, X: x, Y: y, Stride: height}
+	w.job = kernel.Job{W: r.m.dense[n.Params[0]][b.source].Part(b.lo, b.hi), Hi: height, X: x, Y: y, Stride: height}
 	k.Multiply(&w.job, &w.scratch)
 	for t := range x.Rows() {
 		y, out := y[t*height:][:height], r.vals[s.node].row(t)[b.first:][:height]
@@ -556,12 +555,7 @@ func (s *expertStep) do(r *runner, w *worker, task int) {
 	e, lo := int(r.active[task/panels]), task%panels*panelRows
 	hi := min(lo+panelRows, height)
 	x := &r.acts[s.slot]
-	cols := x.Cols()
-	from := &r.m.w.Sources(n.Params[0])[0]
-	first, end := e*height+lo, e*height+hi
-	m := kernel.Matrix{Kind: kernel.MXFP4, Rows: hi - lo, Cols: cols,
-		Data:   from.Data.Data[first*cols/2 : end*cols/2],
-		Scales: from.Scales.Data[first*cols/32 : end*cols/32]}
+	m := r.m.experts[n.Params[0]].Part(e*height+lo, e*height+hi)
 	a, b := r.entries(e)
 	y := grow(&w.y, (b-a)*m.Rows)
 	w.job = kernel.Job{W: m, Hi: m.Rows, X: x, XRows: r.from[a:b], Y: y, Stride: m.Rows}

@@ -23,7 +23,8 @@ type Top struct {
 type screened struct {
 	plan     *plan // as far as the input of the last matrix
 	screen   *screen.Screen
-	matrix   kernel.Matrix
+	param    int           // the last matrix
+	matrix   kernel.Matrix // as the file has it
 	rounding screen.Rounding
 }
 
@@ -43,6 +44,7 @@ func (m *Model) Screen(ctx context.Context) error {
 	s := &screened{
 		plan:     newPlan(m, true, n.In[0]),
 		matrix:   kernel.Matrix{Kind: kernel.BF16, Rows: shape[0], Cols: shape[1], Data: m.w.Sources(n.Params[0])[0].Data.Data},
+		param:    n.Params[0],
 		rounding: screen.Rounding{Sum: screen.SumError(shape[1])},
 	}
 	if m.half {
@@ -83,7 +85,7 @@ func (s *Session) NextTop(ctx context.Context, tokens []uint32, k int) ([]Top, e
 	var best []Top
 	err = mapped.Catch(func() error {
 		rows := c.screen.Find(&m.o.Kernels, x[0], k, c.rounding, m.split)
-		best = largest(m.products(c.matrix, x[0], rows), rows, k)
+		best = largest(m.products(c, x[0], rows), rows, k)
 		return nil
 	})
 	return best, err
@@ -91,7 +93,8 @@ func (s *Session) NextTop(ctx context.Context, tokens []uint32, k int) ([]Top, e
 
 // products computes the last matrix's products with x as a pass does: of rows,
 // or of all if rows is nil.
-func (m *Model) products(w kernel.Matrix, x []float32, rows []int32) []float32 {
+func (m *Model) products(c *screened, x []float32, rows []int32) []float32 {
+	w := c.matrix
 	var a kernel.Activations
 	m.o.Kernels.Pack(&a, kernel.BF16, m.half, x, 1, len(x), len(x))
 	n := w.Rows
@@ -102,7 +105,7 @@ func (m *Model) products(w kernel.Matrix, x []float32, rows []int32) []float32 {
 	m.split(n, func(lo, hi int) {
 		var scratch kernel.Scratch
 		if rows == nil {
-			m.o.Kernels.Multiply(&kernel.Job{W: w, Lo: lo, Hi: hi, X: &a, Y: y, Stride: n}, &scratch)
+			m.o.Kernels.Multiply(&kernel.Job{W: m.dense[c.param][0], Lo: lo, Hi: hi, X: &a, Y: y, Stride: n}, &scratch)
 			return
 		}
 		one := kernel.Matrix{Kind: w.Kind, Rows: 1, Cols: w.Cols}

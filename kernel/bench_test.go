@@ -34,6 +34,9 @@ func TestRead(t *testing.T) {
 
 // benchMatrix returns random weights of usual sizes; big ones repeat.
 func benchMatrix(kind Kind, rows, cols int) Matrix {
+	if kind == Packed {
+		return packed(benchMatrix(BF16, rows, cols), 0)
+	}
 	r := rand.New(rand.NewPCG(5, 5))
 	w := Matrix{Kind: kind, Rows: rows, Cols: cols}
 	w.Data = make([]byte, rows*w.dataStride())

@@ -63,13 +63,17 @@ func TestBitsOnEveryProcessor(t *testing.T) {
 				r := rand.New(rand.NewPCG(23, 24))
 				const rows, cols, n = 6, 160, 5
 				w := Matrix{Kind: e.kind, Rows: rows, Cols: cols}
-				if e.kind == BF16 {
+				if e.kind != MXFP4 {
+					w.Kind = BF16
 					v := make([]float32, rows*cols)
 					for i := range v {
 						v[i] = k.next(r)
 					}
 					w.Data = make([]byte, 2*len(v))
 					float.EncodeBF16(w.Data, v)
+					if e.kind == Packed {
+						w = packed(w, 0)
+					}
 				} else {
 					w.Data, w.Scales = make([]byte, rows*cols/2), make([]byte, rows*cols/32)
 					for i := range w.Data {

@@ -17,13 +17,13 @@ func faster() (sets []Set) {
 	sets = append(sets, s)
 	if x.HasBMI2 && x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL {
 		s.Name, s.vectorSet = "avx512", vectorAVX512(s.vectorSet)
-		s.matrixSet, s.Read = avx512Matrix(), readWith(read512)
+		s.matrixSet, s.Read = avx512Matrix(x.HasAVX512VBMI2), readWith(read512)
 		if x.HasAVX512VNNI {
 			s.Int8 = int8With(int8VNNI)
 		}
 		sets = append(sets, s)
 		if x.HasAVX512BF16 {
-			s.Name, s.matrixSet = "avx512bf16", avx512bf16Matrix()
+			s.Name, s.matrixSet = "avx512bf16", avx512bf16Matrix(x.HasAVX512VBMI2)
 			s.vectorSet = vectorAVX512BF16(s.vectorSet)
 			sets = append(sets, s)
 			if n := len(sets); productTime(&sets[n-1]) > productTime(&sets[n-2]) {

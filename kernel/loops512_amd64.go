@@ -105,3 +105,38 @@ func bf16FMA512x4(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *floa
 
 //go:noescape
 func bf16FMA512x5(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+
+//go:noescape
+func packedDP512x1(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+//go:noescape
+func packedDP512x2(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+//go:noescape
+func packedDP512x3(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+//go:noescape
+func packedDP512x4(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+//go:noescape
+func packedDP512x5(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+//go:noescape
+func packedFMA512x1(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+//go:noescape
+func packedFMA512x2(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+//go:noescape
+func packedFMA512x3(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+//go:noescape
+func packedFMA512x4(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+//go:noescape
+func packedFMA512x5(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+// unpack512 unpacks rows of n columns, and up to 63 columns after the last.
+//
+//go:noescape
+func unpack512(dst, data *byte, from *packedFrom, rows, n int)

@@ -16,7 +16,7 @@ import (
 // SDM), so that it can be used too where its flushing of subnormals cannot
 // matter. Which column a word is depends on the kind of weights:
 //
-//   - BF16: word w of group g is column 32g+w.
+//   - BF16 and Packed: word w of group g is column 32g+w.
 //   - MXFP4: a chunk is the 64 bytes of 4 blocks. Seen as 32 little-endian words
 //     of 4 codes each, code n of word w is column 4w+n of the chunk, and word w
 //     of its group n: so no code need change its place.
@@ -37,6 +37,8 @@ const (
 	// MXFP4 weights are blocks of 32 columns: [Rows, Cols/32, 16] bytes, the low
 	// half of a byte first, and [Rows, Cols/32] E8M0 scales, none of them NaN.
 	MXFP4
+	// Packed weights are bfloat16 values in 12 bits: see packed.go.
+	Packed
 )
 
 func (k Kind) String() string {
@@ -45,6 +47,8 @@ func (k Kind) String() string {
 		return "BF16"
 	case MXFP4:
 		return "MXFP4"
+	case Packed:
+		return "packed BF16"
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
@@ -65,6 +69,14 @@ func (k Kind) column(g, w int) int {
 	return g*group + w
 }
 
+// activations returns the kind that activations are in the order of.
+func (k Kind) activations() Kind {
+	if k == Packed {
+		return BF16
+	}
+	return k
+}
+
 // A Matrix is rows of weights in place, as checkpoints have them. The bytes
 // need no alignment.
 type Matrix struct {
@@ -72,14 +84,19 @@ type Matrix struct {
 	Rows, Cols int
 	Data       []byte // BF16: [Rows, Cols, 2]; MXFP4: [Rows, Cols/32, 16]
 	Scales     []byte // MXFP4: [Rows, Cols/32]; none is 255
+	Codes      *Codes // Packed
+	first      int    // row of Codes that row 0 is
 }
 
 // RowBytes returns the bytes that a product reads for each row, scales included.
 func (m *Matrix) RowBytes() int { return m.dataStride() + m.scaleStride() }
 
 func (m *Matrix) dataStride() int {
-	if m.Kind == MXFP4 {
+	switch m.Kind {
+	case MXFP4:
 		return m.Cols / float.BlockSize * float.BlockBytes
+	case Packed:
+		return packedStride(m.Cols)
 	}
 	return 2 * m.Cols
 }
@@ -147,10 +164,11 @@ func (j *Job) y(i int) int {
 // check panics if the job does not fit its slices: the loops below do not look.
 func (j *Job) check(kind Kind, half bool, l layout) {
 	w, x := &j.W, j.X
+	of := kind.activations()
 	bad := func(format string, a ...any) { panic("kernel: " + fmt.Sprintf(format, a...)) }
 	switch {
-	case w.Kind != kind || x.kind != kind:
-		bad("weights are %v, activations packed for %v, want %v", w.Kind, x.kind, kind)
+	case w.Kind != kind || x.kind != of:
+		bad("weights are %v, activations packed for %v, want %v and %v", w.Kind, x.kind, kind, of)
 	case x.half != half || x.layout != l:
 		bad("activations are packed for another entry or set")
 	case w.Cols < 1 || w.Cols != x.cols:
@@ -161,6 +179,8 @@ func (j *Job) check(kind Kind, half bool, l layout) {
 		bad("rows %d to %d of %d", j.Lo, j.Hi, w.Rows)
 	case len(w.Data) < j.Hi*w.dataStride() || len(w.Scales) < j.Hi*w.scaleStride():
 		bad("%d bytes of weights, %d of scales, want %d and %d", len(w.Data), len(w.Scales), j.Hi*w.dataStride(), j.Hi*w.scaleStride())
+	case kind == Packed && (w.Codes == nil || w.first+j.Hi >= len(w.Codes.starts)):
+		bad("packed rows %d to %d without their codes", j.Lo, j.Hi)
 	case j.YRows != nil && len(j.YRows) != j.n() || j.Stride < j.Hi:
 		bad("%d result rows of %d for %d rows, %d weights", len(j.YRows), j.Stride, j.n(), j.Hi)
 	}
@@ -178,7 +198,7 @@ func (j *Job) check(kind Kind, half bool, l layout) {
 type matrixSet struct {
 	// One entry by (weights, activations). Each takes one row of X, a few or
 	// many as it does best, with the same bits.
-	BF16xBF16, BF16xF32, MXFP4xBF16, MXFP4xF32 func(j *Job, s *Scratch)
+	BF16xBF16, BF16xF32, MXFP4xBF16, MXFP4xF32, PackedxBF16, PackedxF32 func(j *Job, s *Scratch)
 
 	// PackRows packs n rows of x, stride elements apart, as rows first and on of
 	// dst, which Resize has made. Rows may be packed at the same time.
@@ -188,13 +208,13 @@ type matrixSet struct {
 }
 
 // Resize makes room in dst for n rows of cols activations, to be multiplied
-// with weights of one kind; half rounds them to bfloat16. What dst held is lost.
+// with weights of one kind (BF16 and Packed are one); half rounds them to bfloat16. What dst held is lost.
 func (m *matrixSet) Resize(dst *Activations, kind Kind, half bool, n, cols int) {
 	l := m.full
 	if half {
 		l = m.half
 	}
-	dst.resize(l, kind, half, n, cols)
+	dst.resize(l, kind.activations(), half, n, cols)
 }
 
 // Pack is Resize and PackRows of all n rows.
@@ -211,6 +231,10 @@ func (m *matrixSet) Multiply(j *Job, s *Scratch) {
 		entry = m.MXFP4xBF16
 	case j.W.Kind == MXFP4:
 		entry = m.MXFP4xF32
+	case j.W.Kind == Packed && j.X.half:
+		entry = m.PackedxBF16
+	case j.W.Kind == Packed:
+		entry = m.PackedxF32
 	case j.X.half:
 		entry = m.BF16xBF16
 	}

@@ -18,7 +18,8 @@ import (
 // A panel is bfloat16 words, [4 accumulators][groups/4][4 rows][32 words]: that
 // holds every weight of either kind.
 
-func avx512Matrix() matrixSet {
+// Whether rows can be unpacked with AVX-512 VBMI2 is expand.
+func avx512Matrix(expand bool) matrixSet {
 	entry := func(kind Kind, half bool) func(j *Job, s *Scratch) {
 		return func(j *Job, s *Scratch) { multiply512(j, s, kind, half, lanes16) }
 	}
@@ -30,16 +31,81 @@ func avx512Matrix() matrixSet {
 		PackRows:   packRows512,
 		full:       lanes16,
 		half:       lanes16,
-	}
+	}.packed512(expand)
 }
 
+// packed512 completes a set. A few rows of x are multiplied while packed weights
+// stream by, many with rows that are unpacked.
+func (m matrixSet) packed512(expand bool) matrixSet {
+	if !expand {
+		return m.withPacked(avx2Unpack)
+	}
+	m = m.withPacked(avx512Unpack)
+	half, full := m.PackedxBF16, m.PackedxF32
+	m.PackedxBF16 = func(j *Job, s *Scratch) { multiplyPacked512(j, s, half) }
+	m.PackedxF32 = func(j *Job, s *Scratch) { multiplyPacked512(j, s, full) }
+	return m
+}
+
+func avx512Unpack(dst []byte, m *Matrix, lo, hi int) {
+	from := packedFrom{m.Codes.upper, &m.Codes.rare[m.Codes.starts[m.first+lo]]}
+	unpack512(&dst[0], &m.data(lo)[0], &from, hi-lo, m.Cols)
+}
+
+// packedFrom is where the upper bytes of packed rows come from.
+type packedFrom struct {
+	upper [16]byte
+	rare  *byte
+}
+
+// multiplyPacked512 is multiply512 of a few rows of x, or else other.
+func multiplyPacked512(j *Job, s *Scratch, other func(j *Job, s *Scratch)) {
+	j.check(Packed, j.X.half, j.X.layout)
+	n := j.n()
+	fast := j.X.layout == pairs
+	rowBytes := 4 * j.X.width()
+	if fast {
+		rowBytes = 2 * j.X.width()
+	}
+	if n == 0 || j.Lo == j.Hi || n > few || n > 1 && n*rowBytes > fewBytes {
+		other(j, s)
+		return
+	}
+	a, w := &s.arch, &j.W
+	a.setOffsets(j, rowBytes)
+	loops, x := &fmaPacked512, unsafe.Pointer(unsafe.SliceData(j.X.values))
+	if fast {
+		low := 1 << 10
+		for i := range n {
+			low = min(low, int(j.X.low[j.x(i)]))
+		}
+		for _, l := range w.Codes.low[w.first+j.Lo : w.first+j.Hi] {
+			if int(l)+low < safeExponents {
+				other(j, s)
+				return
+			}
+		}
+		loops, x = &dpPacked512, unsafe.Pointer(unsafe.SliceData(j.X.words))
+	}
+	a.from = packedFrom{w.Codes.upper, &w.Codes.rare[w.Codes.starts[w.first+j.Lo]]}
+	loops[n-1](&w.data(j.Lo)[0], &a.from, x, &a.xoff[0], &j.Y[j.Lo], &a.yoff[0], j.Hi-j.Lo, w.Cols, j.X.groups/chunk)
+}
+
+type packedLoop func(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
+
+// The streaming loops of packed weights, by rows of x.
+var (
+	dpPacked512  = [few]packedLoop{packedDP512x1, packedDP512x2, packedDP512x3, packedDP512x4, packedDP512x5}
+	fmaPacked512 = [few]packedLoop{packedFMA512x1, packedFMA512x2, packedFMA512x3, packedFMA512x4, packedFMA512x5}
+)
+
 // avx512bf16Matrix is avx512Matrix with VDPBF16PS for bfloat16 activations.
-func avx512bf16Matrix() matrixSet {
-	m := avx512Matrix()
+func avx512bf16Matrix(expand bool) matrixSet {
+	m := avx512Matrix(expand)
 	m.BF16xBF16 = func(j *Job, s *Scratch) { multiply512(j, s, BF16, true, pairs) }
 	m.MXFP4xBF16 = func(j *Job, s *Scratch) { multiply512(j, s, MXFP4, true, pairs) }
 	m.half = pairs
-	return m
+	return m.packed512(expand)
 }
 
 const (
@@ -86,6 +152,7 @@ type archScratch struct {
 	tailoff    []int     // 16·i
 	low, high  int       // exponent fields of all rows of x
 	odd        rowSet    // rows of x that VDPBF16PS may not take
+	from       packedFrom
 
 	// Of AVX2: a panel, and the last chunks of rows, padded with zeros.
 	panel      []float32

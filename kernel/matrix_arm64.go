@@ -21,8 +21,12 @@ func neonMatrix() matrixSet {
 		PackRows:   packRowsNEON,
 		full:       lanes4,
 		half:       lanes4,
-	}
+	}.withPacked(neonUnpack)
 }
+
+var neonUnpack = unpackWith(func(dst []byte, m *Matrix, lo, hi int) {
+	unpackNEON(&dst[0], &m.data(lo)[0], &m.Codes.upper, hi-lo, m.Cols)
+})
 
 const (
 	chunkCols = chunk * group // columns that a step takes
@@ -177,3 +181,9 @@ func packBF16NEON(dst, x *float32, chunks, steps int, r *rounding)
 
 //go:noescape
 func packMXFP4NEON(dst, x *float32, chunks, steps int, r *rounding)
+
+// unpackNEON unpacks rows of n columns but for bytes that have no code, and up
+// to 63 columns after the last.
+//
+//go:noescape
+func unpackNEON(dst, data *byte, upper *[16]byte, rows, n int)

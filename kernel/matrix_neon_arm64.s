@@ -503,3 +503,70 @@ quarter:
 	SUBS   $1, R3, R3
 	BNE    step
 	RET
+
+// UNPACK writes 16 lower bytes at R1+lower, with upper bytes for the codes in v,
+// as eight columns at R5+to and eight at R5+to+64.
+#define UNPACK(v, lower, to) \
+	VAND v.B16, V30.B16, V16.B16;           \
+	VTBL V16.B16, [V29.B16], V16.B16;       \
+	ADD  $lower, R1, R9;                    \
+	VLD1 (R9), [V17.B16];                   \
+	VZIP1 V16.B16, V17.B16, V18.B16;        \
+	VZIP2 V16.B16, V17.B16, V19.B16;        \
+	ADD  $to, R5, R9;                       \
+	VST1 [V18.B16], (R9);                   \
+	ADD  $64, R9;                           \
+	VST1 [V19.B16], (R9)
+
+// UNPACKCODES writes what 16 bytes of codes of a chunk stand for, in both 64
+// columns.
+#define UNPACKCODES(v, w, k) \
+	VUSHR $4, v.B16, w.B16;       \
+	UNPACK(v, 64+16*k, 16*k);     \
+	UNPACK(w, 128+16*k, 128+16*k)
+
+// func unpackNEON(dst, data *byte, upper *[16]byte, rows, n int)
+TEXT ·unpackNEON(SB), NOSPLIT, $0-40
+	MOVD dst+0(FP), R7
+	MOVD data+8(FP), R1
+	MOVD upper+16(FP), R2
+	MOVD rows+24(FP), R4
+	MOVD n+32(FP), R6
+	VLD1 (R2), [V29.B16]
+	MOVD $15, R9
+	VDUP R9, V30.B16
+
+row:
+	MOVD R7, R5
+	ADD  $63, R6, R3
+	LSR  $7, R3, R3
+	CBZ  R3, last
+
+chunk:
+	VLD1 (R1), [V0.B16, V1.B16, V2.B16, V3.B16]
+	UNPACKCODES(V0, V4, 0)
+	UNPACKCODES(V1, V4, 1)
+	UNPACKCODES(V2, V4, 2)
+	UNPACKCODES(V3, V4, 3)
+	ADD  $192, R1
+	ADD  $256, R5
+	SUBS $1, R3, R3
+	BNE  chunk
+
+last:
+	ADD  R6<<1, R7, R7
+	SUB  $1, R6, R3
+	TBNZ $6, R3, next
+	VLD1 (R1), [V0.B16, V1.B16]
+	VUSHR $4, V0.B16, V2.B16
+	VUSHR $4, V1.B16, V3.B16
+	UNPACK(V0, 32, 0)
+	UNPACK(V1, 48, 16)
+	UNPACK(V2, 64, 32)
+	UNPACK(V3, 80, 48)
+	ADD  $96, R1
+
+next:
+	SUBS $1, R4, R4
+	BNE  row
+	RET

@@ -16,7 +16,7 @@ func portableMatrix() matrixSet {
 		PackRows:   packRows,
 		full:       lanes16,
 		half:       lanes16,
-	}
+	}.withPacked(unpackWith(unpackPortable))
 }
 
 // portableProduct decodes a weight row into the layout of the activations, then

@@ -195,12 +195,16 @@ func newProblem(r *rand.Rand, kind Kind, half bool, rows, cols, n int, f filling
 	p := &problem{w: Matrix{Kind: kind, Rows: rows, Cols: cols}, half: half, n: n, xs: cols + 3}
 	p.vals = make([]float32, rows*cols)
 	shift := 1 + r.IntN(63)
-	if kind == BF16 {
+	if kind != MXFP4 {
+		p.w.Kind = BF16
 		p.w.Data = make([]byte, shift+2*rows*cols)[shift:]
 		for i := range p.vals {
 			b := float.ToBF16(f.bf16(r))
 			p.vals[i] = float.FromBF16(b)
 			binary.LittleEndian.PutUint16(p.w.Data[2*i:], b)
+		}
+		if kind == Packed {
+			p.w = packed(p.w, shift)
 		}
 	} else {
 		p.w.Data = make([]byte, shift+rows*cols/2)[shift:]
@@ -222,6 +226,18 @@ func newProblem(r *rand.Rand, kind Kind, half bool, rows, cols, n int, f filling
 	}
 	return p
 }
+
+// packed packs w, whatever it holds; shift says how Data lies in memory.
+func packed(w Matrix, shift int) Matrix {
+	p, ok := packMatrix(w, func(n int) []byte { return make([]byte, shift+n)[shift:] }, thirds, 1)
+	if !ok {
+		panic("not packed")
+	}
+	return p
+}
+
+// thirds splits in two uneven ranges, the later first.
+func thirds(n int, f func(lo, hi int)) { f(n/3, n); f(0, n/3) }
 
 // want returns the product of a row of x and a row of weights.
 func (p *problem) want(t, row int, fma func(a, b, c float32) float32) float32 {
@@ -285,11 +301,11 @@ func checkJob(t *testing.T, set Set, p *problem, s *Scratch, lo, hi int, xrows, 
 	}
 }
 
-// cases are the four entries.
+// entries are all of matrixSet.
 var entries = []struct {
 	kind Kind
 	half bool
-}{{BF16, true}, {BF16, false}, {MXFP4, true}, {MXFP4, false}}
+}{{BF16, true}, {BF16, false}, {MXFP4, true}, {MXFP4, false}, {Packed, true}, {Packed, false}}
 
 func entryName(kind Kind, half bool) string {
 	if half {
@@ -304,7 +320,7 @@ func TestProducts(t *testing.T) {
 	sets := All()
 	for _, e := range entries {
 		cols := []int{32, 64, 96, 128, 160, 2880, 4096, 5760}
-		if e.kind == BF16 {
+		if e.kind != MXFP4 {
 			cols = append(cols, 1, 2, 31, 33, 63, 65, 90, 100)
 		}
 		for _, c := range cols {
@@ -544,7 +560,7 @@ func TestEdgeOfSubnormals(t *testing.T) {
 		pairs = append(pairs,
 			pair{[2]float32{0x1p-127, 0}, [2]float32{0x1p100, 0}}, pair{[2]float32{0, 0x1p-126}, [2]float32{0, 0x1p100}},
 			pair{[2]float32{0x1p100, 0}, [2]float32{0x1p-130, 0}}, pair{[2]float32{0x1p1, 0}, [2]float32{0x1p-127, 0}})
-		if e.kind == BF16 {
+		if e.kind != MXFP4 {
 			pairs = append(pairs, pair{[2]float32{0x1p-133, 0x1p-127}, [2]float32{0x1p120, 0x1p120}})
 		}
 		for _, n := range []int{1, 2, 7, 20} {
@@ -554,13 +570,16 @@ func TestEdgeOfSubnormals(t *testing.T) {
 				vals := make([]float32, rows*cols)
 				row, at := k%rows, 8*(k%16)+k%4
 				first, second := at+128, at+4+128 // words 2i and 2i+1 of a group
-				if e.kind == BF16 {
+				if e.kind != MXFP4 {
 					first, second = at/2*2, at/2*2+1
 				}
 				vals[row*cols+first], vals[row*cols+second] = p.w[0], p.w[1]
-				if e.kind == BF16 {
-					w.Data = make([]byte, 2*len(vals))
+				if e.kind != MXFP4 {
+					w.Kind, w.Data = BF16, make([]byte, 2*len(vals))
 					float.EncodeBF16(w.Data, vals)
+					if e.kind == Packed {
+						w = packed(w, 0)
+					}
 				} else {
 					w.Data, w.Scales = make([]byte, len(vals)/2), make([]byte, len(vals)/32)
 					for i := range w.Scales {

@@ -133,11 +133,14 @@ func lowOf(least uint16) int {
 type Scratch struct {
 	panel []float32 // a decoded row of weights
 	arch  archScratch
+
+	bytes    []byte // unpacked rows
+	unpacked Job    // with those
 }
 
 // grow returns n elements, aligned to 64 bytes, their contents undefined: b's
 // memory if that suffices.
-func grow[T float32 | uint16 | int16](b []T, n int) []T {
+func grow[T float32 | uint16 | int16 | byte](b []T, n int) []T {
 	if cap(b) >= n {
 		return b[:n]
 	}

@@ -66,7 +66,7 @@ func newBench() *cobra.Command {
 	var prompt, tokens, sessions, runs, threads, chunk int
 	var precision, set string
 	var contexts []int
-	var asJSON, kernels, screen bool
+	var asJSON, kernels, screen, pack, hold bool
 	c := &cobra.Command{
 		Use:   "bench CKPT",
 		Short: "Measure speed, and what the machine allows",
@@ -117,7 +117,7 @@ machine can run; no checkpoint is needed.`,
 					return usage("--context %d, want 0 or more", n)
 				}
 			}
-			b := &bench{screen: screen, contexts: contexts, c: c, prompt: prompt, tokens: tokens, sessions: sessions, runs: runs}
+			b := &bench{screen: screen, pack: pack, hold: hold, contexts: contexts, c: c, prompt: prompt, tokens: tokens, sessions: sessions, runs: runs}
 			r, err := b.run(args[0], o)
 			if err != nil {
 				return err
@@ -134,6 +134,8 @@ machine can run; no checkpoint is needed.`,
 	f.IntVar(&sessions, "sessions", 0, "decode so many sessions together, too")
 	f.IntSliceVar(&contexts, "context", nil, "time a token after a past of so many, too: 1024,8192,32768")
 	f.BoolVar(&screen, "screen", false, "decode with a screened unembedding (see generate), too")
+	f.BoolVar(&pack, "pack", false, "pack bfloat16 matrices first, without loss: fewer bytes a token")
+	f.BoolVar(&hold, "hold", false, "copy the weights to memory of our own first, in large pages")
 	f.IntVar(&runs, "runs", 3, "runs that count, of each")
 	f.IntVar(&threads, "threads", 0, "threads; 0 is one a processor")
 	f.IntVar(&chunk, "chunk", 0, "tokens of a pass, at most; 0 is the engine's choice")
@@ -148,7 +150,7 @@ type bench struct {
 	c                              *cobra.Command
 	prompt, tokens, sessions, runs int
 	contexts                       []int
-	screen                         bool
+	screen, pack, hold             bool
 
 	m     *engine.Model
 	vocab int
@@ -199,6 +201,16 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 	}
 	defer b.m.Close()
 	sayPortable(b.c.ErrOrStderr(), b.m.Kernels())
+	if b.pack {
+		if err := b.m.Pack(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if b.hold {
+		if err := b.m.Hold(ctx); err != nil {
+			return nil, err
+		}
+	}
 	b.vocab, b.src = ck.Config.Vocab, rand.New(rand.NewPCG(1, 2))
 	r := &benchReport{
 		Kernels: b.m.Kernels(), Precision: b.m.Precision().String(), Threads: b.m.Workers(),

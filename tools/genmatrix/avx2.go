@@ -12,7 +12,67 @@ func (a *asm) avx2() {
 	a.rows256("panel")
 	a.tiles256()
 	a.packLanes(256)
+	a.unpack256()
 	a.read256()
+}
+
+// unpack256 writes packed rows as bfloat16 ones, n columns apart, and up to 63
+// columns after the last. Upper bytes without a code are those of the 16th.
+func (a *asm) unpack256() {
+	a.text("unpack256", 0, 40, "(dst, data *byte, upper *[16]byte, rows, n int)")
+	a.p("MOVQ dst+0(FP), DI")
+	a.p("MOVQ data+8(FP), SI")
+	a.p("MOVQ upper+16(FP), AX")
+	a.p("VBROADCASTI128 (AX), Y15")
+	a.p("VMOVDQU nibbles<>(SB), Y14")
+	a.p("MOVQ rows+24(FP), DX")
+	// unit takes codes in Y(v) and lower bytes, k being the half of 64 columns.
+	unit := func(v, lower, dst int) {
+		a.p("VPAND Y14, Y%d, Y%d", v, v)
+		a.p("VPSHUFB Y%d, Y15, Y%d", v, v)
+		a.p("VMOVDQU %d(SI), Y4", lower)
+		a.p("VPUNPCKLBW Y%d, Y4, Y5", v)
+		a.p("VPUNPCKHBW Y%d, Y4, Y6", v)
+		a.p("VMOVDQU Y5, %d(R8)", dst)
+		a.p("VMOVDQU Y6, %d(R8)", dst+64)
+	}
+	a.p("row:")
+	a.p("MOVQ DI, R8")
+	a.p("MOVQ n+32(FP), CX")
+	a.p("ADDQ $63, CX")
+	a.p("SHRQ $7, CX")
+	a.p("JZ last")
+	a.p("PCALIGN $32")
+	a.p("chunk:")
+	for g := range 3 {
+		a.p("PREFETCHT0 %d(SI)", 2048+64*g)
+	}
+	for k := range 2 {
+		a.p("VMOVDQU %d(SI), Y0", 32*k)
+		a.p("VPSRLW $4, Y0, Y1")
+		unit(0, 64+32*k, 32*k)
+		unit(1, 128+32*k, 128+32*k)
+	}
+	a.p("ADDQ $192, SI")
+	a.p("ADDQ $256, R8")
+	a.p("DECQ CX")
+	a.p("JNZ chunk")
+	a.p("last:")
+	a.p("MOVQ n+32(FP), CX")
+	a.p("LEAQ (DI)(CX*2), DI")
+	a.p("DECQ CX")
+	a.p("TESTQ $64, CX")
+	a.p("JNZ next")
+	a.p("VMOVDQU (SI), Y0")
+	a.p("VPSRLW $4, Y0, Y1")
+	unit(0, 32, 0)
+	unit(1, 64, 32)
+	a.p("ADDQ $96, SI")
+	a.p("next:")
+	a.p("DECQ DX")
+	a.p("JNE row")
+	a.p("VZEROUPPER")
+	a.p("RET")
 }
 
 func (a *asm) constants256() {

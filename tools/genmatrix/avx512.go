@@ -14,8 +14,10 @@ func (a *asm) avx512() {
 		for n := 1; n <= few; n++ {
 			a.streamMXFP4(m, n)
 			a.streamBF16(m, n)
+			a.streamPacked(m, n)
 		}
 	}
+	a.unpack512()
 	a.pack()
 	a.packLanes(512)
 	a.read()
@@ -639,6 +641,166 @@ func (a *asm) streamBF16(m multiplier, n int) {
 	a.p("MOVW AX, least+72(FP)")
 	a.p("VZEROUPPER")
 	a.p("RET")
+}
+
+// unpacking makes the words of four groups, Z20 to Z23, of a chunk of packed
+// columns at SI: see packed.go. Of half a chunk the last two are zeros. Z30 has
+// the upper bytes of codes, Z31 is 15 in each byte, and R14 is where upper bytes
+// without a code come from. It uses Z24 to Z26, Z28, K2, K3 and R13.
+func (a *asm) unpacking(half bool) {
+	label := map[bool]string{false: "Whole", true: "Half"}[half]
+	if half {
+		a.p("VMOVDQU64 (SI), Y24")
+		a.p("VPSRLW $4, Y24, Y25")
+		a.p("VINSERTI64X4 $1, Y25, Z24, Z24")
+		a.p("VPANDD Z31, Z24, Z24")
+		a.p("VPCMPEQB Z31, Z24, K2")
+		a.p("VPSHUFB Z24, Z30, Z24")
+		a.p("VMOVDQU64 32(SI), Z26")
+		a.p("KTESTQ K2, K2")
+	} else {
+		a.p("VMOVDQU64 (SI), Z24")
+		a.p("VPSRLW $4, Z24, Z25")
+		a.p("VPANDD Z31, Z24, Z24")
+		a.p("VPANDD Z31, Z25, Z25")
+		a.p("VPCMPEQB Z31, Z24, K2")
+		a.p("VPCMPEQB Z31, Z25, K3")
+		a.p("VPSHUFB Z24, Z30, Z24")
+		a.p("VPSHUFB Z25, Z30, Z25")
+		a.p("VMOVDQU64 64(SI), Z26")
+		a.p("VMOVDQU64 128(SI), Z28")
+		a.p("KORTESTQ K2, K3")
+	}
+	a.p("JNE rare%s", label)
+	a.p("coded%s:", label)
+	a.p("VPUNPCKLBW Z24, Z26, Z20")
+	a.p("VPUNPCKHBW Z24, Z26, Z21")
+	if half {
+		a.p("VPXORD Z22, Z22, Z22")
+		a.p("VPXORD Z23, Z23, Z23")
+	} else {
+		a.p("VPUNPCKLBW Z25, Z28, Z22")
+		a.p("VPUNPCKHBW Z25, Z28, Z23")
+	}
+}
+
+// unpackingRare writes what unpacking jumps to.
+func (a *asm) unpackingRare() {
+	for _, label := range []string{"Whole", "Half"} {
+		a.p("rare%s:", label)
+		for k := range 2 {
+			if k == 1 && label == "Half" {
+				break
+			}
+			a.p("VMOVDQU64 (R14), Z20")
+			a.p("VPEXPANDB Z20, K%d, Z%d", 2+k, 24+k)
+			a.p("KMOVQ K%d, R13", 2+k)
+			a.p("POPCNTQ R13, R13")
+			a.p("ADDQ R13, R14")
+		}
+		a.p("JMP coded%s", label)
+	}
+}
+
+func (a *asm) startUnpacking(from string) {
+	a.p("MOVQ %s, AX", from)
+	a.p("VBROADCASTI32X4 (AX), Z30")
+	a.p("MOVQ 16(AX), R14")
+	a.p("MOVL $0x0f0f0f0f, AX")
+	a.p("VPBROADCASTD AX, Z31")
+}
+
+// streamPacked reads packed rows of columns.
+func (a *asm) streamPacked(m multiplier, n int) {
+	a.text(fmt.Sprintf("packed%s512x%d", m, n), 0, 72, "(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)")
+	a.p("MOVQ data+0(FP), SI")
+	a.startUnpacking("from+8(FP)")
+	if m == fma {
+		a.p("MOVL $0xffff0000, AX")
+		a.p("VPBROADCASTD AX, Z27")
+	}
+	a.loadX(n)
+	multiplied := func() {
+		for g := range 4 {
+			a.multiply(m, n, g, 20+g)
+		}
+	}
+	a.p("row:")
+	a.startRow(m, n)
+	a.p("MOVQ n+56(FP), CX")
+	a.p("ADDQ $63, CX")
+	a.p("SHRQ $7, CX")
+	a.p("JZ last")
+	a.p("PCALIGN $32")
+	a.p("chunk:")
+	for g := range 3 {
+		a.p("PREFETCHT0 %d(SI)", 2048+64*g)
+	}
+	a.unpacking(false)
+	multiplied()
+	a.advance(m.xBytes())
+	a.p("ADDQ $192, SI")
+	a.p("DECQ CX")
+	a.p("JNZ chunk")
+	a.p("last:")
+	a.p("MOVQ n+56(FP), CX")
+	a.p("DECQ CX")
+	a.p("TESTQ $64, CX")
+	a.p("JNZ sum")
+	a.unpacking(true)
+	multiplied()
+	a.p("ADDQ $96, SI")
+	a.p("sum:")
+	a.endRow(n)
+	a.p("VZEROUPPER")
+	a.p("RET")
+	a.unpackingRare()
+}
+
+// unpack512 writes packed rows as bfloat16 ones, n columns apart, and up to 63
+// columns after the last.
+func (a *asm) unpack512() {
+	a.text("unpack512", 0, 40, "(dst, data *byte, from *packedFrom, rows, n int)")
+	a.p("MOVQ dst+0(FP), DI")
+	a.p("MOVQ data+8(FP), SI")
+	a.startUnpacking("from+16(FP)")
+	a.p("MOVQ rows+24(FP), DX")
+	a.p("row:")
+	a.p("MOVQ DI, R8")
+	a.p("MOVQ n+32(FP), CX")
+	a.p("ADDQ $63, CX")
+	a.p("SHRQ $7, CX")
+	a.p("JZ last")
+	a.p("PCALIGN $32")
+	a.p("chunk:")
+	for g := range 3 {
+		a.p("PREFETCHT0 %d(SI)", 2048+64*g)
+	}
+	a.unpacking(false)
+	for g := range 4 {
+		a.p("VMOVDQU64 Z%d, %d(R8)", 20+g, 64*g)
+	}
+	a.p("ADDQ $192, SI")
+	a.p("ADDQ $256, R8")
+	a.p("DECQ CX")
+	a.p("JNZ chunk")
+	a.p("last:")
+	a.p("MOVQ n+32(FP), CX")
+	a.p("LEAQ (DI)(CX*2), DI")
+	a.p("DECQ CX")
+	a.p("TESTQ $64, CX")
+	a.p("JNZ next")
+	a.unpacking(true)
+	for g := range 2 {
+		a.p("VMOVDQU64 Z%d, %d(R8)", 20+g, 64*g)
+	}
+	a.p("ADDQ $96, SI")
+	a.p("next:")
+	a.p("DECQ DX")
+	a.p("JNE row")
+	a.p("VZEROUPPER")
+	a.p("RET")
+	a.unpackingRare()
 }
 
 // pack rounds and orders whole chunks of x as words.

@@ -1,0 +1,14 @@
+package kernel
+
+import "golang.org/x/sys/cpu"
+
+func unpackers() []namedUnpacker {
+	all := []namedUnpacker{{"portable", unpackWith(unpackPortable)}}
+	if cpu.X86.HasAVX2 {
+		all = append(all, namedUnpacker{"avx2", avx2Unpack})
+	}
+	if cpu.X86.HasAVX512VBMI2 {
+		all = append(all, namedUnpacker{"avx512", avx512Unpack})
+	}
+	return all
+}
