@@ -9,6 +9,7 @@ import (
 	"ossify/engine/internal/screen"
 	"ossify/float"
 	"ossify/graph"
+	"ossify/internal/huge"
 	"ossify/internal/mapped"
 	"ossify/kernel"
 )
@@ -23,8 +24,7 @@ type Top struct {
 type screened struct {
 	plan     *plan // as far as the input of the last matrix
 	screen   *screen.Screen
-	param    int           // the last matrix
-	matrix   kernel.Matrix // as the file has it
+	param    int // the last matrix
 	rounding screen.Rounding
 }
 
@@ -43,17 +43,23 @@ func (m *Model) Screen(ctx context.Context) error {
 	shape := m.g.Params[n.Params[0]].Shape
 	s := &screened{
 		plan:     newPlan(m, true, n.In[0]),
-		matrix:   kernel.Matrix{Kind: kernel.BF16, Rows: shape[0], Cols: shape[1], Data: m.w.Sources(n.Params[0])[0].Data.Data},
 		param:    n.Params[0],
 		rounding: screen.Rounding{Sum: screen.SumError(shape[1])},
 	}
 	if m.half {
 		s.rounding.Result = 0x1p-8
 	}
+	var free func()
+	alloc := func(n int) (b []byte) {
+		b, free = huge.Alloc(n)
+		return b
+	}
 	err := mapped.Catch(func() (err error) {
-		s.screen, err = screen.New(ctx, s.matrix, m.split)
+		from := kernel.Matrix{Kind: kernel.BF16, Rows: shape[0], Cols: shape[1], Data: m.w.Sources(s.param)[0].Data.Data}
+		s.screen, err = screen.New(ctx, from, alloc, m.split)
 		return err
 	})
+	m.own(free) // whether it succeeds or not
 	if err != nil {
 		return err
 	}
@@ -94,9 +100,9 @@ func (s *Session) NextTop(ctx context.Context, tokens []uint32, k int) ([]Top, e
 // products computes the last matrix's products with x as a pass does: of rows,
 // or of all if rows is nil.
 func (m *Model) products(c *screened, x []float32, rows []int32) []float32 {
-	w := c.matrix
+	w := m.dense[c.param][0]
 	var a kernel.Activations
-	m.o.Kernels.Pack(&a, kernel.BF16, m.half, x, 1, len(x), len(x))
+	m.o.Kernels.Pack(&a, w.Kind, m.half, x, 1, len(x), len(x))
 	n := w.Rows
 	if rows != nil {
 		n = len(rows)
@@ -105,14 +111,12 @@ func (m *Model) products(c *screened, x []float32, rows []int32) []float32 {
 	m.split(n, func(lo, hi int) {
 		var scratch kernel.Scratch
 		if rows == nil {
-			m.o.Kernels.Multiply(&kernel.Job{W: m.dense[c.param][0], Lo: lo, Hi: hi, X: &a, Y: y, Stride: n}, &scratch)
+			m.o.Kernels.Multiply(&kernel.Job{W: w, Lo: lo, Hi: hi, X: &a, Y: y, Stride: n}, &scratch)
 			return
 		}
-		one := kernel.Matrix{Kind: w.Kind, Rows: 1, Cols: w.Cols}
 		for i := lo; i < hi; i++ {
-			at := 2 * w.Cols * int(rows[i])
-			one.Data = w.Data[at : at+2*w.Cols]
-			m.o.Kernels.Multiply(&kernel.Job{W: one, Hi: 1, X: &a, Y: y[i : i+1], Stride: 1}, &scratch)
+			r := int(rows[i])
+			m.o.Kernels.Multiply(&kernel.Job{W: w.Part(r, r+1), Hi: 1, X: &a, Y: y[i : i+1], Stride: 1}, &scratch)
 		}
 	})
 	if m.half {

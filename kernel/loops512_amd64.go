@@ -136,7 +136,7 @@ func packedFMA512x4(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y
 //go:noescape
 func packedFMA512x5(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
 
-// unpack512 unpacks rows of n columns, and up to 63 columns after the last.
+// panelPacked512 decodes packed rows of n columns, at most four.
 //
 //go:noescape
-func unpack512(dst, data *byte, from *packedFrom, rows, n int)
+func panelPacked512(dst *uint16, data *byte, from *packedFrom, rows, n, steps int)

@@ -34,22 +34,15 @@ func avx512Matrix(expand bool) matrixSet {
 	}.packed512(expand)
 }
 
-// packed512 completes a set. A few rows of x are multiplied while packed weights
-// stream by, many with rows that are unpacked.
+// packed512 completes a set whose bfloat16 activations are of layout half.
 func (m matrixSet) packed512(expand bool) matrixSet {
 	if !expand {
 		return m.withPacked(avx2Unpack)
 	}
-	m = m.withPacked(avx512Unpack)
-	half, full := m.PackedxBF16, m.PackedxF32
-	m.PackedxBF16 = func(j *Job, s *Scratch) { multiplyPacked512(j, s, half) }
-	m.PackedxF32 = func(j *Job, s *Scratch) { multiplyPacked512(j, s, full) }
+	half := m.half
+	m.PackedxBF16 = func(j *Job, s *Scratch) { multiply512(j, s, Packed, true, half) }
+	m.PackedxF32 = func(j *Job, s *Scratch) { multiply512(j, s, Packed, false, lanes16) }
 	return m
-}
-
-func avx512Unpack(dst []byte, m *Matrix, lo, hi int) {
-	from := packedFrom{m.Codes.upper, &m.Codes.rare[m.Codes.starts[m.first+lo]]}
-	unpack512(&dst[0], &m.data(lo)[0], &from, hi-lo, m.Cols)
 }
 
 // packedFrom is where the upper bytes of packed rows come from.
@@ -58,37 +51,30 @@ type packedFrom struct {
 	rare  *byte
 }
 
-// multiplyPacked512 is multiply512 of a few rows of x, or else other.
-func multiplyPacked512(j *Job, s *Scratch, other func(j *Job, s *Scratch)) {
-	j.check(Packed, j.X.half, j.X.layout)
-	n := j.n()
-	fast := j.X.layout == pairs
-	rowBytes := 4 * j.X.width()
-	if fast {
-		rowBytes = 2 * j.X.width()
-	}
-	if n == 0 || j.Lo == j.Hi || n > few || n > 1 && n*rowBytes > fewBytes {
-		other(j, s)
-		return
-	}
-	a, w := &s.arch, &j.W
-	a.setOffsets(j, rowBytes)
+// streamPacked512 multiplies the job's rows of packed weights with all rows of x.
+// It reports false if it may not be used for those, and has written nothing.
+func streamPacked512(j *Job, a *archScratch) bool {
+	w, n := &j.W, j.n()
 	loops, x := &fmaPacked512, unsafe.Pointer(unsafe.SliceData(j.X.values))
-	if fast {
-		low := 1 << 10
-		for i := range n {
-			low = min(low, int(j.X.low[j.x(i)]))
-		}
-		for _, l := range w.Codes.low[w.first+j.Lo : w.first+j.Hi] {
-			if int(l)+low < safeExponents {
-				other(j, s)
-				return
-			}
+	if j.X.layout == pairs {
+		if w.lowest(j.Lo, j.Hi)+a.low < safeExponents {
+			return false
 		}
 		loops, x = &dpPacked512, unsafe.Pointer(unsafe.SliceData(j.X.words))
 	}
-	a.from = packedFrom{w.Codes.upper, &w.Codes.rare[w.Codes.starts[w.first+j.Lo]]}
+	a.from = w.packedFrom(j.Lo)
 	loops[n-1](&w.data(j.Lo)[0], &a.from, x, &a.xoff[0], &j.Y[j.Lo], &a.yoff[0], j.Hi-j.Lo, w.Cols, j.X.groups/chunk)
+	return true
+}
+
+// packedFrom returns where the upper bytes come from, from row r on.
+func (m *Matrix) packedFrom(r int) packedFrom {
+	return packedFrom{m.Codes.upper, &m.Codes.rare[m.Codes.starts[m.first+r]]}
+}
+
+// lowest returns the lowest exponent field of packed rows, as lowOf has it.
+func (m *Matrix) lowest(lo, hi int) int {
+	return int(slices.Min(m.Codes.low[m.first+lo : m.first+hi]))
 }
 
 type packedLoop func(data *byte, from *packedFrom, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int)
@@ -215,6 +201,12 @@ func multiply512(j *Job, s *Scratch, kind Kind, half bool, l layout) {
 		}
 	}
 	if n == 1 || n <= few && n*rowBytes <= fewBytes {
+		if kind == Packed {
+			if !streamPacked512(j, a) {
+				panels512(j, a, j.Lo, j.Hi, 0, n)
+			}
+			return
+		}
 		for r := j.Lo; r < j.Hi; r += batch {
 			rows := min(batch, j.Hi-r)
 			if !stream512(j, a, r, rows) {
@@ -338,6 +330,12 @@ func panel512(j *Job, a *archScratch, r, rows int) panel {
 	w, p := &j.W, panel{r: r, rows: rows, steps: j.X.groups / chunk}
 	if w.Kind == BF16 {
 		p.low = lowOf(panelBF16x512(&a.words[0], &w.data(r)[0], rows, w.Cols, p.steps))
+		return p
+	}
+	if w.Kind == Packed {
+		a.from = w.packedFrom(r)
+		panelPacked512(&a.words[0], &w.data(r)[0], &a.from, rows, w.Cols, p.steps)
+		p.low = w.lowest(r, r+rows)
 		return p
 	}
 	least, lo, hi := widen512(w, a, r, rows)

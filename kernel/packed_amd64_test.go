@@ -7,8 +7,5 @@ func unpackers() []namedUnpacker {
 	if cpu.X86.HasAVX2 {
 		all = append(all, namedUnpacker{"avx2", avx2Unpack})
 	}
-	if cpu.X86.HasAVX512VBMI2 {
-		all = append(all, namedUnpacker{"avx512", avx512Unpack})
-	}
 	return all
 }

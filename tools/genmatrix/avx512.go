@@ -17,7 +17,7 @@ func (a *asm) avx512() {
 			a.streamPacked(m, n)
 		}
 	}
-	a.unpack512()
+	a.panelPacked()
 	a.pack()
 	a.packLanes(512)
 	a.read()
@@ -757,47 +757,50 @@ func (a *asm) streamPacked(m multiplier, n int) {
 	a.unpackingRare()
 }
 
-// unpack512 writes packed rows as bfloat16 ones, n columns apart, and up to 63
-// columns after the last.
-func (a *asm) unpack512() {
-	a.text("unpack512", 0, 40, "(dst, data *byte, from *packedFrom, rows, n int)")
-	a.p("MOVQ dst+0(FP), DI")
+func (a *asm) panelPacked() {
+	a.text("panelPacked512", 0, 48, "(dst *uint16, data *byte, from *packedFrom, rows, n, steps int)")
+	a.p("MOVQ dst+0(FP), R8")
 	a.p("MOVQ data+8(FP), SI")
 	a.startUnpacking("from+16(FP)")
-	a.p("MOVQ rows+24(FP), DX")
+	a.p("MOVQ rows+24(FP), R10")
+	a.p("MOVQ n+32(FP), R11")
+	a.p("MOVQ steps+40(FP), R12")
+	a.p("SHLQ $8, R12 // bytes of a pass")
+	a.p("LEAQ 63(R11), R9")
+	a.p("SHRQ $6, R9")
+	a.p("IMULQ $384, R9 // bytes of four rows")
+	store := func() {
+		for n, r := range indices {
+			a.p("VMOVDQU64 Z%d, (R8)(%s*1)", 20+n, r)
+		}
+	}
 	a.p("row:")
-	a.p("MOVQ DI, R8")
-	a.p("MOVQ n+32(FP), CX")
-	a.p("ADDQ $63, CX")
+	a.indices("R12")
+	a.p("LEAQ 63(R11), CX")
 	a.p("SHRQ $7, CX")
 	a.p("JZ last")
 	a.p("PCALIGN $32")
 	a.p("chunk:")
 	for g := range 3 {
-		a.p("PREFETCHT0 %d(SI)", 2048+64*g)
+		a.p("PREFETCHT1 %d(SI)(R9*1)", 64*g)
 	}
 	a.unpacking(false)
-	for g := range 4 {
-		a.p("VMOVDQU64 Z%d, %d(R8)", 20+g, 64*g)
-	}
+	store()
+	a.advance(256)
 	a.p("ADDQ $192, SI")
-	a.p("ADDQ $256, R8")
 	a.p("DECQ CX")
 	a.p("JNZ chunk")
 	a.p("last:")
-	a.p("MOVQ n+32(FP), CX")
-	a.p("LEAQ (DI)(CX*2), DI")
-	a.p("DECQ CX")
+	a.p("LEAQ -1(R11), CX")
 	a.p("TESTQ $64, CX")
 	a.p("JNZ next")
 	a.unpacking(true)
-	for g := range 2 {
-		a.p("VMOVDQU64 Z%d, %d(R8)", 20+g, 64*g)
-	}
+	store()
 	a.p("ADDQ $96, SI")
 	a.p("next:")
-	a.p("DECQ DX")
-	a.p("JNE row")
+	a.p("ADDQ $64, R8")
+	a.p("DECQ R10")
+	a.p("JNZ row")
 	a.p("VZEROUPPER")
 	a.p("RET")
 	a.unpackingRare()

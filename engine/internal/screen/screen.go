@@ -17,16 +17,19 @@ import (
 	"context"
 	"math"
 	"slices"
+	"sync"
 
 	"ossify/float"
 	"ossify/kernel"
 )
 
-// A Screen is the copy of a matrix. It does not change.
+// A Screen is the copy of a matrix. It does not change, and is safe for use by
+// several goroutines.
 type Screen struct {
 	rows, cols, stride int
 	q                  []byte // [rows, stride], 128 more than the integers
 	bounds             []bound
+	ranges             sync.Pool // of *[2][]float64: what Find's products can be
 }
 
 // A bound is what is known of a row beside its integers.
@@ -44,10 +47,10 @@ func Bytes(rows, cols int) int64 {
 	return int64(rows) * (int64(kernel.Int8Stride(cols)) + 12)
 }
 
-// New copies w, which is of bfloat16.
-func New(ctx context.Context, w kernel.Matrix, split Split) (*Screen, error) {
+// New copies w, which is of bfloat16, to memory from alloc.
+func New(ctx context.Context, w kernel.Matrix, alloc func(n int) []byte, split Split) (*Screen, error) {
 	s := &Screen{rows: w.Rows, cols: w.Cols, stride: kernel.Int8Stride(w.Cols)}
-	s.q = make([]byte, s.rows*s.stride)
+	s.q = alloc(s.rows * s.stride)
 	s.bounds = make([]bound, s.rows)
 	split(s.rows, func(lo, hi int) {
 		row := make([]float32, s.cols)
@@ -112,6 +115,9 @@ type Rounding struct{ Sum, Result float64 }
 // additions), each by 2^-24 at most.
 func SumError(cols int) float64 { return float64(cols/64+16) * 0x1p-24 }
 
+// some is how many rows' products are taken at a time.
+const some = 256
+
 // Find returns the rows that can be among the k largest products with x, in
 // order; every row of a product equal to the k-th largest is among them. It
 // returns nil if the screen leaves too many rows to be of use, or if x is not
@@ -142,9 +148,15 @@ func (s *Screen) Find(set *kernel.Set, x []float32, k int, r Rounding, split Spl
 
 	var packed kernel.Int16
 	packed.Pack(ints)
-	low, high := make([]float64, s.rows), make([]float64, s.rows)
-	split(s.rows, func(lo, hi int) {
-		y := make([]int64, hi-lo)
+	ranges, _ := s.ranges.Get().(*[2][]float64)
+	if ranges == nil {
+		ranges = &[2][]float64{make([]float64, s.rows), make([]float64, s.rows)}
+	}
+	defer s.ranges.Put(ranges)
+	low, high := ranges[0], ranges[1]
+	one := func(lo, hi int) {
+		var products [some]int64
+		y := products[:hi-lo]
 		set.Int8(y, s.q[lo*s.stride:hi*s.stride], &packed)
 		for i, n := range y {
 			b := &s.bounds[lo+i]
@@ -156,6 +168,11 @@ func (s *Screen) Find(set *kernel.Set, x []float32, k int, r Rounding, split Spl
 				off = math.Inf(1) // a sum may overflow on its way
 			}
 			low[lo+i], high[lo+i] = v-off, v+off
+		}
+	}
+	split(s.rows, func(lo, hi int) {
+		for ; lo < hi; lo += some {
+			one(lo, min(lo+some, hi))
 		}
 	})
 	least := kth(low, k)

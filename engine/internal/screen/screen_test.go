@@ -12,6 +12,8 @@ import (
 	"ossify/kernel"
 )
 
+func plain(n int) []byte { return make([]byte, n) }
+
 func whole(n int, f func(lo, hi int)) { f(0, n) }
 
 // halves splits in two uneven ranges.
@@ -82,7 +84,7 @@ func TestFindsTheLargest(t *testing.T) {
 		for _, cols := range []int{1, 63, 64, 65, 288} {
 			const rows = 300
 			m := matrix(rows, cols, at)
-			s, err := screen.New(t.Context(), m, halves)
+			s, err := screen.New(t.Context(), m, plain, halves)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -176,7 +178,7 @@ func TestAdversarialRows(t *testing.T) {
 				x[i] = -x[i]
 			}
 		}
-		s, err := screen.New(t.Context(), m, whole)
+		s, err := screen.New(t.Context(), m, plain, whole)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +201,7 @@ func TestFew(t *testing.T) {
 	const rows, cols = 8_000, 2880
 	r := rand.New(rand.NewPCG(1, 1))
 	m := matrix(rows, cols, func(int, int) float32 { return float32(0.02 * r.NormFloat64()) })
-	s, err := screen.New(t.Context(), m, whole)
+	s, err := screen.New(t.Context(), m, plain, whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +219,7 @@ func TestFew(t *testing.T) {
 
 func TestNotFinite(t *testing.T) {
 	m := matrix(100, 4, func(row, c int) float32 { return float32(row + c) })
-	s, err := screen.New(t.Context(), m, whole)
+	s, err := screen.New(t.Context(), m, plain, whole)
 	if err != nil {
 		t.Fatal(err)
 	}
