@@ -73,10 +73,14 @@ reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS
 containers: ## convert what Orbax, Flax and PyTorch write live, and compare: tiny and small (PyPI; PRESETS=tiny for one)
 	tools/containers/run.sh $(PRESETS)
 
+parity: ## a checkpoint at full depth in PyTorch, engine and ONNX Runtime, one report: make parity CKPT=DIR [PROMPT=... | CONVERSATION=FILE] (an hour for 20b, resumed if killed)
+	@test -n "$(CKPT)" || { echo 'want CKPT=DIR, a checkpoint in the original/ layout'; exit 2; }
+	@PROMPT='$(subst ','\'',$(PROMPT))' CONVERSATION='$(CONVERSATION)' PRECISIONS='$(PRECISIONS)' ROWS='$(ROWS)' STATE='$(STATE)' tools/reference/parity.sh '$(CKPT)'
+
 transformers: ## compare with PyPI's transformers: logits, keys of config.json (downloads PyTorch)
 	tools/transformers/run.sh
 
 peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
 	tools/speed/run.sh
 
-.PHONY: help build install ort-library demo deps test check platforms unit race arm64 generated differential module reference containers transformers peers-speed
+.PHONY: help build install ort-library demo deps test check platforms unit race arm64 generated differential module reference parity containers transformers peers-speed

@@ -68,16 +68,43 @@ func (r *Report) WriteText(w io.Writer, o Text) error {
 	return err
 }
 
-// grid writes the table.
+// grid writes the table: as many programs side by side as a line has room for,
+// the others below.
 func (r *Report) grid(b *strings.Builder, rows []Row, o Text) {
+	name := len("stage")
+	for _, row := range rows {
+		name = max(name, utf8.RuneCountInString(row.Kind))
+	}
+	for from := 0; from < len(r.Columns); {
+		to, used := from, name+2+len("not judged")
+		for to < len(r.Columns) {
+			wide := utf8.RuneCountInString(r.Columns[to].Name)
+			for _, row := range rows {
+				wide = max(wide, utf8.RuneCountInString(row.Cells[to].Figure))
+			}
+			if used += 2 + wide; used > width && to > from {
+				break
+			}
+			to++
+		}
+		if from > 0 {
+			b.WriteByte('\n')
+		}
+		r.some(b, rows, from, to, o)
+		from = to
+	}
+}
+
+// some writes the table of the programs from and up to to.
+func (r *Report) some(b *strings.Builder, rows []Row, from, to int, o Text) {
 	head := []string{"stage"}
-	for _, c := range r.Columns {
+	for _, c := range r.Columns[from:to] {
 		head = append(head, c.Name)
 	}
 	lines := [][]string{append(head, "verdict")}
 	for _, row := range rows {
 		line := []string{row.Kind}
-		for _, c := range row.Cells {
+		for _, c := range row.Cells[from:to] {
 			figure := c.Figure
 			if figure == "" {
 				figure = "-"

@@ -71,14 +71,16 @@ func (r *Routing) prove(g *graph.Graph, golden *Golden) error {
 // A Beside judges a program's own run by the reference's own: choices of
 // experts at all positions, logits.
 type Beside struct {
-	r    *Routing
-	t    *Golden
-	kept *Keeper // the run's choices
+	r      *Routing
+	t      *Golden
+	kept   *Keeper // the run's choices, at all positions
+	logits *Keeper // at the golden's
 }
 
 // NewBeside returns one that has seen nothing.
 func NewBeside(r *Routing, t *Golden) *Beside {
-	return &Beside{r, t, NewKeeper(r.stages, upTo(len(r.Tokens())))}
+	last := t.stages[len(t.stages)-1]
+	return &Beside{r, t, NewKeeper(r.stages, upTo(len(r.Tokens()))), NewKeeper([]gptoss.Stage{last}, t.Positions())}
 }
 
 // See is shown the stages of a run of the golden's sequence, which may go on.
@@ -90,7 +92,11 @@ func (b *Beside) See(stage string, at []int, values []float64) error {
 	if rows == 0 {
 		return nil
 	}
-	return b.kept.See(stage, at[:rows], values[:rows*(len(values)/len(at))])
+	at, values = at[:rows], values[:rows*(len(values)/len(at))]
+	if err := b.logits.See(stage, at, values); err != nil {
+		return err
+	}
+	return b.kept.See(stage, at, values)
 }
 
 // A turn is the first choice of a row that is not the reference's.
@@ -157,10 +163,10 @@ func (b *Beside) gap(s gptoss.Stage, p int) float64 {
 	return (row[at] - row[at-1]) / math.Sqrt(squares/float64(len(gate)))
 }
 
-// Judge adds what the comparison says to a report: of the run that is called
-// who, whose logits at positions, a row for each, are given. In bf16 roundings
-// turn choices everywhere, and the comparison is for information.
-func (b *Beside) Judge(r *parity.Report, who string, positions []int, logits []float64) error {
+// Judge adds what the comparison says to a report, of the run that is called
+// who. In bf16 roundings turn choices everywhere, and the comparison is for
+// information.
+func (b *Beside) Judge(r *parity.Report, who string) error {
 	for _, s := range b.r.stages {
 		if got, want := len(b.kept.Run[s.Name]), len(b.r.values[s.Name]); got != want {
 			return fmt.Errorf("verify: %s: %s: %d choices, want %d", who, s.Name, got, want)
@@ -180,20 +186,19 @@ func (b *Beside) Judge(r *parity.Report, who string, positions []int, logits []f
 	r.Checks = append(r.Checks, c)
 	r.Facts = append(r.Facts, parity.Fact{Name: fmt.Sprintf("sets of experts before a turn, %s", who), Text: fmt.Sprintf("%d of %d; %d turned at a near tie", compared, all, len(turns))})
 
-	var both []int
-	for _, p := range b.t.Positions() {
-		if _, ok := slices.BinarySearch(positions, p); ok && p < clean {
-			both = append(both, p)
-		}
-	}
-	last := b.t.stages[len(b.t.stages)-1]
-	name := fmt.Sprintf("%s: logits as pytorch's, %d rows", who, len(both))
-	if len(both) == 0 {
+	rows, _ := slices.BinarySearch(b.t.Positions(), clean) // those before a turn
+	name := fmt.Sprintf("%s: logits as pytorch's, %d rows", who, rows)
+	if rows == 0 {
 		r.Checks = append(r.Checks, parity.Check{Name: name, Bound: near, Verdict: parity.NotJudged, Why: "a choice of experts is turned at or before the first row"})
 		return nil
 	}
-	width := last.Shape.Width()
-	ref, our := parity.At(b.t.values[last.Name], width, b.t.Positions(), both), parity.At(logits, width, positions, both)
+	last := b.t.stages[len(b.t.stages)-1]
+	n := rows * last.Shape.Width()
+	ref, our := b.t.values[last.Name][:n], b.logits.Run[last.Name]
+	if len(our) < n {
+		return fmt.Errorf("verify: %s: %s: %d values, want %d or more", who, last.Name, len(our), n)
+	}
+	our = our[:n]
 	bound := min(near, nearMost/parity.Differ(ref, our).RMS)
 	r.Checks = append(r.Checks, parity.CheckNear(name, bound, ref, our))
 	return nil
@@ -203,7 +208,7 @@ func (b *Beside) Judge(r *parity.Report, who string, positions []int, logits []f
 // values, is not above the reference's own.
 func (v *comparison) noWorse(reference, forced *parity.Column) {
 	c := parity.Check{Name: "forced: rms error of each stage, of pytorch's", Bound: noWorse, Verdict: parity.Pass}
-	judged := 0
+	judged, most, at := 0, 0.0, ""
 	for i, s := range forced.Stages {
 		if s.Fit == nil {
 			continue
@@ -214,7 +219,9 @@ func (v *comparison) noWorse(reference, forced *parity.Column) {
 		if s.Fit.Error > 0 {
 			part = min(s.Fit.Error/r.Fit.Error, math.MaxFloat64)
 		}
-		c.Max = max(c.Max, part)
+		if part >= most {
+			most, at = part, s.Name
+		}
 		if !(s.Fit.Error <= noWorse*r.Fit.Error) && c.Why == "" {
 			c.Verdict, c.Why = parity.Fail, fmt.Sprintf("%s: rms error %.3g, the reference's is %.3g", s.Name, s.Fit.Error, r.Fit.Error)
 		}
@@ -222,7 +229,9 @@ func (v *comparison) noWorse(reference, forced *parity.Column) {
 	if judged == 0 {
 		c.Verdict, c.Why = parity.Fail, "no stages of numbers"
 	}
+	c.Max = most
 	v.r.Checks = append(v.r.Checks, c)
+	v.r.Facts = append(v.r.Facts, parity.Fact{Name: "largest rms error, of pytorch's", Text: fmt.Sprintf("%.3f, %s", most, at)})
 }
 
 // seeing shows what it is shown to all, as long as none fails.

@@ -263,7 +263,7 @@ func (v *comparison) free(tokens []uint32) error {
 		v.inform(t, last, positions, k.Run[last.Name])
 	}
 	if by != nil {
-		return by.Judge(v.r, columnFree, positions, k.Run[last.Name])
+		return by.Judge(v.r, columnFree)
 	}
 	return nil
 }

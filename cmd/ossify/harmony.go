@@ -34,7 +34,7 @@ var dropNames = map[string]harmony.Drop{
 }
 
 func newHarmonyRender() *cobra.Command {
-	var next, drop string
+	var next, drop, prompt string
 	var training, text bool
 	cmd := &cobra.Command{
 		Use:   "render",
@@ -43,9 +43,11 @@ func newHarmonyRender() *cobra.Command {
 
 The conversation is {"messages": [{"role", "content", ...}]} in openai-harmony's
 form. It ends with the start of the assistant's answer unless --next says
-otherwise.`,
+otherwise. With --prompt, nothing is read: it is the text, as a message of the
+user after the default system message.`,
 		Example: `  echo '{"messages":[{"role":"user","content":"hi"}]}' | ossify harmony render
   ossify harmony render --text <conversation.json
+  ossify harmony render --prompt 'What is jade?'
   ossify harmony render --training --drop none <conversation.json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,18 +58,26 @@ otherwise.`,
 			if training && cmd.Flags().Changed("next") {
 				return usage("harmony: --training ends the conversation: it goes without --next")
 			}
-			in, err := readInput(cmd, "-")
-			if err != nil {
-				return err
-			}
-			c, err := serde.ParseConversation(in)
-			if err != nil {
-				return err
-			}
 			t := tokenizer.New()
 			e := harmony.New(t)
+			var c harmony.Conversation
+			var err error
+			switch {
+			case prompt == "":
+				in, err := readInput(cmd, "-")
+				if err != nil {
+					return err
+				}
+				if c, err = serde.ParseConversation(in); err != nil {
+					return err
+				}
+			case training || cmd.Flags().Changed("next") || cmd.Flags().Changed("drop"):
+				return usage("harmony: --prompt is a whole prompt: it goes without --training, --next and --drop")
+			}
 			var ids []uint32
 			switch {
+			case prompt != "":
+				ids = e.RenderUserPrompt(prompt)
 			case training:
 				ids, err = e.RenderForTraining(c, d)
 			case next == "none":
@@ -89,6 +99,7 @@ otherwise.`,
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&prompt, "prompt", "", "text of a user's message, instead of a conversation on stdin")
 	cmd.Flags().StringVar(&next, "next", "assistant", "whose message is to follow: a role, or none")
 	chooseVar(cmd, &drop, "drop", "auto", []string{"auto", "none", "last-final"}, "analysis to leave out, auto as openai-harmony in Python does")
 	cmd.Flags().BoolVar(&training, "training", false, "end with <|return|> if the last message is final")

@@ -19,6 +19,8 @@ func TestHarmonyCommands(t *testing.T) {
 		want        string
 	}{
 		{"render", user, []string{"render"}, "[200006,1428,200008,3686,200007,200006,173781]\n"},
+		{"render a prompt", "", []string{"render", "--prompt", "hi", "--text"}, "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\nReasoning: medium\n\n" +
+			"# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|><|start|>user<|message|>hi<|end|><|start|>assistant\n"},
 		{"render nothing", `{"messages":[]}`, []string{"render", "--next", "none"}, "[]\n"},
 		{"render text", user, []string{"render", "--text", "--next", "user"}, "<|start|>user<|message|>hi<|end|><|start|>user\n"},
 		{"render training", turn, []string{"render", "--text", "--training"}, "<|start|>assistant<|channel|>final<|message|>b<|return|>\n"},
@@ -48,6 +50,7 @@ func TestHarmonyCommands(t *testing.T) {
 		{"role", "", []string{"render", "--next", "bogus"}, true, "want a role or none"},
 		{"drop", "", []string{"render", "--drop", "some"}, true, "want one of auto none last-final"},
 		{"training and next", "", []string{"render", "--training", "--next", "user"}, true, "without --next"},
+		{"prompt and next", "", []string{"render", "--prompt", "hi", "--next", "user"}, true, "goes without --training, --next and --drop"},
 		{"recover and role", "", []string{"parse", "--recover", "--role", "user"}, true, "without --lenient and --role"},
 		{"tool alone", "", []string{"parse", "--tool", "f"}, true, "--tool needs --recover"},
 		{"no JSON", "{", []string{"render"}, false, "EOF while parsing an object at line 1 column 1"},

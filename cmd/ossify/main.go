@@ -150,6 +150,7 @@ func newRoot() *cobra.Command {
 		newHarmony(),
 		newInspect(),
 		newPull(),
+		newReport(),
 		newServe(),
 		newSynth(),
 		newTokenize(),

@@ -21,6 +21,7 @@ for precision in bf16 f32; do
 	trace=$work/$preset-$precision.safetensors
 	build/reference-venv/bin/python tools/reference/trace.py "$work/$preset" \
 		--tokens "random:$tokens:$seed" --precision $precision -o "$trace"
+	tools/reference/streamed.sh "$work/$preset" "$trace" "$seed" "$tokens" $precision || status=1
 	"$work/ossify" verify "$work/$preset" --golden "$trace" | tee "$work/report" || status=1
 	verdicts="$verdicts $precision $(sed -n 's/^verdict: //p' "$work/report"),"
 done

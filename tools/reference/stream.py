@@ -28,6 +28,9 @@ import trace
 from trace import reference, reference_weights
 
 
+VERSION = 1  # of the parts' files; another one does not take them over
+
+
 class Checkpoint(reference_weights.Checkpoint):
     """The published one, which can be asked for one expert too."""
 
@@ -306,11 +309,10 @@ def plan(tokens, rows, window):
 def state_key(args, hashed, tokens, positions):
     """Names a run by all that its bits depend on."""
     what = {
-        "format": trace.FORMAT, "checkpoint": hashed, "tokens": tokens, "positions": positions, "first": args.first,
+        "version": VERSION, "format": trace.FORMAT, "checkpoint": hashed, "tokens": tokens, "positions": positions, "first": args.first,
         "precision": args.precision, "mlp_rows": args.mlp_rows, "threads": args.threads,
         "reference": [trace.REFERENCE[m] for m in (reference, reference_weights)],
         "torch": torch.__version__, "cpu": trace.cpu_name(), "capability": torch.backends.cpu.get_cpu_capability(),
-        "code": [trace.sha256_file(p) for p in (trace.__file__, __file__)],
     }
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 

@@ -272,7 +272,7 @@ func (v *check) brief(ctx context.Context, sum *file.Summary) error {
 	}
 	v.cache(m, r.state, r.stages)
 	if by != nil {
-		if err := by.Judge(&v.r.Report, columnONNX, r.at, v.logitsAt(r.stages, v.positions, r.at)); err != nil {
+		if err := by.Judge(&v.r.Report, columnONNX); err != nil {
 			return err
 		}
 	}

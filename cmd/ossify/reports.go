@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ossify/parity"
+)
+
+func newReport() *cobra.Command {
+	var asJSON, all bool
+	var notes []string
+	c := &cobra.Command{
+		Use:   "report [NAME=]FILE...",
+		Short: "Put reports of verify --json together as one",
+		Long: `Report reads what verify --json printed and prints it again, of several files as
+one report. Programs and checks carry the name of the file they come from, or
+the NAME before it. The verdict is drawn anew from every stage and check: it is
+pass if all of them passed.`,
+		Example: `  ossify report bf16.json f32.json
+  ossify report pytorch=f32.json onnx=model.json --json`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("want files that verify --json wrote")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			var parts []parity.Part
+			seen := map[string]bool{}
+			for _, arg := range args {
+				name, file, ok := strings.Cut(arg, "=")
+				if !ok {
+					file = arg
+					name = strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+				}
+				if name == "" || seen[name] {
+					return usage("%s: want another name for each file, NAME=FILE", arg)
+				}
+				seen[name] = true
+				text, err := readInput(c, file)
+				if err != nil {
+					return err
+				}
+				r, err := parity.ParseReport(text)
+				if err != nil {
+					return inFile(inputName(file), err)
+				}
+				parts = append(parts, parity.Part{Name: name, Report: r})
+			}
+			r := parts[0].Report
+			if len(parts) > 1 {
+				r = parity.Merge(parts...)
+			}
+			for _, note := range notes {
+				name, text, ok := strings.Cut(note, "=")
+				if !ok {
+					return usage("--note %q, want NAME=TEXT", note)
+				}
+				r.Facts = append(r.Facts, parity.Fact{Name: name, Text: text})
+			}
+			var err error
+			if asJSON {
+				err = printJSON(c.OutOrStdout(), r)
+			} else {
+				err = r.WriteText(c.OutOrStdout(), parity.Text{All: all, Colour: terminalOf(c.OutOrStdout()).colour})
+			}
+			if err == nil && r.Verdict != parity.Pass {
+				err = fmt.Errorf("report: %s", r.Verdict)
+			}
+			return err
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.StringArrayVar(&notes, "note", nil, "NAME=TEXT, for information; may be given again")
+	f.BoolVar(&all, "all", false, "print a line for every stage of every layer")
+	return c
+}
