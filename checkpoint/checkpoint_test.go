@@ -435,11 +435,8 @@ func FuzzHeader(f *testing.F) {
 	f.Add(python)
 	f.Add(raw(`{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"b":{"dtype":"BF16","shape":[2,1],"data_offsets":[0,4]}}`, 4))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) < prefix {
-			return
-		}
-		file := &File{name: "x", mapped: data, size: int64(len(data))}
-		if err := file.parse(); err != nil {
+		file, err := ParseFile("x", data)
+		if err != nil {
 			var fe *FormatError
 			var ue *UnsupportedError
 			if !errors.As(err, &fe) && !errors.As(err, &ue) {
@@ -456,9 +453,8 @@ func FuzzHeader(f *testing.F) {
 			t.Fatalf("own header: %v", err)
 		}
 		base := len(data) - int(dataSize(file))
-		copied := &File{name: "x", mapped: append(again, data[base:]...)}
-		copied.size = int64(len(copied.mapped))
-		if err := copied.parse(); err != nil {
+		copied, err := ParseFile("x", append(again, data[base:]...))
+		if err != nil {
 			t.Fatalf("own header refused: %v\n%s", err, again)
 		}
 		sameTensors(t, copied.tensors, file.tensors)
@@ -544,5 +540,42 @@ func TestManyTensors(t *testing.T) {
 	// A Tensor takes 104 bytes, an entry 60; the set of names as much again.
 	if used := after.TotalAlloc - before.TotalAlloc; used > 8*uint64(len(header)) {
 		t.Errorf("%d bytes for a header of %d, want at most 8 times as many", used, len(header))
+	}
+}
+
+// A file in memory is read as one on disk; what is cut is refused in the same
+// words.
+func TestParseFile(t *testing.T) {
+	path := "testdata/python.safetensors"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	memory, err := ParseFile("python.safetensors", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameTensors(t, memory.Tensors(), disk.Tensors())
+	if memory.Size() != disk.Size() || memory.Path() != "" || !maps.Equal(memory.Metadata(), disk.Metadata()) {
+		t.Errorf("size %d, path %q, metadata %v", memory.Size(), memory.Path(), memory.Metadata())
+	}
+	if err := memory.Close(); err != nil || len(memory.Tensors()) > 0 {
+		t.Errorf("closed: %v, %d tensors", err, len(memory.Tensors()))
+	}
+	for _, n := range []int{0, 7, 8, 100, len(data) - 1} {
+		cut := filepath.Join(t.TempDir(), "cut.safetensors")
+		if err := os.WriteFile(cut, data[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, want := OpenFile(cut)
+		_, got := ParseFile("cut.safetensors", data[:n])
+		if want == nil || got == nil || got.Error() != want.Error() {
+			t.Errorf("%d bytes: %v, want %v", n, got, want)
+		}
 	}
 }

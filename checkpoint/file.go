@@ -14,12 +14,13 @@ import (
 	"github.com/edsrzf/mmap-go"
 )
 
-// A File is one mapped safetensors file. It is safe for use by several
-// goroutines.
+// A File is one safetensors file, mapped or in memory. It is safe for use by
+// several goroutines.
 type File struct {
 	path     string
 	name     string
-	mapped   mmap.MMap
+	data     []byte
+	mapped   mmap.MMap // data, if it is a map
 	size     int64
 	tensors  []Tensor // by name
 	metadata map[string]string
@@ -57,19 +58,32 @@ func openFile(path, name string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %s: map: %w", name, err)
 	}
-	f := &File{path: path, name: name, mapped: mapped, size: size}
+	f := &File{path: path, name: name, data: mapped, mapped: mapped, size: size}
 	if err := f.parse(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// parse reads the header and points the tensors into the map.
+// ParseFile checks the header of a safetensors file in memory, which messages
+// call name. The tensors point into data.
+func ParseFile(name string, data []byte) (*File, error) {
+	f := &File{name: name, data: data, size: int64(len(data))}
+	if f.size < prefix {
+		return nil, malformed(name, "", "%d bytes, want at least %d", f.size, prefix)
+	}
+	if err := f.parse(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// parse reads the header and points the tensors into the data.
 func (f *File) parse() error {
-	n := binary.LittleEndian.Uint64(f.mapped)
+	n := binary.LittleEndian.Uint64(f.data)
 	switch {
-	case n > MaxHeader && found(f.mapped) != "":
-		return malformed(f.name, "", "%s, want a safetensors file", found(f.mapped))
+	case n > MaxHeader && found(f.data) != "":
+		return malformed(f.name, "", "%s, want a safetensors file", found(f.data))
 	case n > MaxHeader:
 		return malformed(f.name, "", "header of %d bytes, want at most %d", n, MaxHeader)
 	case int64(n) > f.size-prefix:
@@ -77,11 +91,11 @@ func (f *File) parse() error {
 	}
 	base := prefix + int64(n)
 	var err error
-	f.tensors, f.metadata, err = parseHeader(f.name, f.mapped[prefix:base], base, f.size-base)
+	f.tensors, f.metadata, err = parseHeader(f.name, f.data[prefix:base], base, f.size-base)
 	for i := range f.tensors {
 		t := &f.tensors[i]
 		n, _ := t.Entry().Bytes()
-		t.Data = f.mapped[t.Offset : t.Offset+n : t.Offset+n]
+		t.Data = f.data[t.Offset : t.Offset+n : t.Offset+n]
 	}
 	return err
 }
@@ -104,7 +118,7 @@ func found(file []byte) string {
 	return ""
 }
 
-// Path returns the path the file was opened by.
+// Path returns the path the file was opened by, "" of one in memory.
 func (f *File) Path() string { return f.path }
 
 // Size returns the size of the file in bytes.
@@ -122,10 +136,10 @@ func (f *File) Tensor(name string) (Tensor, bool) { return find(f.tensors, name)
 
 // Close unmaps the file. No Data of its tensors may be read afterwards.
 func (f *File) Close() error {
+	f.tensors = nil
 	if f.mapped == nil {
 		return nil
 	}
-	f.tensors = nil
 	return f.mapped.Unmap()
 }
 

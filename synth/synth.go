@@ -92,16 +92,24 @@ const (
 // whose file system has not enough room.
 func Write(ctx context.Context, dir string, c *gptoss.Config, d gptoss.Dialect, seed uint64, progress func(done, total int64)) error {
 	s, done := newSynthesizer(c, seed), int64(0)
-	return write(ctx, dir, c, d, true, func(shards *checkpoint.ShardWriter, p gptoss.Part, total int64) error {
-		w, err := shards.Tensor(p.Name)
-		if err != nil {
-			return err
-		}
+	return Fill(ctx, dir, c, d, func(w io.Writer, p gptoss.Part, total int64) error {
 		return s.tensor(p).write(ctx, w, func(n int) {
 			if done += int64(n); progress != nil {
 				progress(done, total)
 			}
 		})
+	})
+}
+
+// Fill writes a checkpoint as Write does, with what fill writes for each tensor;
+// total is the bytes of all.
+func Fill(ctx context.Context, dir string, c *gptoss.Config, d gptoss.Dialect, fill func(w io.Writer, p gptoss.Part, total int64) error) error {
+	return write(ctx, dir, c, d, true, func(shards *checkpoint.ShardWriter, p gptoss.Part, total int64) error {
+		w, err := shards.Tensor(p.Name)
+		if err != nil {
+			return err
+		}
+		return fill(w, p, total)
 	})
 }
 
