@@ -50,6 +50,7 @@ var rooms = map[string][]string{
 	"parity":                 {"checkpoint", "float", "internal/fileset"},
 	"gptoss":                 {"checkpoint", "engine", "float", "graph", "internal/fileset", "internal/quote", "tokenizer", "weight"},
 	"synth":                  {"checkpoint", "float", "gptoss", "graph", "internal/fileset", "weight"},
+	"trained":                {"checkpoint", "gptoss", "graph", "synth", "weight"},
 	"internal/modeltest":     {"gptoss", "graph", "synth"},
 	"convert/array":          {"checkpoint"},
 	"convert/frame":          {},

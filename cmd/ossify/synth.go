@@ -7,6 +7,7 @@ import (
 
 	"ossify/gptoss"
 	"ossify/synth"
+	"ossify/trained"
 )
 
 func newSynth() *cobra.Command {
@@ -14,27 +15,35 @@ func newSynth() *cobra.Command {
 	var layers, vocab, headDim, window int
 	var seed uint64
 	var zeros bool
+	presets := append(gptoss.Presets(), presetTrained)
 	c := &cobra.Command{
 		Use:   "synth --preset NAME DIR",
-		Short: "Write a random checkpoint in the official form",
+		Short: "Write a random checkpoint, or the small trained one, in the official form",
 		Long: `Synth writes a checkpoint with random weights of realistic scale into DIR, in
 the exact form of the published ones: names, types, shapes and files. Both
 layouts of one seed hold the same values.
 
 Presets: tiny, all features of the model in 0.5 MB; small, the widths of
-gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
+gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.
+
+The preset trained is not random: it is a small model that talks, which comes
+with the program and has the whole vocabulary, 160 MB (docs/trained.md).`,
 		Example: `  ossify synth --preset tiny /tmp/tiny
   ossify synth --preset tiny --vocab 201088 /tmp/prompts
   ossify synth --preset 20b --layout hf --seed 7 /tmp/20b
-  ossify synth --preset 120b --zeros /tmp/120b`,
+  ossify synth --preset 120b --zeros /tmp/120b
+  ossify synth --preset trained /tmp/trained && ossify chat /tmp/trained`,
 		Args: oneArgument("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if preset == "" {
-				return usage("--preset NAME is missing, want one of %s", strings.Join(gptoss.Presets(), " "))
+				return usage("--preset NAME is missing, want one of %s", strings.Join(presets, " "))
 			}
 			d, err := gptoss.ParseDialect(layout)
 			if err != nil {
 				return err
+			}
+			if preset == presetTrained {
+				return writeTrained(c, args[0], d)
 			}
 			config, err := gptoss.Preset(preset)
 			if err != nil {
@@ -67,7 +76,7 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 		},
 	}
 	f := c.Flags()
-	chooseVar(c, &preset, "preset", "", gptoss.Presets(), "model to write")
+	chooseVar(c, &preset, "preset", "", presets, "model to write")
 	chooseVar(c, &layout, "layout", "original", []string{"original", "hf"}, "form of the checkpoint")
 	f.IntVar(&layers, "layers", 0, "number of layers, instead of the preset's")
 	f.IntVar(&vocab, "vocab", 0, "number of tokens, instead of the preset's; 201088 takes what tokenize and harmony print")
@@ -76,6 +85,24 @@ gpt-oss-20b in two layers and 1024 tokens, 1 GB; 20b, 13.8 GB; 120b, 65 GB.`,
 	f.Uint64Var(&seed, "seed", 1, "seed of the weights")
 	f.BoolVar(&zeros, "zeros", false, "zeros for weights, as holes: headers and sizes of any model in a few kB of disk")
 	return c
+}
+
+// presetTrained is the model of package trained, which has no sizes to choose.
+const presetTrained = "trained"
+
+func writeTrained(c *cobra.Command, dir string, d gptoss.Dialect) error {
+	for _, name := range []string{"layers", "vocab", "head-dim", "window", "seed", "zeros"} {
+		if c.Flags().Changed(name) {
+			return usage("--%s: the preset %s has sizes and weights of its own, want none of these flags", name, presetTrained)
+		}
+	}
+	m, err := trained.Open()
+	if err != nil {
+		return err
+	}
+	progress, finish := progressOf(c.ErrOrStderr(), "synth")
+	defer finish()
+	return m.Write(c.Context(), dir, d, progress)
 }
 
 // oneArgument demands exactly one argument; a mistake is one of usage.
