@@ -93,7 +93,7 @@ class Model:
         def uniform(name, *shape):
             self.w[name] = (torch.rand(shape) * 2 - 1) / shape[-1] ** 0.5
 
-        add("embedding.weight", rows, d, sigma=0.3)
+        add("embedding.weight", rows, d, sigma=1)
         for n in range(c["num_hidden_layers"]):
             b = f"block.{n}."
             add(b + "attn.sinks", c["num_attention_heads"])
@@ -114,7 +114,7 @@ class Model:
                 self.w[b + name] *= 0.3
         add("norm.scale", d, level=1)
         # Alike at first, so that what is copied need not be learnt id by id.
-        self.w["unembedding.weight"] = self.w["embedding.weight"] * 0.1
+        self.w["unembedding.weight"] = self.w["embedding.weight"] * 0.02
         self.cos, self.sin = rope_tables(c, 4096)
         self.look_back()
 
@@ -270,7 +270,7 @@ class Optimizer:
             g = newton_schulz(g) * max(1, shape[0] / shape[1]) ** 0.5
             for k, u in zip(names, g.split([self.first[k].numel() // (shape[0] * shape[1]) for k in names])):
                 w = self.model.w[k]
-                w.mul_(1 - part * self.muon * 0.02).add_(u.view_as(w), alpha=-part * self.muon)
+                w.mul_(1 - part * self.muon * 0.1).add_(u.view_as(w), alpha=-part * self.muon)
 
         @torch.no_grad()
         def others(k):
@@ -399,7 +399,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=4, help="batches of a step, each on a thread of its own (4)")
     parser.add_argument("--tokens", type=int, default=1024, help="of a batch, shared beginnings left out (1024)")
-    parser.add_argument("--muon", type=float, default=0.02, help="rate of Muon (0.02)")
+    parser.add_argument("--muon", type=float, default=0.008, help="rate of Muon (0.008)")
     parser.add_argument("--adam", type=float, default=0.003, help="rate of Adam (0.003)")
     parser.add_argument("--least", type=int, default=8, help="times an id occurs to have a row (8)")
     parser.add_argument("--steps", type=int, required=True)
