@@ -1,0 +1,696 @@
+package grammar
+
+import (
+	"fmt"
+	"math"
+	"math/big"
+	"regexp/syntax"
+	"slices"
+	"strconv"
+	"strings"
+
+	"ossify/harmony"
+	"ossify/internal/quote"
+)
+
+// A SchemaError says where a JSON schema asks for what no grammar can hold a
+// model to, or is none.
+type SchemaError struct {
+	Path string // a JSON pointer
+	Text string
+}
+
+func (e *SchemaError) Error() string { return "grammar: schema " + quote.Start(e.Path) + ": " + e.Text }
+
+// Annotations do not say what is valid.
+var annotations = []string{"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$schema", "$id", "$comment", "$defs", "definitions", "$anchor", "contentEncoding", "contentMediaType", "discriminator"}
+
+// Limits of schemas.
+const (
+	mostCount = 16384 // of minLength, maxItems and the like
+	mostDepth = 64
+)
+
+// schema is a JSON schema that is compiled.
+type schema struct {
+	b    *Builder
+	j    *jsonExprs
+	root harmony.Value
+	refs map[string]Expr
+	todo []string // pointers whose references have no meaning yet
+}
+
+// Schema returns the JSON texts that are valid by a schema of JSON Schema 2020-12,
+// in the order of its properties. What it cannot hold a model to is an error,
+// not left out. Numbers have at most 15 digits before the point.
+func (b *Builder) Schema(v harmony.Value) (Expr, error) {
+	s := &schema{b: b, j: b.json(), root: v, refs: map[string]Expr{}}
+	e, err := s.compile(v, "#", 0)
+	for err == nil && len(s.todo) > 0 {
+		at := s.todo[0]
+		s.todo = s.todo[1:]
+		var d Expr
+		target, ok := s.find(at)
+		if !ok {
+			return never, &SchemaError{at, "there is nothing at this reference"}
+		}
+		if d, err = s.compile(target, at, 0); err == nil {
+			b.Define(s.refs[at], d)
+		}
+	}
+	if err == nil && b.full {
+		err = ErrTooLarge
+	}
+	return e, err
+}
+
+// Object returns any JSON object.
+func (b *Builder) Object() Expr { return b.json().object }
+
+func (s *schema) ref(at string) Expr {
+	if e, ok := s.refs[at]; ok {
+		return e
+	}
+	e := s.b.Ref()
+	s.refs[at] = e
+	s.todo = append(s.todo, at)
+	return e
+}
+
+// find returns what a JSON pointer of the form #/a/b names.
+func (s *schema) find(at string) (harmony.Value, bool) {
+	v := s.root
+	rest, ok := strings.CutPrefix(at, "#")
+	if !ok || rest != "" && rest[0] != '/' {
+		return v, false
+	}
+	for _, name := range strings.Split(rest, "/")[1:] {
+		name = strings.ReplaceAll(strings.ReplaceAll(name, "~1", "/"), "~0", "~")
+		if v.Kind == harmony.Array {
+			i, err := strconv.Atoi(name)
+			if err != nil || i < 0 || i >= len(v.Items) {
+				return v, false
+			}
+			v = v.Items[i]
+			continue
+		}
+		if v, ok = v.Get(name); !ok {
+			return v, false
+		}
+	}
+	return v, true
+}
+
+// A reading is a schema object whose keywords are taken one by one; those left
+// over are not supported.
+type reading struct {
+	v     harmony.Value
+	path  string
+	taken []string
+}
+
+func (r *reading) take(name string) (harmony.Value, bool) {
+	r.taken = append(r.taken, name)
+	return r.v.Get(name)
+}
+
+func (r *reading) fail(format string, args ...any) error {
+	return &SchemaError{r.path, fmt.Sprintf(format, args...)}
+}
+
+// rest reports a keyword that nothing took.
+func (r *reading) rest() error {
+	for _, m := range r.v.Members {
+		if !slices.Contains(r.taken, m.Name) && !slices.Contains(annotations, m.Name) {
+			return r.fail("the keyword %s is not supported here", quote.Value(m.Name))
+		}
+	}
+	return nil
+}
+
+// count takes a number that is not negative; −1 for none.
+func (r *reading) count(name string) (int, error) {
+	v, ok := r.take(name)
+	if !ok {
+		return -1, nil
+	}
+	n, err := strconv.Atoi(v.Text)
+	if v.Kind != harmony.Number || err != nil || n < 0 || n > mostCount {
+		return 0, r.fail("%s is no number from 0 to %d", name, mostCount)
+	}
+	return n, nil
+}
+
+func (s *schema) compile(v harmony.Value, path string, depth int) (Expr, error) {
+	b := s.b
+	r := &reading{v: v, path: path}
+	switch {
+	case depth > mostDepth:
+		return never, r.fail("more than %d levels deep", mostDepth)
+	case b.full:
+		return never, ErrTooLarge
+	case v.Kind == harmony.Bool && v.Text == "true":
+		return s.j.value, nil
+	case v.Kind != harmony.Object:
+		return never, r.fail("this is no schema, want an object")
+	}
+	if ref, ok := r.take("$ref"); ok {
+		if ref.Kind != harmony.String || !strings.HasPrefix(ref.Text, "#") {
+			return never, r.fail("$ref is no reference of the form #/$defs/name")
+		}
+		if err := r.rest(); err != nil {
+			return never, err
+		}
+		return s.ref(ref.Text), nil
+	}
+	values, listed := r.take("enum")
+	if c, ok := r.take("const"); ok && !listed {
+		values, listed = harmony.Value{Kind: harmony.Array, Items: []harmony.Value{c}}, true
+	}
+	if listed {
+		typ, typed := r.take("type")
+		var all []Expr
+		for _, c := range values.Items {
+			if !typed || isType(c, typ) {
+				all = append(all, s.literal(c))
+			}
+		}
+		if len(all) == 0 {
+			return never, r.fail("enum or const has no value of the type")
+		}
+		return b.Alt(all...), r.rest()
+	}
+	for _, name := range []string{"anyOf", "oneOf", "allOf"} {
+		list, ok := r.take(name)
+		if !ok {
+			continue
+		}
+		if list.Kind != harmony.Array || len(list.Items) == 0 {
+			return never, r.fail("%s is no array of schemas", name)
+		}
+		if name == "allOf" && len(list.Items) > 1 {
+			return never, r.fail("allOf of more than one schema is not supported")
+		}
+		if name == "oneOf" && !s.disjoint(list.Items) {
+			return never, r.fail("oneOf is supported where types, or a constant of each, tell the schemas apart: want anyOf")
+		}
+		var all []Expr
+		for i, item := range list.Items {
+			e, err := s.compile(item, path+"/"+name+"/"+strconv.Itoa(i), depth+1)
+			if err != nil {
+				return never, err
+			}
+			all = append(all, e)
+		}
+		return b.Alt(all...), r.rest()
+	}
+	null := never
+	if n, ok := r.take("nullable"); ok && n.Kind == harmony.Bool && n.Text == "true" {
+		null = b.Text("null")
+	}
+	var types []string
+	switch t, ok := r.take("type"); {
+	case !ok:
+	case t.Kind == harmony.String:
+		types = []string{t.Text}
+	case t.Kind == harmony.Array:
+		for _, n := range t.Items {
+			types = append(types, n.Text)
+		}
+	}
+	if len(types) == 0 {
+		guess := map[string]string{"properties": "object", "required": "object", "additionalProperties": "object", "items": "array"}
+		for _, m := range v.Members {
+			if g, ok := guess[m.Name]; ok {
+				return never, r.fail("there are %s but no type, want \"type\": %q", m.Name, g)
+			}
+		}
+		if err := r.rest(); err != nil {
+			return never, err
+		}
+		return s.j.value, nil
+	}
+	all := []Expr{null}
+	for _, t := range types {
+		var e Expr
+		var err error
+		switch t {
+		case "null":
+			e = b.Text("null")
+		case "boolean":
+			e = b.Alt(b.Text("true"), b.Text("false"))
+		case "integer", "number":
+			e, err = s.number(r, t)
+		case "string":
+			e, err = s.str(r)
+		case "array":
+			e, err = s.array(r, depth)
+		case "object":
+			e, err = s.object(r, depth)
+		default:
+			err = r.fail("there is no type %s", quote.Value(t))
+		}
+		if err != nil {
+			return never, err
+		}
+		all = append(all, e)
+	}
+	return b.Alt(all...), r.rest()
+}
+
+// isType reports whether a value is of a type, or of one of several.
+func isType(v, typ harmony.Value) bool {
+	if typ.Kind == harmony.Array {
+		return slices.ContainsFunc(typ.Items, func(t harmony.Value) bool { return isType(v, t) })
+	}
+	switch typ.Text {
+	case "null":
+		return v.Kind == harmony.Null
+	case "boolean":
+		return v.Kind == harmony.Bool
+	case "string":
+		return v.Kind == harmony.String
+	case "array":
+		return v.Kind == harmony.Array
+	case "object":
+		return v.Kind == harmony.Object
+	case "number":
+		return v.Kind == harmony.Number
+	case "integer":
+		n, ok := new(big.Rat).SetString(v.Text)
+		return v.Kind == harmony.Number && len(v.Text) < 100 && ok && n.IsInt()
+	}
+	return false
+}
+
+// literal is a constant without white space.
+func (s *schema) literal(v harmony.Value) Expr { return s.b.Text(string(v.AppendJSON(nil))) }
+
+// disjoint reports whether no value is valid by two of the schemas, as far as
+// their types and constants tell.
+func (s *schema) disjoint(list []harmony.Value) bool {
+	for i := range list {
+		for j := range i {
+			if !s.apart(list[i], list[j]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (s *schema) resolve(v harmony.Value) harmony.Value {
+	for range 8 {
+		ref, ok := v.Get("$ref")
+		if !ok {
+			break
+		}
+		to, ok := s.find(ref.Text)
+		if !ok {
+			break
+		}
+		v = to
+	}
+	return v
+}
+
+func (s *schema) apart(x, y harmony.Value) bool {
+	x, y = s.resolve(x), s.resolve(y)
+	if a, b := constants(x), constants(y); a != nil && b != nil {
+		return !slices.ContainsFunc(a, func(c string) bool { return slices.Contains(b, c) })
+	}
+	tx, _ := x.Get("type")
+	ty, _ := y.Get("type")
+	if tx.Kind == harmony.String && ty.Kind == harmony.String && tx.Text != ty.Text {
+		number := func(t string) bool { return t == "integer" || t == "number" }
+		return !(number(tx.Text) && number(ty.Text))
+	}
+	if tx.Text != "object" || ty.Text != "object" {
+		return false
+	}
+	px, _ := x.Get("properties")
+	py, _ := y.Get("properties")
+	for _, m := range px.Members {
+		other, ok := py.Get(m.Name)
+		if !ok || !required(x, m.Name) || !required(y, m.Name) {
+			continue
+		}
+		if a, b := constants(m.Value), constants(other); a != nil && b != nil && !slices.ContainsFunc(a, func(c string) bool { return slices.Contains(b, c) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// constants returns the values that a schema lists, nil if it lists none.
+func constants(v harmony.Value) (list []string) {
+	if c, ok := v.Get("const"); ok {
+		return []string{string(c.AppendJSON(nil))}
+	}
+	enum, _ := v.Get("enum")
+	for _, c := range enum.Items {
+		list = append(list, string(c.AppendJSON(nil)))
+	}
+	return list
+}
+
+func required(v harmony.Value, name string) bool {
+	list, _ := v.Get("required")
+	return slices.ContainsFunc(list.Items, func(n harmony.Value) bool { return n.Kind == harmony.String && n.Text == name })
+}
+
+func (s *schema) number(r *reading, typ string) (Expr, error) {
+	b := s.b
+	limit := func(name string) (*big.Rat, error) {
+		v, ok := r.take(name)
+		if !ok {
+			return nil, nil
+		}
+		n, good := new(big.Rat).SetString(v.Text)
+		if f, err := strconv.ParseFloat(v.Text, 64); v.Kind != harmony.Number || !good || err != nil || math.Abs(f) > 1e300 {
+			return nil, r.fail("%s is no number", name)
+		}
+		return n, nil
+	}
+	var limits [4]*big.Rat
+	for i, name := range []string{"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"} {
+		n, err := limit(name)
+		if err != nil {
+			return never, err
+		}
+		limits[i] = n
+	}
+	if limits == [4]*big.Rat{} {
+		if typ == "integer" {
+			return s.j.integer, nil
+		}
+		return s.j.number, nil
+	}
+	if typ == "number" {
+		if limits[1] == nil && limits[2] == nil && limits[3] == nil && limits[0].Sign() == 0 {
+			return b.Seq(b.Alt(b.Text("0"), b.seq(b.between('1', '9'), b.Repeat(s.j.digit, 0, mostDigits-1))),
+				b.Opt(b.seq(b.Text("."), b.Repeat(s.j.digit, 1, mostFraction))),
+				b.Opt(b.Seq(b.oneOf("eE"), b.Opt(b.oneOf("+-")), b.Repeat(s.j.digit, 1, 2)))), nil
+		}
+		return never, r.fail("of the type number no limit is supported but a minimum of 0; of the type integer all are")
+	}
+	most := new(big.Int).Exp(big.NewInt(10), big.NewInt(mostDigits), nil)
+	most.Sub(most, big.NewInt(1))
+	lo, hi := new(big.Int).Neg(most), most
+	one := big.NewInt(1)
+	up := func(n *big.Rat, more bool) {
+		v := new(big.Int).Neg(floor(new(big.Rat).Neg(n)))
+		if more && n.IsInt() {
+			v.Add(v, one)
+		}
+		if v.Cmp(lo) > 0 {
+			lo = v
+		}
+	}
+	down := func(n *big.Rat, less bool) {
+		v := floor(n)
+		if less && n.IsInt() {
+			v.Sub(v, one)
+		}
+		if v.Cmp(hi) < 0 {
+			hi = v
+		}
+	}
+	for i, n := range limits {
+		switch {
+		case n == nil:
+		case i < 2:
+			up(n, i == 1)
+		default:
+			down(n, i == 3)
+		}
+	}
+	if lo.Cmp(hi) > 0 {
+		return never, r.fail("no integer of at most %d digits lies within the limits", mostDigits)
+	}
+	var all []Expr
+	if lo.Sign() < 0 {
+		from := big.NewInt(1)
+		if hi.Sign() < 0 {
+			from = new(big.Int).Neg(hi)
+		}
+		all = append(all, b.seq(b.Text("-"), b.whole(from.String(), new(big.Int).Neg(lo).String())))
+	}
+	if hi.Sign() >= 0 {
+		from := big.NewInt(0)
+		if lo.Sign() > 0 {
+			from = lo
+		}
+		all = append(all, b.whole(from.String(), hi.String()))
+	}
+	return b.Alt(all...), nil
+}
+
+func floor(n *big.Rat) *big.Int {
+	return new(big.Int).Div(n.Num(), n.Denom()) // Euclidean; the denominator is positive
+}
+
+// formats are those that are held to; others are annotations.
+var formats = map[string]string{
+	"date":      `[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])`,
+	"time":      `([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])`,
+	"date-time": `[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])`,
+	"uuid":      `[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}`,
+	"ipv4":      `((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`,
+	"email":     `[a-zA-Z0-9_+-]+(\.[a-zA-Z0-9_+-]+)*@[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)+`,
+}
+
+func (s *schema) str(r *reading) (Expr, error) {
+	b := s.b
+	least, err := r.count("minLength")
+	if err != nil {
+		return never, err
+	}
+	most, err := r.count("maxLength")
+	if err != nil {
+		return never, err
+	}
+	pattern, hasPattern := r.take("pattern")
+	format, _ := r.take("format")
+	form, hasForm := formats[format.Text]
+	if hasPattern && hasForm || (hasPattern || hasForm) && (least >= 0 || most >= 0) {
+		return never, r.fail("pattern, format and lengths are supported one without the others")
+	}
+	quoted := func(e Expr) Expr { return b.Seq(b.Text(`"`), e, b.Text(`"`)) }
+	switch {
+	case hasPattern || hasForm:
+		text := "^(" + form + ")$"
+		if hasPattern {
+			text = pattern.Text
+		}
+		e, err := s.pattern(r, text)
+		return quoted(e), err
+	case most >= 0 && most < least:
+		return never, r.fail("maxLength %d is below minLength %d", most, least)
+	}
+	return quoted(b.Repeat(s.j.char, max(least, 0), most)), nil
+}
+
+// pattern is the contents of strings that a regular expression finds something
+// in.
+func (s *schema) pattern(r *reading, text string) (Expr, error) {
+	re, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return never, r.fail("the pattern %s is not supported: %v", quote.Value(text), err)
+	}
+	re = re.Simplify()
+	any := s.b.Repeat(s.j.char, 0, -1)
+	parts := []*syntax.Regexp{re}
+	if re.Op == syntax.OpConcat {
+		parts = re.Sub
+	}
+	before, after := any, any
+	if n := len(parts); n > 0 && parts[0].Op == syntax.OpBeginText {
+		before, parts = empty, parts[1:]
+	}
+	if n := len(parts); n > 0 && parts[n-1].Op == syntax.OpEndText {
+		after, parts = empty, parts[:n-1]
+	}
+	all := []Expr{before}
+	for _, p := range parts {
+		e, err := s.regexp(r, p)
+		if err != nil {
+			return never, err
+		}
+		all = append(all, e)
+	}
+	return s.b.Seq(append(all, after)...), nil
+}
+
+func (s *schema) regexp(r *reading, re *syntax.Regexp) (Expr, error) {
+	b := s.b
+	var subs []Expr
+	for _, sub := range re.Sub {
+		e, err := s.regexp(r, sub)
+		if err != nil {
+			return never, err
+		}
+		subs = append(subs, e)
+	}
+	// Repeat takes nothing that may be empty: x* of such an x is that of the rest.
+	star := func(x Expr, least int) Expr {
+		if b.nodes[x].null {
+			return never
+		}
+		return b.Repeat(x, least, -1)
+	}
+	switch re.Op {
+	case syntax.OpEmptyMatch:
+		return empty, nil
+	case syntax.OpLiteral:
+		if re.Flags&syntax.FoldCase != 0 {
+			break
+		}
+		e := empty
+		for _, c := range slices.Backward(re.Rune) {
+			e = b.seq(s.char(c, c), e)
+		}
+		return e, nil
+	case syntax.OpCharClass:
+		var all []Expr
+		for i := 0; i+1 < len(re.Rune); i += 2 {
+			all = append(all, s.char(re.Rune[i], re.Rune[i+1]))
+		}
+		return b.Alt(all...), nil
+	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		return s.char(0x20, 0x10ffff), nil
+	case syntax.OpCapture:
+		return subs[0], nil
+	case syntax.OpConcat:
+		return b.Seq(subs...), nil
+	case syntax.OpAlternate:
+		return b.Alt(subs...), nil
+	case syntax.OpQuest:
+		return b.Opt(subs[0]), nil
+	case syntax.OpStar, syntax.OpPlus:
+		if b.nodes[subs[0]].null {
+			break
+		}
+		return star(subs[0], map[syntax.Op]int{syntax.OpStar: 0, syntax.OpPlus: 1}[re.Op]), nil
+	}
+	return never, r.fail("the part %s of a pattern is not supported", quote.Value(re.String()))
+}
+
+// char is one character of a range as a string of JSON has it.
+func (s *schema) char(lo, hi rune) Expr {
+	b := s.b
+	var all []Expr
+	for c, text := range map[rune]string{'"': `\"`, '\\': `\\`, '\n': `\n`, '\t': `\t`, '\r': `\r`} {
+		if lo <= c && c <= hi {
+			all = append(all, b.Text(text))
+		}
+	}
+	for _, span := range [][2]rune{{0x20, 0x21}, {0x23, 0x5b}, {0x5d, 0x10ffff}} {
+		all = append(all, b.runes(max(lo, span[0]), min(hi, span[1])))
+	}
+	return b.Alt(all...)
+}
+
+func (s *schema) array(r *reading, depth int) (Expr, error) {
+	b := s.b
+	least, err := r.count("minItems")
+	if err != nil {
+		return never, err
+	}
+	most, err := r.count("maxItems")
+	if err != nil {
+		return never, err
+	}
+	item := s.j.value
+	if v, ok := r.take("items"); ok {
+		if item, err = s.compile(v, r.path+"/items", depth+1); err != nil {
+			return never, err
+		}
+	}
+	least = max(least, 0)
+	switch {
+	case most >= 0 && most < least:
+		return never, r.fail("maxItems %d is below minItems %d", most, least)
+	case most == 0:
+		return b.Seq(b.Text("["), s.j.space, b.Text("]")), nil
+	}
+	more := -1
+	if most > 0 {
+		more = most - 1
+	}
+	list := b.Seq(item, b.Repeat(b.seq(s.j.comma, item), max(least-1, 0), more), s.j.space)
+	if least == 0 {
+		list = b.Opt(list)
+	}
+	return b.Seq(b.Text("["), s.j.space, list, b.Text("]")), nil
+}
+
+func (s *schema) object(r *reading, depth int) (Expr, error) {
+	b := s.b
+	type property struct {
+		name     string
+		value    Expr
+		required bool
+	}
+	var list []property
+	var names []Expr
+	props, _ := r.take("properties")
+	if props.Kind != harmony.Object && props.Kind != harmony.Null {
+		return never, r.fail("properties is no object")
+	}
+	for _, m := range props.Members {
+		e, err := s.compile(m.Value, r.path+"/properties/"+strings.ReplaceAll(strings.ReplaceAll(m.Name, "~", "~0"), "/", "~1"), depth+1)
+		if err != nil {
+			return never, err
+		}
+		list = append(list, property{m.Name, e, false})
+	}
+	extra := s.j.value
+	if v, ok := r.take("additionalProperties"); ok {
+		if v.Kind == harmony.Bool && v.Text == "false" {
+			extra = never
+		} else {
+			var err error
+			if extra, err = s.compile(v, r.path+"/additionalProperties", depth+1); err != nil {
+				return never, err
+			}
+		}
+	}
+	must, _ := r.take("required")
+	for _, n := range must.Items {
+		at := slices.IndexFunc(list, func(p property) bool { return p.name == n.Text })
+		switch {
+		case n.Kind != harmony.String:
+			return never, r.fail("required is no array of names")
+		case at >= 0:
+			list[at].required = true
+		case extra == never:
+			return never, r.fail("%s is required, but no property", quote.Value(n.Text))
+		default:
+			list = append(list, property{n.Text, extra, true})
+		}
+	}
+	for _, p := range list {
+		names = append(names, b.Seq(s.literal(harmony.Value{Kind: harmony.String, Text: p.name})))
+	}
+	member := func(key, value Expr) Expr { return b.Seq(key, s.j.colon, value) }
+	// first and later are what may stand from a property on, without members
+	// before it and with some.
+	var first, later Expr = empty, empty
+	if extra != never {
+		// A name of another property could be spelled with escapes: there are none.
+		key := b.except(b.Seq(b.Text(`"`), b.Repeat(s.j.plain, 0, -1), b.Text(`"`)), b.Alt(names...))
+		more := b.Repeat(b.seq(s.j.comma, member(key, extra)), 0, -1)
+		first, later = b.Opt(b.seq(member(key, extra), more)), more
+	}
+	for i, p := range slices.Backward(list) {
+		here := member(names[i], p.value)
+		f, l := b.seq(here, later), b.Seq(s.j.comma, here, later)
+		if !p.required {
+			f, l = b.Alt(f, first), b.Alt(l, later)
+		}
+		first, later = f, l
+	}
+	inside := b.seq(first, s.j.space)
+	return b.Seq(b.Text("{"), s.j.space, inside, b.Text("}")), nil
+}
