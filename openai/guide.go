@@ -1,12 +1,128 @@
 package openai
 
-// guided gives the job what its answer must be.
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+
+	"ossify/generate"
+	"ossify/grammar"
+)
+
+// guided gives the job what its answer must be: messages with headers that
+// harmony knows, calls of functions that there are, text that a schema holds
+// valid.
 func (j *job) guided(c *conversation, choice toolChoice) *Error {
-	switch {
-	case c.format.isJSON():
-		return unsupported("response_format", "This is not supported.")
-	case choice.mode == "required", choice.mode == "function":
-		return unsupported("tool_choice", "This is not supported.")
+	answer := choice.mode != "required" && choice.mode != "function"
+	var key strings.Builder // what tells grammars apart
+	key.WriteString(strconv.FormatBool(answer) + "\x00" + c.format.kind)
+	if c.format.kind == "json_schema" {
+		key.Write(c.format.schema.AppendJSON(nil))
 	}
+	var tools []int // those that may be called
+	for i, t := range c.tools {
+		if choice.mode == "function" && t.name != choice.name {
+			continue
+		}
+		tools = append(tools, i)
+		key.WriteString("\x00" + t.name)
+		if t.strict && t.parameters != nil {
+			key.WriteByte('\x01')
+			key.Write(t.parameters.AppendJSON(nil))
+		}
+	}
+	g, failed := j.svc.grammars.get(key.String(), func(v *grammar.Vocabulary) (*grammar.Grammar, *Error) {
+		b := grammar.NewBuilder()
+		turn := grammar.Turn{Answer: answer, Quiet: c.format.isJSON() || len(tools) == 0}
+		param := "tools"
+		for _, i := range tools {
+			call := grammar.Call{Name: c.tools[i].name, Arguments: b.Object()}
+			if p := c.tools[i].parameters; c.tools[i].strict && p != nil {
+				e, err := b.Schema(*p)
+				if err != nil {
+					return nil, schemaError("tools["+strconv.Itoa(i)+"]", err)
+				}
+				call.Arguments = e
+			}
+			turn.Calls = append(turn.Calls, call)
+		}
+		switch c.format.kind {
+		case "json_object":
+			turn.Text = b.Object()
+		case "json_schema":
+			param = "response_format"
+			e, err := b.Schema(c.format.schema)
+			if err != nil {
+				return nil, schemaError(param, err)
+			}
+			turn.Text = e
+		}
+		g, err := grammar.New(v, b, b.Turn(turn))
+		if err != nil {
+			return nil, schemaError(param, err)
+		}
+		return g, nil
+	})
+	if failed != nil {
+		return failed
+	}
+	j.guide = func() generate.Guide { return g.Guide() }
 	return nil
 }
+
+func schemaError(param string, err error) *Error {
+	var s *grammar.SchemaError
+	text := "The schema is too large."
+	switch {
+	case errors.As(err, &s):
+		text = "The schema cannot be held to at " + shown(s.Path) + ": " + s.Text + "."
+	case errors.Is(err, grammar.ErrEndless):
+		text = "No finite value is valid by the schema."
+	}
+	e := Invalid(param, "%s", text)
+	e.Code = "invalid_json_schema"
+	return e
+}
+
+// grammars keeps those that requests asked for lately.
+type grammars struct {
+	vocabulary func() *grammar.Vocabulary
+
+	mu    sync.Mutex
+	known map[string]*grammar.Grammar
+	order []string // least used first
+}
+
+// mostGrammars is how many are kept, each with masks of some megabytes.
+const mostGrammars = 16
+
+func (g *grammars) get(key string, make func(v *grammar.Vocabulary) (*grammar.Grammar, *Error)) (*grammar.Grammar, *Error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if known, ok := g.known[key]; ok && known.Size() < mostStates {
+		for i, k := range g.order {
+			if k == key {
+				g.order = append(append(g.order[:i:i], g.order[i+1:]...), key)
+				break
+			}
+		}
+		return known, nil
+	}
+	fresh, err := make(g.vocabulary())
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := g.known[key]; !ok {
+		g.order = append(g.order, key)
+	}
+	g.known[key] = fresh
+	if len(g.order) > mostGrammars {
+		delete(g.known, g.order[0])
+		g.order = g.order[1:]
+	}
+	return fresh, nil
+}
+
+// mostStates is when a grammar that is kept begins anew.
+const mostStates = 100_000

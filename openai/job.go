@@ -25,7 +25,7 @@ type job struct {
 	raw       bool     // there are no messages, but one text
 	specials  bool     // of which special tokens are part
 	choices   int
-	guide     func() (generate.Guide, *Error) // of a choice; nil for none
+	guide     func() generate.Guide // of a choice; nil for none
 }
 
 // Why answers end, in the words of chat completions.
@@ -84,11 +84,7 @@ func (j *job) run(ctx context.Context, choice int, emit func(*turn, []event) err
 	r := generate.Request{Prompt: j.prompt, Marks: j.marks, Options: j.options, Owner: j.owner}
 	r.Options.Sampling.Seed += uint64(choice) * 0x9e3779b97f4a7c15
 	if j.guide != nil {
-		g, e := j.guide()
-		if e != nil {
-			return out, e
-		}
-		r.Options.Guide = g
+		r.Options.Guide = j.guide()
 	}
 	start := time.Now()
 	record := Record{Path: j.path}

@@ -10,12 +10,16 @@ import (
 
 	"ossify/generate"
 	"ossify/generate/script"
+	"ossify/grammar"
 	"ossify/harmony"
 	"ossify/openai"
 	"ossify/tokenizer"
 )
 
-var encoding = harmony.New(tokenizer.New())
+var (
+	encoding   = harmony.New(tokenizer.New())
+	vocabulary = grammar.NewVocabulary(encoding.Tokenizer())
+)
 
 // ids returns the tokens of a text in which special tokens are spelled.
 func ids(text string) []uint32 {
@@ -24,13 +28,13 @@ func ids(text string) []uint32 {
 
 // service returns a service whose model writes text, and counts ids up from 1.
 func service(text string) *openai.Service {
-	return serviceOf(func(context.Context, generate.Request) ([]uint32, error) { return ids(text), nil })
+	return serviceOf(script.Generator(func(context.Context, generate.Request) ([]uint32, error) { return ids(text), nil }))
 }
 
-func serviceOf(g script.Generator) *openai.Service {
+func serviceOf(g generate.Generator) *openai.Service {
 	n := 0
 	return openai.New(openai.Options{
-		Generator: g, Encoding: encoding, Models: []string{"gpt-oss"}, Context: 4096, Store: openai.NewStore(100, 1<<20),
+		Generator: g, Encoding: encoding, Vocabulary: vocabulary, Models: []string{"gpt-oss"}, Context: 4096, Store: openai.NewStore(100, 1<<20),
 		Now:  func() time.Time { return time.Unix(1_700_000_000, 0) },
 		ID:   func(prefix string) string { n++; return fmt.Sprint(prefix, n) },
 		Seed: func([]uint32) uint64 { return 1 },
@@ -185,10 +189,10 @@ func TestPrompts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var prompt []uint32
-			s := serviceOf(func(_ context.Context, r generate.Request) ([]uint32, error) {
+			s := serviceOf(script.Generator(func(_ context.Context, r generate.Request) ([]uint32, error) {
 				prompt = r.Prompt
 				return ids("<|channel|>final<|message|>x<|return|>"), nil
-			})
+			}))
 			if status, v := do(t, s, c.path, c.body); status != 200 {
 				t.Fatalf("%d: %v", status, v)
 			}

@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"ossify/generate"
+	"ossify/grammar"
 	"ossify/harmony"
 	"ossify/tokenizer"
 )
@@ -18,6 +20,9 @@ import (
 type Options struct {
 	Generator generate.Generator
 	Encoding  *harmony.Encoding
+
+	// Vocabulary is what grammars look tokens up in; nil makes it at first use.
+	Vocabulary *grammar.Vocabulary
 
 	Models      []string // names that requests may give the model; the first is its own
 	Context     int      // tokens of prompt and answer
@@ -56,7 +61,10 @@ type Usage struct {
 }
 
 // A Service answers requests. It is safe for use by several goroutines.
-type Service struct{ o Options }
+type Service struct {
+	o        Options
+	grammars grammars
+}
 
 // New returns a Service.
 func New(o Options) *Service {
@@ -70,7 +78,15 @@ func New(o Options) *Service {
 		o.Seed = randomSeed
 	}
 	o.Models = slices.Clone(o.Models)
-	return &Service{o: o}
+	return &Service{o: o, grammars: grammars{
+		vocabulary: sync.OnceValue(func() *grammar.Vocabulary {
+			if o.Vocabulary != nil {
+				return o.Vocabulary
+			}
+			return grammar.NewVocabulary(o.Encoding.Tokenizer())
+		}),
+		known: map[string]*grammar.Grammar{},
+	}}
 }
 
 func randomID(prefix string) string {

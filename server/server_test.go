@@ -18,13 +18,17 @@ import (
 
 	"ossify/generate"
 	"ossify/generate/script"
+	"ossify/grammar"
 	"ossify/harmony"
 	"ossify/openai"
 	"ossify/server"
 	"ossify/tokenizer"
 )
 
-var encoding = harmony.New(tokenizer.New())
+var (
+	encoding   = harmony.New(tokenizer.New())
+	vocabulary = grammar.NewVocabulary(encoding.Tokenizer())
+)
 
 func ids(text string) []uint32 {
 	return encoding.Tokenizer().Encode(nil, text, tokenizer.AllSpecials())
@@ -36,7 +40,7 @@ const greeting = "<|channel|>analysis<|message|>Greet.<|end|><|start|>assistant<
 func options(g generate.Generator) server.Options {
 	return server.Options{
 		Service: func(done func(openai.Record)) *openai.Service {
-			return openai.New(openai.Options{Generator: g, Encoding: encoding, Models: []string{"m", "a/b"}, Context: 4096, Store: openai.NewStore(10, 1<<20), Done: done})
+			return openai.New(openai.Options{Generator: g, Encoding: encoding, Vocabulary: vocabulary, Models: []string{"m", "a/b"}, Context: 4096, Store: openai.NewStore(10, 1<<20), Done: done})
 		},
 	}
 }
