@@ -106,6 +106,15 @@ func (s *ShardWriter) Zeros(name string) error {
 	return w.Zeros(name)
 }
 
+// Keep leaves the next tensor as an earlier run wrote it, as Writer.Keep does.
+func (s *ShardWriter) Keep(name string, good func(io.Reader) (bool, error)) (bool, error) {
+	w, err := s.at()
+	if err != nil {
+		return false, err
+	}
+	return w.Keep(name, good)
+}
+
 // at returns the writer of the next tensor.
 func (s *ShardWriter) at() (*Writer, error) {
 	i := len(s.writers)

@@ -88,6 +88,40 @@ func (w *Writer) Zeros(name string) error {
 	return nil
 }
 
+// Keep leaves the next tensor, which must be name, as an earlier run wrote it, if
+// its bytes are there (see fileset.Options.Resume) and good reads them and says
+// so. Else it does nothing, and returns false.
+func (w *Writer) Keep(name string, good func(io.Reader) (bool, error)) (bool, error) {
+	if w.err != nil || w.closed || w.left > 0 || w.next == len(w.entries) || w.entries[w.next].Name != name || w.file.OS() == nil {
+		return false, nil // Tensor says what is wrong
+	}
+	n, _ := w.entries[w.next].Bytes()
+	if w.err = w.buf.Flush(); w.err != nil {
+		return false, w.err
+	}
+	file := w.file.OS()
+	at, err := file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return false, w.fail("%w", err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return false, w.fail("%w", err)
+	}
+	if info.Size()-at < n {
+		return false, nil
+	}
+	ok, err := good(io.NewSectionReader(file, at, n))
+	if err != nil || !ok {
+		return false, err
+	}
+	if _, err := file.Seek(at+n, io.SeekStart); err != nil {
+		return false, w.fail("%w", err)
+	}
+	w.next++
+	return true, nil
+}
+
 // tensorWriter writes the bytes of one tensor, as long as it is the current.
 type tensorWriter struct {
 	w    *Writer
@@ -144,7 +178,7 @@ func (w *Writer) short() error {
 
 func (w *Writer) fail(format string, args ...any) error {
 	if w.err == nil {
-		w.err = fmt.Errorf("checkpoint: %s: %s", w.name(), fmt.Sprintf(format, args...))
+		w.err = fmt.Errorf("checkpoint: %s: %w", w.name(), fmt.Errorf(format, args...))
 	}
 	return w.err
 }

@@ -436,3 +436,84 @@ func TestWriterZeros(t *testing.T) {
 		t.Errorf("zeros of the wrong tensor: %v", err)
 	}
 }
+
+// A run that was ended leaves a file that the next one goes on with: tensors that
+// are good stay where they are, others are written anew.
+func TestKeep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.safetensors")
+	entries := []Entry{{"a", U8, []int{3}}, {"b", U8, []int{2}}, {"c", U8, []int{4}}}
+	data := map[string]string{"a": "aaa", "b": "bb", "c": "cccc"}
+	run := func(keep map[string]bool, until string) (kept string, err error) {
+		set := fileset.New(t.Context(), fileset.Options{Resume: true, Ours: fileset.Any})
+		defer set.Abort()
+		w, err := Create(set, path, entries, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Name == until {
+				w.buf.Flush()
+				return kept, nil
+			}
+			ok, err := w.Keep(e.Name, func(r io.Reader) (bool, error) {
+				b, err := io.ReadAll(r)
+				return keep[e.Name] && string(b) == data[e.Name], err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok {
+				kept += e.Name
+				continue
+			}
+			b, err := w.Tensor(e.Name)
+			if err != nil {
+				return kept, err
+			}
+			if _, err := b.Write([]byte(data[e.Name])); err != nil {
+				return kept, err
+			}
+		}
+		if err := w.Close(); err != nil {
+			return kept, err
+		}
+		return kept, set.Commit()
+	}
+	for _, tt := range []struct {
+		keep  map[string]bool
+		until string
+		kept  string
+	}{
+		{nil, "c", ""},
+		{map[string]bool{"a": true, "b": true, "c": true}, "c", "ab"}, // c was not written
+		{map[string]bool{"b": true, "c": true}, "c", "b"},
+		{map[string]bool{"a": true, "b": true, "c": true}, "", "ab"},
+	} {
+		kept, err := run(tt.keep, tt.until)
+		if err != nil || kept != tt.kept {
+			t.Errorf("kept %q, %v, want %q", kept, err, tt.kept)
+		}
+	}
+	f, err := OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, x := range f.Tensors() {
+		if string(x.Data) != data[x.Name] {
+			t.Errorf("%s is %q", x.Name, x.Data)
+		}
+	}
+	// Where nothing was left, or another tensor is next, nothing is kept.
+	set := fileset.New(t.Context(), fileset.Options{})
+	defer set.Abort()
+	w, err := Create(set, path+"2", entries, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if ok, err := w.Keep(name, func(io.Reader) (bool, error) { return true, nil }); ok || err != nil {
+			t.Errorf("%s: %v, %v", name, ok, err)
+		}
+	}
+}

@@ -5,6 +5,10 @@
 // gives them their names; where that fails half-way, what stood there before
 // stands there again. A Set that is aborted leaves the folders as they were.
 //
+// With Options.Resume the temporary files have names that do not change, and end in
+// ".ossify-part": those of a run that was ended stay, and the next one goes on with
+// them.
+//
 // A run that was killed cannot clean up. Its temporary files are removed by the
 // next run that writes into the same folder. A run holds a lock on each of its
 // files until the end, so that no run removes what another is still writing.
@@ -32,7 +36,9 @@ import (
 const (
 	newSuffix = ".ossify-new" // a file under construction
 	oldSuffix = ".ossify-old" // what stood at the target, during Commit
-	mostName  = 200           // bytes of the target's name; file systems take 255 in all
+	// Of "." target and this: a file that a later run goes on with.
+	partSuffix = ".ossify-part"
+	mostName   = 200 // bytes of the target's name; file systems take 255 in all
 )
 
 // Options says what a Set may replace. A target that exists must be a regular
@@ -44,6 +50,11 @@ type Options struct {
 	Ours   func(path string) bool // whether a regular file is one that we wrote; nil is none
 	Force  bool
 	Stdout io.Writer // of the target "-"; nil: there is none
+
+	// Resume makes Create take up what an earlier run, which was ended, left of
+	// the file, and Abort leave it. What is written replaces it from the start;
+	// what is beyond it in the end is cut off.
+	Resume bool
 }
 
 // Any is for Options.Ours: every regular file may be replaced.
@@ -268,15 +279,26 @@ func (s *Set) commit() error {
 	return nil
 }
 
-// Abort gives up: temporary files go, and folders that MkdirAll made. It does
-// nothing after Commit, so that it can be deferred.
+// Abort gives up: temporary files go, unless they wait for the next run, and
+// folders that MkdirAll made. It does nothing after Commit, so that it can be
+// deferred.
 func (s *Set) Abort() {
-	if s.done {
-		return
+	if !s.done {
+		s.done = true
+		s.discard(s.opt.Resume)
 	}
+}
+
+// Discard is Abort that leaves nothing for a next run, not even after Abort or a
+// Commit that failed.
+func (s *Set) Discard() {
 	s.done = true
+	s.discard(false)
+}
+
+func (s *Set) discard(keep bool) {
 	for _, f := range s.files {
-		f.discard()
+		f.discard(keep)
 	}
 	for _, dir := range slices.Backward(s.made) {
 		os.Remove(dir) // refuses if it is not empty
@@ -339,6 +361,9 @@ func (f *File) Skip(n int64) error {
 		return nil
 	}
 	end, err := f.file.Seek(n, io.SeekCurrent)
+	if err == nil && f.set.opt.Resume { // what was there is no zeros
+		err = f.file.Truncate(end - n)
+	}
 	if err == nil {
 		err = f.file.Truncate(end)
 	}
@@ -357,6 +382,15 @@ func (f *File) Close() error {
 	if f.file == nil {
 		return errClosed(f.path)
 	}
+	if f.set.opt.Resume {
+		end, err := f.file.Seek(0, io.SeekCurrent)
+		if err == nil {
+			err = f.file.Truncate(end)
+		}
+		if err != nil {
+			return fmt.Errorf("fileset: %w", err)
+		}
+	}
 	if err := f.file.Sync(); err != nil {
 		return fmt.Errorf("fileset: %w", err)
 	}
@@ -366,6 +400,9 @@ func (f *File) Close() error {
 
 // create opens and locks a temporary file.
 func (f *File) create() error {
+	if f.set.opt.Resume {
+		return f.resume()
+	}
 	const tries = 100
 	for try := 1; ; try++ {
 		temp := tempName(f.path, newSuffix)
@@ -384,6 +421,30 @@ func (f *File) create() error {
 		f.temp, f.file = temp, file
 		return nil
 	}
+}
+
+// resume opens and locks the temporary file that an earlier run may have left.
+func (f *File) resume() error {
+	temp := PartName(f.path)
+	if info, err := os.Lstat(temp); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: %s, want a regular file or none", quote.Name(temp), kind(info.Mode()))
+	}
+	file, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	if !lock(file) || !same(file, temp) {
+		file.Close()
+		return fmt.Errorf("%s: another run is writing it", quote.Name(f.path))
+	}
+	f.temp, f.file = temp, file
+	return nil
+}
+
+// PartName returns the name that a file has until Commit, with Options.Resume.
+func PartName(path string) string {
+	dir, base := filepath.Split(path)
+	return dir + "." + base + partSuffix
 }
 
 // tempName returns a name beside path that nothing has, most likely.
@@ -482,12 +543,12 @@ func (f *File) unlock() {
 	}
 }
 
-func (f *File) discard() {
+func (f *File) discard(keep bool) {
 	if f.file != nil {
 		f.file.Close()
 		f.file = nil
 	}
-	if f.temp != "" {
+	if f.temp != "" && !keep {
 		os.Remove(f.temp)
 		f.temp = ""
 	}

@@ -461,3 +461,98 @@ func TestAtOnce(t *testing.T) {
 		}))
 	}
 }
+
+// With Resume, what an aborted set wrote waits for the next one, which writes over
+// it; Discard leaves nothing, even after a Commit that failed.
+func TestResume(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sub", "x")
+	opt := Options{Resume: true}
+	begin := func() (*Set, *File) {
+		t.Helper()
+		s := New(t.Context(), opt)
+		if err := s.MkdirAll(filepath.Dir(path)); err != nil {
+			t.Fatal(err)
+		}
+		f, err := s.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, f
+	}
+	write := func(f *File, text string) {
+		t.Helper()
+		if _, err := f.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(want map[string]string) {
+		t.Helper()
+		if got := tree(t, dir); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	part := "sub/.x.ossify-part"
+
+	s, f := begin()
+	write(f, "0123456789")
+	if _, err := New(t.Context(), opt).Create(path); err == nil || !strings.Contains(err.Error(), "another run is writing it") {
+		t.Errorf("two runs at once: %v", err)
+	}
+	s.Abort()
+	is(map[string]string{"sub": "/", part: "0123456789"})
+
+	s, f = begin()
+	write(f, "abc")
+	s.Abort()
+	is(map[string]string{"sub": "/", part: "abc3456789"})
+
+	s, f = begin() // a hole is zeros, whatever was there
+	if err := f.Skip(2); err != nil {
+		t.Fatal(err)
+	}
+	s.Abort()
+	is(map[string]string{"sub": "/", part: "\x00\x00"})
+
+	s, f = begin() // what is beyond the end goes
+	write(f, "1")
+	if err := s.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	is(map[string]string{"sub": "/", "sub/x": "1"})
+	s.Discard()
+	is(map[string]string{"sub": "/", "sub/x": "1"})
+	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+
+	s, f = begin()
+	write(f, "0123456789")
+	s.Discard()
+	is(map[string]string{})
+
+	s, f = begin()
+	write(f, "0123456789")
+	s.rename = func(string, string) error { return errors.New("no") }
+	if err := s.Commit(); err == nil {
+		t.Fatal("committed")
+	}
+	is(map[string]string{"sub": "/", part: "0123456789"})
+	s.Discard()
+	is(map[string]string{})
+
+	if runtime.GOOS == "windows" {
+		return
+	}
+	s, _ = begin()
+	s.Discard()
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), PartName(path)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(t.Context(), opt).Create(path); err == nil || !strings.Contains(err.Error(), "want a regular file or none") {
+		t.Errorf("a link: %v", err)
+	}
+}
