@@ -3,6 +3,7 @@ package convert
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -42,11 +43,14 @@ type Result struct {
 	Files   []string `json:"files"` // of tensors, by name
 	Tensors int      `json:"tensors"`
 	Bytes   int64    `json:"bytes"` // of them
+	Kept    int      `json:"kept"`  // tensors that a run before, which was ended, had written
 }
 
 // Run converts the container at path src to a checkpoint in dir, which it makes.
-// All files appear together; on an error nothing is left.
-func Run(ctx context.Context, src, dir string, opt Options) (*Result, error) {
+// All files appear together; on an error nothing is left. When ctx ends, or the
+// program is killed, hidden files stay: the next run of the same conversion goes on
+// after the last tensor that is complete.
+func Run(ctx context.Context, src, dir string, opt Options) (r *Result, err error) {
 	if opt.Layout == 0 {
 		opt.Layout = gptoss.Original
 	}
@@ -69,33 +73,63 @@ func Run(ctx context.Context, src, dir string, opt Options) (*Result, error) {
 	if err := refuse(dir); err != nil {
 		return nil, err
 	}
-	set := fileset.New(ctx, fileset.Options{Inputs: s.files})
+	set := fileset.New(ctx, fileset.Options{Inputs: s.files, Resume: true})
 	defer set.Abort()
 	shards, err := createShards(set, dir, opt, targets)
 	if err != nil {
 		return nil, err
 	}
-	r := &Result{Kind: s.kind, Tensors: len(targets)}
+	files, err := shards.Files()
+	if err != nil {
+		return nil, err
+	}
+	r = &Result{Kind: s.kind, Tensors: len(targets)}
+	missing := int64(0) // bytes that are still to be written
+	head := journalHead{}
+	for _, f := range files {
+		r.Files = append(r.Files, f.Name)
+		missing += f.Size
+		if info, err := os.Lstat(fileset.PartName(f.Path)); err == nil {
+			missing -= min(info.Size(), f.Size)
+		}
+	}
+	head.Files = r.Files
+	if head.Conversion, err = s.conversion(opt, shards.Entries()); err != nil {
+		return nil, err
+	}
+	if err := set.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	j, err := openJournal(dir, head)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && context.Cause(ctx) != nil {
+			j.close()
+			return
+		}
+		j.remove()
+		set.Discard() // nothing is left to do for it after a success
+	}()
+	if err := fileset.Room(dir, missing); err != nil {
+		return nil, err
+	}
+	c := &converter{ctx: ctx, source: s, progress: opt.Progress, work: workspace{panelMost: opt.panelMost}}
 	byName := map[string]target{}
 	for _, t := range targets {
 		n, _ := t.Bytes()
 		byName[t.Name] = t
 		r.Bytes += n
 	}
-	if err := set.MkdirAll(dir); err != nil {
-		return nil, err
-	}
-	if err := fileset.Room(dir, r.Bytes); err != nil {
-		return nil, err
-	}
-	c := &converter{ctx: ctx, source: s, total: r.Bytes, progress: opt.Progress, work: workspace{panelMost: opt.panelMost}}
+	c.total = r.Bytes
 	for _, e := range shards.Entries() {
-		w, err := shards.Tensor(e.Name)
+		kept, err := c.tensor(shards, j, byName[e.Name])
 		if err != nil {
 			return nil, err
 		}
-		if err := c.write(w, byName[e.Name]); err != nil {
-			return nil, err
+		if kept {
+			r.Kept++
 		}
 	}
 	if err := shards.Close(); err != nil {
@@ -105,13 +139,6 @@ func Run(ctx context.Context, src, dir string, opt Options) (*Result, error) {
 		if err := set.WriteFile(filepath.Join(dir, name), small[name]); err != nil {
 			return nil, err
 		}
-	}
-	files, err := shards.Files()
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range files {
-		r.Files = append(r.Files, f.Name)
 	}
 	return r, set.Commit()
 }
@@ -157,6 +184,28 @@ type converter struct {
 	// next tensor.
 	scalesOf string
 	scales   []byte
+}
+
+// tensor writes the next tensor, or reports that an earlier run has written it.
+func (c *converter) tensor(shards *checkpoint.ShardWriter, j *journal, t target) (kept bool, err error) {
+	kept, err = shards.Keep(t.Name, func(r io.Reader) (bool, error) { return j.kept(c.ctx, t.Name, r) })
+	if err != nil {
+		return false, err
+	}
+	if kept {
+		n, _ := t.Bytes()
+		c.wrote(n)
+		return true, nil
+	}
+	w, err := shards.Tensor(t.Name)
+	if err != nil {
+		return false, err
+	}
+	h := sha256.New()
+	if err := c.write(io.MultiWriter(w, h), t); err != nil {
+		return false, err
+	}
+	return false, j.note(t.Name, h.Sum(nil))
 }
 
 // write writes the bytes of one tensor.
@@ -315,10 +364,14 @@ type counted struct {
 
 func (w *counted) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(p)
-	if w.c.done += int64(n); w.c.progress != nil {
-		w.c.progress(w.c.done, w.c.total)
-	}
+	w.c.wrote(int64(n))
 	return n, err
+}
+
+func (c *converter) wrote(n int64) {
+	if c.done += n; c.progress != nil {
+		c.progress(c.done, c.total)
+	}
 }
 
 // A scaleChecker refuses scales that are no number.

@@ -526,26 +526,138 @@ func TestRefusesACheckpoint(t *testing.T) {
 	}
 }
 
-// A conversion that is ended leaves nothing, and no goroutine that reads.
-func TestEnds(t *testing.T) {
-	src, _ := unpack(t, "ocdbt")
-	for _, at := range []int64{1, 10_000, 30_000} {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		why := errors.New("enough")
-		parent := t.TempDir()
-		_, err := Run(ctx, src, filepath.Join(parent, "out"), Options{Progress: func(done, total int64) {
-			if done >= at {
-				cancel(why)
-			}
-		}})
-		if !errors.Is(err, why) {
-			t.Errorf("ended at %d bytes: %v", at, err)
+// endsAt converts and ends when so many bytes are written.
+func endsAt(t *testing.T, src, dir string, opt Options, at int64) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	why := errors.New("enough")
+	opt.Progress = func(done, total int64) {
+		if done >= at {
+			cancel(why)
 		}
-		if list, err := os.ReadDir(parent); err != nil || len(list) > 0 {
-			t.Errorf("left: %v, %v", list, err)
-		}
-		cancel(nil)
 	}
+	if _, err := Run(ctx, src, dir, opt); !errors.Is(err, why) {
+		t.Fatalf("ended at %d bytes: %v", at, err)
+	}
+	for name := range contents(t, dir) {
+		if !strings.HasPrefix(name, ".") {
+			t.Errorf("ended at %d bytes: %s is there", at, name)
+		}
+	}
+}
+
+// A conversion that is ended goes on after the last tensor that was complete; what
+// comes out is the same.
+func TestGoesOn(t *testing.T) {
+	src, _ := unpack(t, "ocdbt")
+	for _, layout := range layouts() {
+		opt := Options{Layout: layout}
+		want := mustWrite(t, src, opt)
+		dir := filepath.Join(t.TempDir(), "out")
+		kept := 0
+		for _, at := range []int64{1, 3_000, 25_000, 30_000, 48_000} {
+			endsAt(t, src, dir, opt, at)
+		}
+		r, err := Run(t.Context(), src, dir, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept = r.Kept; kept < r.Tensors/2 || kept == r.Tensors {
+			t.Errorf("%v: %d of %d tensors kept", layout, kept, r.Tensors)
+		}
+		compareFolders(t, dir, want)
+	}
+}
+
+// What an earlier run left is kept only if it is of the same conversion, and whole.
+func TestGoesOnWithTheSame(t *testing.T) {
+	src, _ := unpack(t, "msgpack-chunks")
+	want := mustWrite(t, src, Options{})
+	part := func(dir string) string { return filepath.Join(dir, ".model.safetensors.ossify-part") }
+	edit := func(t *testing.T, path string, f func([]byte) []byte) {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, f(b), 0o666)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		do   func(t *testing.T, dir string)
+		kept func(kept, all int) bool
+	}{
+		{"as it was left", func(t *testing.T, dir string) {}, func(kept, all int) bool { return kept > all/2 }},
+		{"a byte changed", func(t *testing.T, dir string) {
+			edit(t, part(dir), func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+		}, func(kept, all int) bool { return kept > 0 }},
+		{"the head changed", func(t *testing.T, dir string) {
+			edit(t, part(dir), func(b []byte) []byte { b[20] ^= 1; return b })
+		}, func(kept, all int) bool { return kept > all/2 }},
+		{"cut", func(t *testing.T, dir string) { edit(t, part(dir), func(b []byte) []byte { return b[:len(b)/3] }) }, func(kept, all int) bool { return kept > 0 }},
+		{"longer", func(t *testing.T, dir string) {
+			edit(t, part(dir), func(b []byte) []byte { return append(b, make([]byte, 1<<17)...) })
+		}, func(kept, all int) bool { return kept > all/2 }},
+		{"gone", func(t *testing.T, dir string) {
+			if err := os.Remove(part(dir)); err != nil {
+				t.Fatal(err)
+			}
+		}, func(kept, all int) bool { return kept == 0 }},
+		{"no journal", func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, journalName)); err != nil {
+				t.Fatal(err)
+			}
+		}, func(kept, all int) bool { return kept == 0 }},
+		{"a journal of noise", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, journalName), func(b []byte) []byte { return []byte("\x00\xff{") })
+		}, func(kept, all int) bool { return kept == 0 }},
+		{"a journal cut", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, journalName), func(b []byte) []byte { return b[:len(b)-5] })
+		}, func(kept, all int) bool { return kept > 0 }},
+		{"another conversion", func(t *testing.T, dir string) {
+			edit(t, filepath.Join(dir, journalName), func(b []byte) []byte {
+				return bytes.Replace(b, []byte(`"conversion":"`), []byte(`"conversion":"0`), 1)
+			})
+			if err := os.Rename(part(dir), part(dir)+"x"); err != nil {
+				t.Fatal(err)
+			}
+		}, func(kept, all int) bool { return kept == 0 }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "out")
+			endsAt(t, src, dir, Options{}, 47_000)
+			tt.do(t, dir)
+			r, err := Run(t.Context(), src, dir, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			os.Remove(part(dir) + "x")
+			if !tt.kept(r.Kept, r.Tensors) {
+				t.Errorf("%d of %d tensors kept", r.Kept, r.Tensors)
+			}
+			compareFolders(t, dir, want)
+		})
+	}
+	t.Run("another layout", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "out")
+		endsAt(t, src, dir, Options{}, 30_000)
+		if r, err := Run(t.Context(), src, dir, Options{Layout: gptoss.HuggingFace}); err != nil || r.Kept != 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		compareFolders(t, dir, mustWrite(t, src, Options{Layout: gptoss.HuggingFace}))
+	})
+	t.Run("a source that fails", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "out")
+		endsAt(t, src, dir, Options{}, 10_000)
+		path := filepath.Join(src, "model.msgpack")
+		edit(t, path, func(b []byte) []byte { return b[:len(b)-1] })
+		if _, err := Run(t.Context(), src, dir, Options{}); err == nil {
+			t.Error("converted")
+		}
+	})
 }
 
 // Progress ends at its total, which is what the tensors have.

@@ -28,6 +28,9 @@ values can be written so exactly; the first that cannot is an error that names i
 With --keep-bf16 experts are written in bfloat16, under the names that gpt_oss.torch
 or transformers have for them. A chunk that is missing is an error.
 
+A conversion that is ended goes on, when it is run again, after the last tensor
+that was complete.
+
 With --rank and --ranks, what is written are the parameters that gpt_oss.torch has
 on one of several processes, experts in bfloat16.`,
 		Example: `  ossify convert ~/orbax/gpt-oss-20b /tmp/20b
