@@ -168,10 +168,13 @@ func (s *Set) Files() []checkpoint.FileInfo { return s.files }
 // Row writes row i of parameter p to dst, which has the row's length. The
 // conversion is exact.
 func (s *Set) Row(p, i int, dst []float64) {
-	row := make([]float32, len(dst))
-	s.Row32(p, i, row)
-	for j, v := range row {
-		dst[j] = float64(v)
+	var part [8 * float.BlockSize]float32 // not on the heap: the oracle asks for millions of rows
+	for lo := 0; lo < len(dst); lo += len(part) {
+		to := dst[lo:min(lo+len(part), len(dst))]
+		s.Part32(p, i, lo, part[:len(to)])
+		for j := range to {
+			to[j] = float64(part[j])
+		}
 	}
 }
 
