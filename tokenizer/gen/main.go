@@ -18,6 +18,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"go/format"
@@ -62,27 +63,62 @@ func run(dir string, check bool) error {
 	if err != nil {
 		return fmt.Errorf("unicode16-ranges.json: %w", err)
 	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{{"vocab.bin", vocab}, {"classes.go", classes}} {
+	files := []file{{"vocab.bin", vocab}, {"classes.go", classes}}
+	if check {
+		return compare(dir, files)
+	}
+	return write(dir, files)
+}
+
+// A file is one that is generated.
+type file struct {
+	name string
+	data []byte
+}
+
+// compare fails when a file differs from what dir has.
+func compare(dir string, files []file) error {
+	for _, f := range files {
 		path := filepath.Join(dir, f.name)
-		if check {
-			have, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			if !bytes.Equal(have, f.data) {
-				return fmt.Errorf("%s is not what this program writes; run go generate ./tokenizer", path)
-			}
-			continue
-		}
-		if err := os.WriteFile(path+".tmp", f.data, 0o644); err != nil {
+		have, err := os.ReadFile(path)
+		if err != nil {
 			return err
 		}
-		if err := os.Rename(path+".tmp", path); err != nil {
+		if !bytes.Equal(have, f.data) {
+			return fmt.Errorf("%s is not what this program writes; run go generate ./tokenizer", path)
+		}
+	}
+	return nil
+}
+
+// write writes all files into dir under temporary names, then renames them. If
+// one cannot be written, dir is as before. (A module of its own has no access
+// to ossify's fileset.)
+func write(dir string, files []file) (err error) {
+	temps := make([]string, len(files))
+	defer func() {
+		for _, temp := range temps {
+			if err != nil && temp != "" {
+				os.Remove(temp)
+			}
+		}
+	}()
+	for i, f := range files {
+		temp, err := os.CreateTemp(dir, "."+f.name+".*.tmp")
+		if err != nil {
 			return err
 		}
+		temps[i] = temp.Name()
+		_, err = temp.Write(f.data)
+		if err := errors.Join(err, temp.Chmod(0o644), temp.Close()); err != nil {
+			return err
+		}
+	}
+	for i, f := range files {
+		if err := os.Rename(temps[i], filepath.Join(dir, f.name)); err != nil {
+			return err
+		}
+		temps[i] = ""
 	}
 	return nil
 }
