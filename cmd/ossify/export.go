@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -94,9 +93,6 @@ vocabulary.`,
 			defer finish()
 			opt.Progress = progress
 			result, err := pack.Export(c.Context(), ck, args[0], pack.Package{Program: program, Library: library}, opt, dir)
-			if errors.Is(err, fs.ErrExist) {
-				err = fmt.Errorf("%w, or --force", err)
-			}
 			if err != nil {
 				return err
 			}

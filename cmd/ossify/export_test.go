@@ -91,7 +91,7 @@ func TestExportAsks(t *testing.T) {
 	if err := os.WriteFile(model, []byte("mine"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if code := run("export", ckpt, "-o", out); code != 1 || !strings.Contains(said.String(), "--force") {
+	if code := run("export", ckpt, "-o", out); code != 1 || strings.Count(said.String(), "--force") != 1 {
 		t.Errorf("exit %d: %s", code, &said)
 	}
 	if data, err := os.ReadFile(model); err != nil || string(data) != "mine" {
