@@ -43,7 +43,7 @@ func TestGenerateIsDeterministic(t *testing.T) {
 		{"f32", []string{"--temperature", "1", "--seed", "5", "--precision", "f32"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			base := append([]string{"generate", dir, "--prompt", "What is jade?", "--max-tokens", "24", "--raw", "-q"}, c.base...)
+			base := append([]string{"generate", dir, "--prompt", "What is jade?", "--max-tokens", "12", "--raw", "-q"}, c.base...)
 			code, want, stderr := ossify(t, "", base...)
 			if code != 0 || len(strings.Fields(want)) < 1 || stderr != "" {
 				t.Fatalf("exit %d, %q, %s", code, want, stderr)
