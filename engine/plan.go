@@ -53,14 +53,6 @@ type show struct {
 	inner string
 }
 
-// Names of what is shown inside of operations.
-const (
-	innerScores  = ".scores"  // of Attend: q·k
-	innerScaled  = ".scaled"  // of Attend: times 1/√Dim
-	innerWeights = ".weights" // of Attend: softmax with the sink, without it
-	innerProduct = ".product" // of ExpertLinear: before the bias
-)
-
 // A place says where the rows of a node's value lie.
 type place struct {
 	buf         int // or output, or nowhere
@@ -155,7 +147,7 @@ func (p *plan) add(i int) {
 			bias := &biasStep{node: i, bias: s.bias}
 			s.bias = -1
 			p.put(i)
-			p.step(s, show{i, innerProduct})
+			p.step(s, show{i, graph.StepProduct})
 			p.step(bias, show{node: i})
 			p.flush()
 			break
@@ -183,7 +175,7 @@ func (p *plan) add(i int) {
 		} else {
 			p.flush()
 			p.step(&keepStep{node: i, layer: layer}, show{node: -1})
-			for phase, inner := range []string{innerScores, innerScaled, innerWeights, ""} {
+			for phase, inner := range append(n.Steps(), "") {
 				p.step(&openAttend{node: i, layer: layer, phase: phase}, show{i, inner})
 			}
 		}

@@ -205,7 +205,7 @@ func (r *runner) positions(tail bool) []int {
 func (r *runner) show(s show, tap Tap) error {
 	n := &r.m.g.Nodes[s.node]
 	v := &r.vals[s.node]
-	if s.inner != "" && s.inner != innerProduct {
+	if s.inner != "" && s.inner != graph.StepProduct {
 		v = &r.inner
 	}
 	values := v.data[:len(r.pos)*v.width]
