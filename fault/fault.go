@@ -21,6 +21,7 @@ import (
 type Fault struct {
 	Name  string // as verify prints it
 	Stage string // the first stage that comes out wrong
+	Step  string // the first step within it that does, as graph.Node.Steps or below swiglu; may be empty
 
 	// Graph returns the model with the bug.
 	Graph func(*graph.Graph) *graph.Graph
@@ -63,22 +64,22 @@ func Table() []Fault {
 	noSinks := nodes(graph.Attend, "", func(n *graph.Node) { n.Params = nil })
 	return []Fault{
 		// The mask: which keys a query sees.
-		{Name: "window +1", Stage: "block.0.attn.sdpa", Graph: attends(func(h *graph.Heads, _ int) { h.Window += sign(h.Window) })},
-		{Name: "window -1", Stage: "block.0.attn.sdpa", Graph: attends(func(h *graph.Heads, _ int) { h.Window -= sign(h.Window) })},
-		{Name: "no sliding window", Stage: "block.0.attn.sdpa", Graph: attends(func(h *graph.Heads, _ int) { h.Window = 0 })},
-		{Name: "no sinks", Stage: "block.0.attn.sdpa", Graph: noSinks},
+		{Name: "window +1", Stage: "block.0.attn.sdpa", Step: graph.StepScores, Graph: attends(func(h *graph.Heads, _ int) { h.Window += sign(h.Window) })},
+		{Name: "window -1", Stage: "block.0.attn.sdpa", Step: graph.StepScores, Graph: attends(func(h *graph.Heads, _ int) { h.Window -= sign(h.Window) })},
+		{Name: "no sliding window", Stage: "block.0.attn.sdpa", Step: graph.StepScores, Graph: attends(func(h *graph.Heads, _ int) { h.Window = 0 })},
+		{Name: "no sinks", Stage: "block.0.attn.sdpa", Step: graph.StepWeights, Graph: noSinks},
 
 		{Name: "eps 1e-6", Stage: "block.0.attn.norm", Graph: nodes(graph.RMSNorm, "", func(n *graph.Node) { n.Eps = 1e-6 })},
 
 		// swiglu.
-		{Name: "alpha 1.703125 (rounded to bf16)", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Affine, ".swiglu.alpha", func(n *graph.Node) { n.A = 1.703125 })},
-		{Name: "alpha 1 (plain SiLU)", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Affine, ".swiglu.alpha", func(n *graph.Node) { n.A = 1 })},
-		{Name: "no +1 on the linear half", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Affine, ".swiglu.linear.plus1", func(n *graph.Node) { n.B = 0 })},
-		{Name: "halves instead of interleaved", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Every, "", func(n *graph.Node) {
+		{Name: "alpha 1.703125 (rounded to bf16)", Stage: "block.0.mlp.swiglu", Step: ".alpha", Graph: nodes(graph.Affine, ".swiglu.alpha", func(n *graph.Node) { n.A = 1.703125 })},
+		{Name: "alpha 1 (plain SiLU)", Stage: "block.0.mlp.swiglu", Step: ".alpha", Graph: nodes(graph.Affine, ".swiglu.alpha", func(n *graph.Node) { n.A = 1 })},
+		{Name: "no +1 on the linear half", Stage: "block.0.mlp.swiglu", Step: ".linear.plus1", Graph: nodes(graph.Affine, ".swiglu.linear.plus1", func(n *graph.Node) { n.B = 0 })},
+		{Name: "halves instead of interleaved", Stage: "block.0.mlp.swiglu", Step: ".alpha", Graph: nodes(graph.Every, "", func(n *graph.Node) {
 			n.N = n.Shape.Last()
 			n.Op, n.Lo = graph.Columns, n.Lo*n.N
 		})},
-		{Name: "no clamp", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Clamp, "", func(n *graph.Node) { n.A, n.B = math.Inf(-1), math.Inf(1) })},
+		{Name: "no clamp", Stage: "block.0.mlp.swiglu", Step: ".alpha", Graph: nodes(graph.Clamp, "", func(n *graph.Node) { n.A, n.B = math.Inf(-1), math.Inf(1) })},
 
 		// The rotary embedding.
 		{Name: "YaRN bounds rounded", Stage: "block.0.attn.rope.q", Graph: ropes(func(r *graph.Rope) { r.Low, r.High = math.Floor(r.Low), math.Ceil(r.High) })},
@@ -92,40 +93,40 @@ func Table() []Fault {
 		{Name: "no router bias", Stage: "block.0.mlp.gate", Graph: nodes(graph.Linear, ".mlp.gate", func(n *graph.Node) { n.Params = n.Params[:1] })},
 
 		// Not in the published seventeen.
-		{Name: "nibbles swapped", Stage: "block.0.mlp.mlp1", Weight: swapNibbles},
-		{Name: "scale 0 decoded as 0", Stage: "block.0.mlp.mlp1", Weight: dropScaleZero},
+		{Name: "nibbles swapped", Stage: "block.0.mlp.mlp1", Step: graph.StepProduct, Weight: swapNibbles},
+		{Name: "scale 0 decoded as 0", Stage: "block.0.mlp.mlp1", Step: graph.StepProduct, Weight: dropScaleZero},
 		{Name: "key and value heads permuted", Stage: "block.0.attn.qkv", Weight: permuteHeads},
-		{Name: "cache off by one (own key unseen)", Stage: "block.0.attn.sdpa", Graph: own},
-		{Name: "window on odd layers too", Stage: "block.1.attn.sdpa", Graph: attends(func(h *graph.Heads, window int) { h.Window = window })},
+		{Name: "cache off by one (own key unseen)", Stage: "block.0.attn.sdpa", Step: graph.StepScores, Graph: own},
+		{Name: "window on odd layers too", Stage: "block.1.attn.sdpa", Step: graph.StepScores, Graph: attends(func(h *graph.Heads, window int) { h.Window = window })},
 
 		// What only decode does, or only far positions.
-		{Name: "decode without sinks", Stage: "block.0.attn.sdpa", Decode: true, Graph: noSinks},
-		{Name: "decode sees itself alone", Stage: "block.0.attn.sdpa", Decode: true, Graph: attends(func(h *graph.Heads, _ int) { h.Window = 1 })},
-		{Name: "decode does not see itself", Stage: "block.0.attn.sdpa", Decode: true, Graph: own},
-		{Name: "decode, window -1", Stage: "block.0.attn.sdpa", Decode: true, Graph: attends(func(h *graph.Heads, _ int) { h.Window -= sign(h.Window) })},
-		{Name: "window +1 from position 256", Stage: "block.0.attn.sdpa", From: 256, Graph: attends(func(h *graph.Heads, _ int) { h.Window += sign(h.Window) })},
+		{Name: "decode without sinks", Stage: "block.0.attn.sdpa", Step: graph.StepWeights, Decode: true, Graph: noSinks},
+		{Name: "decode sees itself alone", Stage: "block.0.attn.sdpa", Step: graph.StepScores, Decode: true, Graph: attends(func(h *graph.Heads, _ int) { h.Window = 1 })},
+		{Name: "decode does not see itself", Stage: "block.0.attn.sdpa", Step: graph.StepScores, Decode: true, Graph: own},
+		{Name: "decode, window -1", Stage: "block.0.attn.sdpa", Step: graph.StepScores, Decode: true, Graph: attends(func(h *graph.Heads, _ int) { h.Window -= sign(h.Window) })},
+		{Name: "window +1 from position 256", Stage: "block.0.attn.sdpa", Step: graph.StepScores, From: 256, Graph: attends(func(h *graph.Heads, _ int) { h.Window += sign(h.Window) })},
 		{Name: "rotary tables wrong from 256", Stage: "block.0.attn.rope.q", From: 256, Graph: ropes(func(r *graph.Rope) { r.Theta *= 1.01 })},
 
-		{Name: "windows of even and odd layers swapped", Stage: "block.0.attn.sdpa", Graph: attends(func(h *graph.Heads, window int) { h.Window = window - h.Window })},
+		{Name: "windows of even and odd layers swapped", Stage: "block.0.attn.sdpa", Step: graph.StepScores, Graph: attends(func(h *graph.Heads, window int) { h.Window = window - h.Window })},
 		{Name: "theta 10000", Stage: "block.0.attn.rope.q", Graph: ropes(func(r *graph.Rope) { r.Theta = 10000 })},
 		{Name: "YaRN factor 31.99", Stage: "block.0.attn.rope.q", Graph: ropes(func(r *graph.Rope) { r.Factor = 31.99 })},
 		{Name: "a frequency 4096 ulp off", Stage: "block.0.attn.rope.q", Graph: ropes(func(r *graph.Rope) { r.Slip, r.SlipAt = 4096, 1 })},
 
-		{Name: "gate clamped on both sides", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Clamp, ".glu.clamp", func(n *graph.Node) { n.A = -n.B })},
-		{Name: "linear half clamped above only", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Clamp, ".linear.clamp", func(n *graph.Node) { n.A = math.Inf(-1) })},
-		{Name: "clamp at 6", Stage: "block.0.mlp.swiglu", Graph: nodes(graph.Clamp, "", func(n *graph.Node) { n.A, n.B = n.A*6/7, n.B*6/7 })},
+		{Name: "gate clamped on both sides", Stage: "block.0.mlp.swiglu", Step: ".alpha", Graph: nodes(graph.Clamp, ".glu.clamp", func(n *graph.Node) { n.A = -n.B })},
+		{Name: "linear half clamped above only", Stage: "block.0.mlp.swiglu", Step: ".linear.plus1", Graph: nodes(graph.Clamp, ".linear.clamp", func(n *graph.Node) { n.A = math.Inf(-1) })},
+		{Name: "clamp at 6", Stage: "block.0.mlp.swiglu", Step: ".alpha", Graph: nodes(graph.Clamp, "", func(n *graph.Node) { n.A, n.B = n.A*6/7, n.B*6/7 })},
 		{Name: "no bias of the qkv projection", Stage: "block.0.attn.qkv", Graph: nodes(graph.Linear, ".attn.qkv", func(n *graph.Node) { n.Params = n.Params[:1] })},
 		{Name: "no bias of the experts", Stage: "block.0.mlp.mlp1", Graph: nodes(graph.ExpertLinear, "", func(n *graph.Node) { n.Params = n.Params[:1] })},
 		{Name: "attention without its residual", Stage: "block.0.attn", Graph: nodes(graph.Add, ".attn", func(n *graph.Node) { n.Op, n.In, n.A = graph.Affine, n.In[1:], 1 })},
 		{Name: "no last norm", Stage: "norm", Graph: lastNorm},
 
 		// Weights: wrong scale, wrong row, wrong order.
-		{Name: "scales one too small", Stage: "block.0.mlp.mlp1", Weight: smallerScales},
-		{Name: "sign of the codes lost", Stage: "block.0.mlp.mlp1", Weight: unsigned},
+		{Name: "scales one too small", Stage: "block.0.mlp.mlp1", Step: graph.StepProduct, Weight: smallerScales},
+		{Name: "sign of the codes lost", Stage: "block.0.mlp.mlp1", Step: graph.StepProduct, Weight: unsigned},
 		{Name: "two rows of the unembedding huge", Stage: "unembedding", Weight: hugeRows},
 		{Name: "embedding off by a row", Stage: "embedding", Weight: rotated("embedding.weight")},
-		{Name: "experts of mlp2 off by one", Stage: "block.0.mlp.mlp2", Weight: rotated(".mlp.mlp2_weight")},
-		{Name: "sinks off by a head", Stage: "block.0.attn.sdpa", Weight: rotated(".attn.sinks")},
+		{Name: "experts of mlp2 off by one", Stage: "block.0.mlp.mlp2", Step: graph.StepProduct, Weight: rotated(".mlp.mlp2_weight")},
+		{Name: "sinks off by a head", Stage: "block.0.attn.sdpa", Step: graph.StepWeights, Weight: rotated(".attn.sinks")},
 		{Name: "scale of a norm off by a column", Stage: "block.0.attn.norm", Weight: rotated(".attn.norm.scale")},
 
 		{Name: "steps within a stage not rounded", Stage: "block.0.attn.rope.q", Unrounded: true},

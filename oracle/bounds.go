@@ -39,12 +39,14 @@ const (
 	tiny = 0x1p-150
 )
 
-// A BoundsTap sees each node: a program that computes as it should gives, for
-// every element, the rounding of a number from lo to hi. What the tap returns
-// are the program's own values, from which the nodes after it are computed; if
-// it returns nil, they are computed from the roundings of lo and hi, as a step
-// within the next. The tap must not keep or change lo and hi.
-type BoundsTap func(stage string, positions []int, lo, hi []float64) (own []float64)
+// A BoundsTap sees each node, and before it the steps within (graph.Node.Steps):
+// a program that computes as it should gives, for every element, the rounding of
+// a number from lo to hi. What the tap returns are the program's own values,
+// from which what comes after is computed; has says which of the rows they
+// hold, nil that they hold all. Other rows are computed from the roundings of lo
+// and hi, as a step within the next. The steps of attention come some rows at a
+// time. The tap may keep lo and hi but must not change them.
+type BoundsTap func(stage string, positions []int, lo, hi []float64) (own []float64, has []bool)
 
 // Bounds says what a program in arithmetic a may compute at every node of g,
 // given its own values at the nodes before it. docs/parity.md derives the
@@ -54,7 +56,7 @@ func Bounds(ctx context.Context, g *graph.Graph, w Weights, tokens []uint32, pos
 	if len(tokens) == 0 || len(tokens) != len(positions) {
 		return fmt.Errorf("oracle: %d tokens at %d positions, want one position a token and at least one", len(tokens), len(positions))
 	}
-	b := &bounds{run: run{g: g, w: w, tokens: tokens, pos: positions}, a: a, at: make([]span, len(g.Nodes))}
+	b := &bounds{run: run{g: g, w: w, tokens: tokens, pos: positions}, a: a, tap: tap, at: make([]span, len(g.Nodes))}
 	last := lastUse(g)
 	for i := range g.Nodes {
 		if err := ctx.Err(); err != nil {
@@ -71,12 +73,15 @@ func Bounds(ctx context.Context, g *graph.Graph, w Weights, tokens []uint32, pos
 			if v, err = b.eval(n); err != nil {
 				return fmt.Errorf("oracle: %s: %w", n.Name, err)
 			}
-			own = tap(n.Name, positions, v.lo, v.hi)
 		}
-		if own != nil {
-			v = point(own)
-		} else if n.Op != graph.Tokens && n.Op != graph.TopK { // which are no numbers to round
-			v = b.rounded(v)
+		switch {
+		case own != nil:
+		case n.Op == graph.Tokens || n.Op == graph.TopK: // which are no numbers to round
+			if own, _ := tap(n.Name, positions, v.lo, v.hi); own != nil {
+				v = point(own)
+			}
+		default:
+			v, _ = b.settled(n.Name, positions, v)
 		}
 		b.at[i] = v
 		for _, in := range n.In {
@@ -109,8 +114,9 @@ func (s span) point() bool { return len(s.lo) == 0 || &s.lo[0] == &s.hi[0] }
 
 type bounds struct {
 	run
-	a  Arithmetic
-	at []span // by node
+	a   Arithmetic
+	tap BoundsTap
+	at  []span // by node
 }
 
 // round rounds to the values that the arithmetic has.
@@ -122,16 +128,40 @@ func (b *bounds) round(v float64) float64 {
 }
 
 func (b *bounds) rounded(s span) span {
+	lo := make([]float64, len(s.lo))
+	for i, v := range s.lo {
+		lo[i] = b.round(v)
+	}
 	if s.point() {
-		for i, v := range s.lo {
-			s.lo[i] = b.round(v)
+		return point(lo)
+	}
+	hi := make([]float64, len(s.hi))
+	for i, v := range s.hi {
+		hi[i] = b.round(v)
+	}
+	return span{lo, hi}
+}
+
+// settled shows a node or a step, and returns what the next is computed from:
+// the program's own values in the rows that it has, else roundings. has says
+// which rows are its own.
+func (b *bounds) settled(name string, positions []int, s span) (next span, has func(t int) bool) {
+	own, some := b.tap(name, positions, s.lo, s.hi)
+	if own != nil && some == nil {
+		return point(own), func(int) bool { return true }
+	}
+	next = b.rounded(s)
+	if own == nil {
+		return next, func(int) bool { return false }
+	}
+	width := len(s.lo) / len(positions)
+	for t, given := range some {
+		if given {
+			copy(next.lo[t*width:][:width], own[t*width:])
+			copy(next.hi[t*width:][:width], own[t*width:])
 		}
-		return s
 	}
-	for i := range s.lo {
-		s.lo[i], s.hi[i] = b.round(s.lo[i]), b.round(s.hi[i])
-	}
-	return s
+	return next, func(t int) bool { return some[t] }
 }
 
 // f32 is one operation's result in float32.
@@ -433,13 +463,10 @@ func (b *bounds) flushed(x, w []float64) float64 {
 // is added.
 func (b *bounds) expertLinear(out span, n *graph.Node, x span, dx int, experts []float64) {
 	k, cols := n.Shape[1], n.Shape.Last()
-	bias := make([]float64, cols)
-	for e := range b.g.Params[n.Params[0]].Shape[0] {
+	count := b.g.Params[n.Params[0]].Shape[0]
+	for e := range count {
 		if !slices.Contains(experts, float64(e)) {
 			continue
-		}
-		if len(n.Params) > 1 {
-			b.w.Row(n.Params[1], e, bias)
 		}
 		split(cols, func(lo, hi int) {
 			w := make([]float64, dx)
@@ -454,17 +481,35 @@ func (b *bounds) expertLinear(out span, n *graph.Node, x span, dx int, experts [
 						row = i / k
 					}
 					y, off := b.dot(x.lo[row*dx:][:dx], w, 0)
-					lo, hi := y-off, y+off
-					if len(n.Params) > 1 {
-						lo, hi = b.round(lo)+bias[j], b.round(hi)+bias[j]
-						if !b.a.BF16 { // the bias may also be the first term, or the halves be added to it
-							lo, hi = min(lo, y+bias[j]-off-u*math.Abs(bias[j])), max(hi, y+bias[j]+off+u*math.Abs(bias[j]))
-						}
-					}
-					out.lo[i*cols+j], out.hi[i*cols+j] = lo, hi
+					out.lo[i*cols+j], out.hi[i*cols+j] = y-off, y+off
 				}
 			}
 		})
+	}
+	if len(n.Params) < 2 {
+		return
+	}
+	product, has := b.settled(n.Name+graph.StepProduct, b.pos, span{slices.Clone(out.lo), slices.Clone(out.hi)})
+	bias := make([]float64, cols)
+	for e := range count {
+		if !slices.Contains(experts, float64(e)) {
+			continue
+		}
+		b.w.Row(n.Params[1], e, bias)
+		for i, chosen := range experts {
+			if int(chosen) != e {
+				continue
+			}
+			given := has(i / k)
+			for j, v := range bias {
+				at := i*cols + j
+				lo, hi := product.lo[at]+v, product.hi[at]+v
+				if !given && !b.a.BF16 { // the bias may also be the first term, or the halves be added to it
+					lo, hi = min(lo, out.lo[at]+v-u*math.Abs(v)), max(hi, out.hi[at]+v+u*math.Abs(v))
+				}
+				out.lo[at], out.hi[at] = lo, hi
+			}
+		}
 	}
 }
 
@@ -545,105 +590,175 @@ func (b *bounds) attend(out span, n *graph.Node, q, k, v []float64) error {
 	if len(n.Params) > 0 {
 		sinks = b.vector(n.Params[0])
 	}
-	split(len(b.pos)*h.Query, func(first, end int) {
-		var view []int // indices of the keys in view
-		for task := first; task < end; task++ {
-			t, head := task/h.Query, task%h.Query
-			view = view[:0]
+	// Some rows at a time, for a row has as many scores as keys.
+	for first, some := 0, max(1, attendMost/(h.Query*len(keys))); first < len(b.pos); first += some {
+		end := min(first+some, len(b.pos))
+		a := attention{b: b, h: h, pos: b.pos[first:end], keys: len(keys), sinks: sinks, q: q[first*nq : end*nq], k: k, v: v}
+		for _, pos := range a.pos {
+			var view []int // indices of the keys in view
 			for j, key := range keys {
-				if pos := b.pos[t]; key <= pos-h.Delay && (h.Window == 0 || key > pos-h.Window) {
+				if key <= pos-h.Delay && (h.Window == 0 || key > pos-h.Window) {
 					view = append(view, j)
 				}
 			}
-			var sink *float64
-			if sinks != nil {
-				sink = &sinks[head]
-			}
-			kv := head / (h.Query / h.KV) * h.Dim
-			at := t*nq + head*h.Dim
-			b.attendHead(span{out.lo[at:][:h.Dim], out.hi[at:][:h.Dim]}, q[at:][:h.Dim], view, sink,
-				func(j int) []float64 { return k[j*nkv+kv:][:h.Dim] }, func(j int) []float64 { return v[j*nkv+kv:][:h.Dim] })
+			a.view = append(a.view, view)
 		}
-	})
+		a.bounds(n.Name, span{out.lo[first*nq : end*nq], out.hi[first*nq : end*nq]})
+	}
 	return nil
 }
 
-// attendHead bounds the result of one query of one head. Scores, scaled scores
-// and weights are each rounded. In bfloat16 nearly all of them are certain, and
-// those that are not have two values; in float32 all have a small error of
-// their own, and errors add as independent ones do.
-func (b *bounds) attendHead(out span, query []float64, view []int, sink *float64, key, value func(int) []float64) {
-	scale := f32(1 / math.Sqrt(float64(len(query))))
-	lo, hi := make([]float64, len(view)), make([]float64, len(view)) // scaled scores
-	most := math.Inf(-1)
-	for i, j := range view {
-		y, e := b.dot(query, key(j), 0)
-		lo[i], hi[i] = b.round(f32(b.round(y-e)*scale)), b.round(f32(b.round(y+e)*scale))
-		most = max(most, hi[i])
+// attendMost is how many scores are in work at once.
+const attendMost = 1 << 21
+
+// attention is that of some rows. In bfloat16 nearly all of its steps are
+// certain where they are not given, and those that are not have two values; in
+// float32 all have a small error of their own, and errors add as independent
+// ones do.
+type attention struct {
+	b     *bounds
+	h     graph.Heads
+	pos   []int
+	view  [][]int // of each row, indices of the keys that it sees
+	keys  int
+	sinks []float64 // may be nil
+	q     []float64 // [rows, Query·Dim]
+	k, v  []float64 // [keys, KV·Dim]
+}
+
+func (a *attention) bounds(name string, out span) {
+	size := len(a.pos) * a.h.Query * a.keys
+	s := span{make([]float64, size), make([]float64, size)}
+	a.each(func(t, head, at int) {
+		query := a.q[(t*a.h.Query+head)*a.h.Dim:][:a.h.Dim]
+		for _, j := range a.view[t] {
+			y, e := a.b.dot(query, a.of(a.k, head, j), 0)
+			s.lo[at+j], s.hi[at+j] = y-e, y+e
+		}
+	})
+	scores, _ := a.b.settled(name+graph.StepScores, a.pos, s)
+
+	scale := f32(1 / math.Sqrt(float64(a.h.Dim)))
+	s = span{make([]float64, size), make([]float64, size)}
+	for i := range s.lo {
+		s.lo[i], s.hi[i] = f32(scores.lo[i]*scale), f32(scores.hi[i]*scale)
 	}
-	if sink != nil {
-		most = max(most, *sink)
+	scaled, _ := a.b.settled(name+graph.StepScaled, a.pos, s)
+
+	s = span{make([]float64, size), make([]float64, size)}
+	off := make([]float64, size) // of a weight, relative; without that of the denominator
+	a.each(func(t, head, at int) { a.softmax(s, off, scaled, t, head, at) })
+	weights, has := a.b.settled(name+graph.StepWeights, a.pos, s)
+
+	a.each(func(t, head, at int) { a.values(out, weights, s, off, has(t), t, head, at) })
+}
+
+// each calls f for each head of each row; at is where its scores begin.
+func (a *attention) each(f func(t, head, at int)) {
+	split(len(a.pos)*a.h.Query, func(first, end int) {
+		for i := first; i < end; i++ {
+			f(i/a.h.Query, i%a.h.Query, i*a.keys)
+		}
+	})
+}
+
+// of returns row j of keys or values of the head.
+func (a *attention) of(kv []float64, head, j int) []float64 {
+	first := head / (a.h.Query / a.h.KV) * a.h.Dim
+	return kv[j*a.h.KV*a.h.Dim+first:][:a.h.Dim]
+}
+
+// denominator is the relative error of a denominator of so many exponentials.
+func denominator(n int) float64 { return expOff + sum((n+lanes-1)/lanes, 1, 1, 1) }
+
+// softmax bounds the weights of a head, which scaled scores from lo to hi give.
+func (a *attention) softmax(out span, off []float64, scaled span, t, head, at int) {
+	most := math.Inf(-1)
+	for _, j := range a.view[t] {
+		most = max(most, scaled.hi[at+j])
+	}
+	if a.sinks != nil {
+		most = max(most, a.sinks[head])
 	}
 	if math.IsInf(most, -1) {
 		return // nothing in view: zero
 	}
-	n := len(view) + 1
-	off := func(s float64) float64 { return expOff + u*(2*math.Abs(s-most)+4) } // of a weight, relative
-	low, high := 0.0, 0.0                                                       // the denominator
-	for i := range view {
-		low += math.Exp(lo[i] - most)
-		high += math.Exp(hi[i] - most)
+	low, high := 0.0, 0.0 // the denominator
+	for _, j := range a.view[t] {
+		low += math.Exp(scaled.lo[at+j] - most)
+		high += math.Exp(scaled.hi[at+j] - most)
 	}
-	if sink != nil {
-		low += math.Exp(*sink - most)
-		high += math.Exp(*sink - most)
+	if a.sinks != nil {
+		low += math.Exp(a.sinks[head] - most)
+		high += math.Exp(a.sinks[head] - most)
 	}
-	total := expOff + sum((n+lanes-1)/lanes, 1, 1, 1) // of the denominator, relative
+	total := denominator(len(a.view[t]) + 1)
+	for _, j := range a.view[t] {
+		lo, hi := scaled.lo[at+j], scaled.hi[at+j]
+		p, q := math.Exp(lo-most), math.Exp(hi-most)
+		off[at+j] = expOff + u*(2*math.Abs(lo-most)+4)
+		e := off[at+j] + total
+		if a.b.a.BF16 || lo == hi {
+			out.lo[at+j], out.hi[at+j] = p/(p+high-q)*(1-e)-tiny, q/(q+low-p)*(1+e)+tiny
+			if a.b.a.BF16 && a.b.a.Flush {
+				out.lo[at+j] -= 0x1p-126
+			}
+			continue
+		}
+		off[at+j] += (hi - lo) / 2
+		w := (p + q) / (low + high)
+		e += (hi - lo) / 2
+		out.lo[at+j], out.hi[at+j] = w*(1-e)-tiny, w*(1+e)+tiny
+	}
+}
 
-	y, squares, size := make([]float64, len(query)), make([]float64, len(query)), make([]float64, len(query))
-	slack := make([]float64, len(query)) // of the weights
-	w, dw := make([]float64, len(view)), make([]float64, len(view))
-	for i, j := range view {
-		p, q := math.Exp(lo[i]-most), math.Exp(hi[i]-most)
-		if b.a.BF16 {
-			e := off(lo[i]) + total
-			least, greatest := p/(p+high-q)*(1-e)-tiny, q/(q+low-p)*(1+e)+tiny
-			if b.a.Flush {
-				least -= 0x1p-126
-			}
-			least, greatest = b.round(least), b.round(greatest)
-			w[i], dw[i] = (least+greatest)/2, (greatest-least)/2
-		} else {
-			w[i] = (p + q) / (low + high)
-			dw[i] = off(lo[i]) + (hi[i]-lo[i])/2 // relative
+// values bounds the sum of the values by their weights, which are given, or
+// rounded from those of s.
+func (a *attention) values(out, weights, s span, off []float64, given bool, t, head, at int) {
+	dim, view := a.h.Dim, a.view[t]
+	y, squares, size := make([]float64, dim), make([]float64, dim), make([]float64, dim)
+	slack := make([]float64, dim) // of the weights
+	independent := !given && !a.b.a.BF16
+	w := func(j int) float64 {
+		if independent {
+			return (s.lo[at+j] + s.hi[at+j]) / 2
 		}
-		for c, x := range value(j) {
-			y[c] += w[i] * x
-			squares[c] += w[i] * x * w[i] * x
-			size[c] += math.Abs(w[i] * x)
+		return (weights.lo[at+j] + weights.hi[at+j]) / 2
+	}
+	for _, j := range view {
+		w := w(j)
+		for c, x := range a.of(a.v, head, j) {
+			p := w * x
+			y[c] += p
+			squares[c] += p * p
+			size[c] += math.Abs(p)
 		}
 	}
-	for i, j := range view {
-		for c, x := range value(j) {
-			if b.a.BF16 {
-				slack[c] += dw[i] * math.Abs(x)
-			} else {
-				d := w[i] * dw[i] * (math.Abs(x) + math.Abs(y[c]))
-				slack[c] += d * d
+	if !given {
+		for _, j := range view {
+			d, half := w(j)*off[at+j], (weights.hi[at+j]-weights.lo[at+j])/2
+			for c, x := range a.of(a.v, head, j) {
+				if independent {
+					e := d * (math.Abs(x) + math.Abs(y[c]))
+					slack[c] += e * e
+				} else {
+					slack[c] += half * math.Abs(x)
+				}
 			}
 		}
 	}
-	for c := range out.lo {
+	for c := range dim {
 		e := sum(len(view), y[c], squares[c], size[c])
-		if b.a.BF16 {
-			e += slack[c]
-			if b.a.Flush {
-				e += 2 * float64(len(view)) * 0x1p-126
-			}
+		if independent {
+			e += math.Sqrt(slack[c]) + denominator(len(view)+1)*math.Abs(y[c])
 		} else {
-			e += math.Sqrt(slack[c]) + total*math.Abs(y[c])
+			e += slack[c]
 		}
-		out.lo[c], out.hi[c] = y[c]-e, y[c]+e
+		if a.b.a.BF16 && a.b.a.Flush {
+			e += 2 * float64(len(view)) * 0x1p-126
+		}
+		i := (t*a.h.Query+head)*dim + c
+		out.lo[i], out.hi[i] = y[c]-e, y[c]+e
 	}
 }
 

@@ -98,17 +98,40 @@ func (r *Report) Judge() {
 	r.Table = r.table(Kind)
 }
 
+// inOrder returns the names of all stages in execution order: those of the
+// column with the most, for steps are not judged in all, then what others have
+// beside.
+func (r *Report) inOrder() []string {
+	columns := slices.Clone(r.Columns)
+	slices.SortStableFunc(columns, func(a, b *Column) int { return len(b.Stages) - len(a.Stages) })
+	var names []string
+	known := map[string]bool{}
+	for _, c := range columns {
+		for _, s := range c.Stages {
+			if !known[s.Name] {
+				known[s.Name] = true
+				names = append(names, s.Name)
+			}
+		}
+	}
+	return names
+}
+
 // first returns the first stage that failed, in execution order, and the
 // column; else the first check.
 func (r *Report) first() (stage, where string) {
-	at := -1
+	place := map[string]int{}
+	for i, name := range r.inOrder() {
+		place[name] = i
+	}
 	for _, c := range r.Columns {
-		i := slices.IndexFunc(c.Stages, func(s StageReport) bool { return s.Verdict == Fail })
-		if i >= 0 && (at < 0 || i < at) {
-			at, stage, where = i, c.Stages[i].Name, c.Name
+		for _, s := range c.Stages {
+			if s.Verdict == Fail && (stage == "" || place[s.Name] < place[stage]) {
+				stage, where = s.Name, c.Name
+			}
 		}
 	}
-	if at >= 0 {
+	if stage != "" {
 		return stage, where
 	}
 	for _, c := range r.Checks {
@@ -123,21 +146,22 @@ func (r *Report) first() (stage, where string) {
 func (r *Report) table(group func(string) string) []Row {
 	var rows []Row
 	at := map[string]int{}
+	for _, name := range r.inOrder() {
+		kind := group(name)
+		j, ok := at[kind]
+		if !ok {
+			j = len(rows)
+			at[kind] = j
+			rows = append(rows, Row{Kind: kind, Cells: make([]Cell, len(r.Columns)), Verdict: Pass})
+		}
+		rows[j].Layers++
+	}
 	worst := map[[2]int]StageReport{}
 	for i, c := range r.Columns {
 		for _, s := range c.Stages {
-			name := group(s.Name)
-			j, ok := at[name]
-			if !ok {
-				j = len(rows)
-				at[name] = j
-				rows = append(rows, Row{Kind: name, Cells: make([]Cell, len(r.Columns)), Verdict: Pass})
-			}
+			j := at[group(s.Name)]
 			if w, ok := worst[[2]int{j, i}]; !ok || s.beyond(w) {
 				worst[[2]int{j, i}] = s
-			}
-			if layers := 1; i == 0 {
-				rows[j].Layers += layers
 			}
 			if s.Verdict != Pass {
 				rows[j].Verdict = s.Verdict

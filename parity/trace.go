@@ -19,12 +19,16 @@ import (
 // under the stage's path. A stage may keep all T rows instead, as keys and
 // values do, which later rows read. Indices are I32; all else is of the type
 // that metadata calls precision.
+//
+// A trace may hold what is within stages too: steps I32 [S], rising, some of the
+// positions, and a tensor [S, ..] for each step under a path below its stage's.
 const Format = "ossify-trace-1"
 
 // Names of the tensors that are not stages.
 const (
 	tokensName    = "tokens"
 	positionsName = "positions"
+	stepsName     = "steps"
 )
 
 // precisions are the values of metadata's precision.
@@ -49,6 +53,7 @@ type Trace struct {
 	file      *checkpoint.File
 	tokens    []uint32
 	positions []int
+	steps     []int // none if there are no steps
 	precision checkpoint.DType
 	stages    []Stage // in the order of the file
 }
@@ -103,16 +108,26 @@ func (t *Trace) parse() error {
 			return fmt.Errorf("%s: %d after %d, want them rising", positionsName, p, t.positions[i-1])
 		}
 	}
+	if _, ok := t.file.Tensor(stepsName); ok {
+		if t.steps, err = t.indices(stepsName); err != nil {
+			return err
+		}
+	}
+	for i, p := range t.steps {
+		if _, ok := slices.BinarySearch(t.positions, p); !ok || i > 0 && p <= t.steps[i-1] {
+			return fmt.Errorf("%s: %d at %d, want them rising and among the positions", stepsName, p, i)
+		}
+	}
 	tensors := slices.Clone(t.file.Tensors())
 	slices.SortFunc(tensors, func(a, b checkpoint.Tensor) int { return cmp.Compare(a.Offset, b.Offset) })
 	for _, x := range tensors {
-		if x.Name == tokensName || x.Name == positionsName {
+		if x.Name == tokensName || x.Name == positionsName || x.Name == stepsName {
 			continue
 		}
 		if x.Type != t.precision && x.Type != checkpoint.I32 {
 			return fmt.Errorf("%s: %v values in a trace of precision %s, want %v or I32", cut(x.Name), x.Type, meta["precision"], t.precision)
 		}
-		if len(x.Shape) < 2 || x.Shape[0] != len(t.positions) && x.Shape[0] != len(t.tokens) || len(x.Data) == 0 {
+		if len(x.Shape) < 2 || x.Shape[0] != len(t.positions) && x.Shape[0] != len(t.tokens) && x.Shape[0] != len(t.steps) || len(x.Data) == 0 {
 			return fmt.Errorf("%s: shape %v, want %d rows of one or more columns, or all %d", cut(x.Name), x.Shape[:min(len(x.Shape), 8)], len(t.positions), len(t.tokens))
 		}
 		if x.Type == checkpoint.I32 {
@@ -175,6 +190,10 @@ func (t *Trace) Tokens() []uint32 { return t.tokens }
 // Positions returns the positions of the rows, rising.
 func (t *Trace) Positions() []int { return t.positions }
 
+// Steps returns the positions of the rows of steps, rising; none if there are no
+// steps.
+func (t *Trace) Steps() []int { return t.steps }
+
 // Precision returns the type of the numbers.
 func (t *Trace) Precision() checkpoint.DType { return t.precision }
 
@@ -197,7 +216,7 @@ func (t *Trace) Stage(name string) (Stage, bool) {
 func (s Stage) Indices() bool { return s.tensor.Type == checkpoint.I32 }
 
 // Rows returns how many rows there are: one for each position that the trace
-// keeps, or for every token.
+// keeps, for every token, or for each position that has steps.
 func (s Stage) Rows() int { return s.Shape[0] }
 
 // Width returns the elements of a row.

@@ -112,6 +112,18 @@ func TestOpenTraceRefuses(t *testing.T) {
 			x[1].Data = i32s(2, 0)
 			return x
 		}, "positions: 0 after 2, want them rising"},
+		{"steps elsewhere", func(x []checkpoint.Tensor, _ map[string]string) []checkpoint.Tensor {
+			return append(x, checkpoint.Tensor{Name: "steps", Type: checkpoint.I32, Shape: []int{1}, Data: i32s(1)})
+		}, "steps: 1 at 0, want them rising and among the positions"},
+		{"steps twice", func(x []checkpoint.Tensor, _ map[string]string) []checkpoint.Tensor {
+			return append(x, checkpoint.Tensor{Name: "steps", Type: checkpoint.I32, Shape: []int{2}, Data: i32s(2, 2)})
+		}, "steps: 2 at 1, want them rising and among the positions"},
+		{"steps that are numbers", func(x []checkpoint.Tensor, _ map[string]string) []checkpoint.Tensor {
+			return append(x, checkpoint.Tensor{Name: "steps", Type: checkpoint.BF16, Shape: []int{2}, Data: make([]byte, 4)})
+		}, "steps: BF16 of shape [2], want an I32 vector"},
+		{"rows of steps that are not there", func(x []checkpoint.Tensor, _ map[string]string) []checkpoint.Tensor {
+			return append(x, checkpoint.Tensor{Name: "b.attn.sdpa.scores", Type: checkpoint.BF16, Shape: []int{1, 2}, Data: make([]byte, 4)})
+		}, "b.attn.sdpa.scores: shape [1 2], want 2 rows of one or more columns, or all 3"},
 		{"stage of another precision", func(x []checkpoint.Tensor, m map[string]string) []checkpoint.Tensor {
 			m["precision"] = "f32"
 			return x
@@ -158,7 +170,10 @@ func TestWriteTrace(t *testing.T) {
 	for _, precision := range []string{"bf16", "f32", "f64"} {
 		meta := map[string]string{"precision": precision, "who": "we"}
 		set := fileset.New(t.Context(), fileset.Options{Ours: fileset.Any})
-		w, err := CreateTrace(set, path, []uint32{7, 0, 9}, []int{0, 2}, []Layout{{"b.attn.norm", []int{2}, false, false}, {"b.attn.v", []int{1}, false, true}, {"b.experts", []int{2}, true, false}}, meta)
+		w, err := CreateTrace(set, path, []uint32{7, 0, 9}, []int{0, 2}, []int{2}, []Layout{
+			{Name: "b.attn.norm", Row: []int{2}}, {Name: "b.attn.v", Row: []int{1}, Whole: true},
+			{Name: "b.attn.sdpa.scores", Row: []int{2, 3}, Step: true}, {Name: "b.experts", Row: []int{2}, Indices: true},
+		}, meta)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,6 +181,7 @@ func TestWriteTrace(t *testing.T) {
 		for _, err := range []error{
 			w.Stage("b.attn.norm", all, []float64{1, 2, 3, 4, -0.5, math.Inf(1)}),
 			w.Stage("b.attn.v", all, []float64{1, 2, 3}),
+			w.Stage("b.attn.sdpa.scores", some, []float64{1, 0, 0, 1, 0, 0, 1, 2, 3, 4, 5, 6}),
 			w.Stage("b.experts", some, []float64{1, 0, 3, 2}),
 			w.Close(),
 			set.Commit(),
@@ -178,10 +194,13 @@ func TestWriteTrace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, want := range map[string][]float64{"b.attn.norm": {1, 2, -0.5, math.Inf(1)}, "b.attn.v": {1, 2, 3}, "b.experts": {1, 0, 3, 2}} {
+		for name, want := range map[string][]float64{"b.attn.norm": {1, 2, -0.5, math.Inf(1)}, "b.attn.v": {1, 2, 3}, "b.attn.sdpa.scores": {1, 2, 3, 4, 5, 6}, "b.experts": {1, 0, 3, 2}} {
 			if s, ok := x.Stage(name); !ok || !slices.Equal(s.Float64s(), want) {
 				t.Errorf("%s: %s: %v, want %v", precision, name, s.Float64s(), want)
 			}
+		}
+		if !slices.Equal(x.Steps(), []int{2}) {
+			t.Errorf("steps at %v, want 2", x.Steps())
 		}
 		if want := map[string]string{"format": Format, "precision": precision, "who": "we"}; !maps.Equal(x.Metadata(), want) {
 			t.Errorf("metadata %v, want %v", x.Metadata(), want)
@@ -194,19 +213,19 @@ func TestWriteTrace(t *testing.T) {
 }
 
 func TestWriteTraceRefuses(t *testing.T) {
-	layout := []Layout{{"x", []int{2}, false, false}, {"y.attn.v", []int{1}, false, true}}
+	layout := []Layout{{Name: "x", Row: []int{2}}, {Name: "y.attn.v", Row: []int{1}, Whole: true}}
 	meta := map[string]string{"precision": "f32"}
 	create := func(path string, tokens []uint32, positions []int, stages []Layout, meta map[string]string) error {
 		set := fileset.New(t.Context(), fileset.Options{})
 		defer set.Abort()
-		_, err := CreateTrace(set, path, tokens, positions, stages, meta)
+		_, err := CreateTrace(set, path, tokens, positions, nil, stages, meta)
 		return err
 	}
 	stage := func(name string, at []int, values ...float64) func(string) error {
 		return func(path string) error {
 			set := fileset.New(t.Context(), fileset.Options{})
 			defer set.Abort()
-			w, err := CreateTrace(set, path, []uint32{1, 2, 3}, []int{1}, layout, meta)
+			w, err := CreateTrace(set, path, []uint32{1, 2, 3}, []int{1}, nil, layout, meta)
 			if err != nil {
 				return err
 			}
@@ -229,6 +248,14 @@ func TestWriteTraceRefuses(t *testing.T) {
 		{"no stages", func(p string) error { return create(p, []uint32{1}, []int{0}, nil, meta) }, "parity: t: no stages, want one or more"},
 		{"position out of range", func(p string) error { return create(p, []uint32{1}, []int{1}, layout, meta) }, "parity: t: position 1 at 0, want them rising and below 1, the number of tokens"},
 		{"token out of range", func(p string) error { return create(p, []uint32{1 << 31}, []int{0}, layout, meta) }, "parity: t: token 2147483648 at 0, want at most 2147483647"},
+		{"steps elsewhere", func(p string) error {
+			_, err := CreateTrace(fileset.New(t.Context(), fileset.Options{}), p, []uint32{1, 2}, []int{0}, []int{1}, layout, meta)
+			return err
+		}, "parity: t: steps at 1, want them rising and among the positions"},
+		{"steps twice", func(p string) error {
+			_, err := CreateTrace(fileset.New(t.Context(), fileset.Options{}), p, []uint32{1, 2}, []int{0}, []int{0, 0}, layout, meta)
+			return err
+		}, "parity: t: steps at 0, want them rising and among the positions"},
 		{"stage out of turn", stage("z", []int{1}, 1, 2), "parity: t: z: not the next stage"},
 		{"row missing", stage("x", []int{0, 2}, 1, 2, 3, 4), "parity: t: x: no row at position 1"},
 		{"values missing", stage("x", []int{1}, 1), "parity: t: x: 1 values, want 1 rows of 2"},

@@ -19,6 +19,7 @@ type Layout struct {
 	Row     []int // dimensions of a row, one or more
 	Indices bool  // I32 and not the trace's precision
 	Whole   bool  // all rows are kept, and not those at the positions only
+	Step    bool  // it is within a stage: the rows at the positions of steps are kept
 }
 
 // A TraceWriter writes a trace, one stage after the other.
@@ -27,14 +28,16 @@ type TraceWriter struct {
 	name      string
 	tokens    int
 	positions []int
+	steps     []int
 	stages    []Layout
 	types     []checkpoint.DType // by stage
 	next      int
 }
 
 // CreateTrace starts a trace of tokens, as one file of set, that keeps the rows
-// at positions, which must rise. Metadata must say the precision; the format is added to it.
-func CreateTrace(set *fileset.Set, path string, tokens []uint32, positions []int, stages []Layout, metadata map[string]string) (*TraceWriter, error) {
+// at positions, which must rise; of what is within stages those at steps, which
+// are some of them or none. Metadata must say the precision; the format is added to it.
+func CreateTrace(set *fileset.Set, path string, tokens []uint32, positions, steps []int, stages []Layout, metadata map[string]string) (*TraceWriter, error) {
 	name := filepath.Base(path)
 	bad := func(format string, args ...any) (*TraceWriter, error) {
 		return nil, fmt.Errorf("parity: %s: "+format, append([]any{name}, args...)...)
@@ -64,15 +67,28 @@ func CreateTrace(set *fileset.Set, path string, tokens []uint32, positions []int
 		}
 		binary.LittleEndian.PutUint32(rows[4*i:], uint32(p))
 	}
+	within := make([]byte, 4*len(steps))
+	for i, p := range steps {
+		if _, ok := slices.BinarySearch(positions, p); !ok || i > 0 && p <= steps[i-1] {
+			return bad("steps at %d, want them rising and among the positions", p)
+		}
+		binary.LittleEndian.PutUint32(within[4*i:], uint32(p))
+	}
 	entries := []checkpoint.Entry{
 		{Name: tokensName, Type: checkpoint.I32, Shape: []int{len(tokens)}},
 		{Name: positionsName, Type: checkpoint.I32, Shape: []int{len(positions)}},
 	}
-	t := &TraceWriter{name: name, tokens: len(tokens), positions: positions, stages: stages}
+	if len(steps) > 0 {
+		entries = append(entries, checkpoint.Entry{Name: stepsName, Type: checkpoint.I32, Shape: []int{len(steps)}})
+	}
+	t := &TraceWriter{name: name, tokens: len(tokens), positions: positions, steps: steps, stages: stages}
 	for _, s := range stages {
 		e := checkpoint.Entry{Name: s.Name, Type: precision, Shape: append([]int{len(positions)}, s.Row...)}
-		if s.Whole {
+		switch {
+		case s.Whole:
 			e.Shape[0] = len(tokens)
+		case s.Step:
+			e.Shape[0] = len(steps)
 		}
 		if s.Indices {
 			e.Type = checkpoint.I32
@@ -89,6 +105,11 @@ func CreateTrace(set *fileset.Set, path string, tokens []uint32, positions []int
 	}
 	if err := t.write(positionsName, rows); err != nil {
 		return nil, err
+	}
+	if len(steps) > 0 {
+		if err := t.write(stepsName, within); err != nil {
+			return nil, err
+		}
 	}
 	return t, nil
 }
@@ -115,8 +136,11 @@ func (t *TraceWriter) Stage(name string, at []int, values []float64) error {
 		width *= d
 	}
 	wanted := t.positions
-	if s.Whole {
+	switch {
+	case s.Whole:
 		wanted = upTo(t.tokens)
+	case s.Step:
+		wanted = t.steps
 	}
 	if len(values) != len(at)*width {
 		return fmt.Errorf("parity: %s: %s: %d values, want %d rows of %d", t.name, name, len(values), len(at), width)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -32,9 +33,11 @@ type AttackReport struct {
 type AttackKind struct {
 	Kind     string `json:"kind"`
 	Edits    int    `json:"edits"`
-	Findable int    `json:"findable"` // that change an exact value by more than its bound and what rounding it may add
+	Changing int    `json:"changing"` // that change an exact value by more than its bound
+	Findable int    `json:"findable"` // of these, that change one by more than its bound and what rounding it may add
 	Certain  int    `json:"certain"`  // of these, that change what an element may be altogether
-	Found    int    `json:"found"`    // of those findable
+	Seen     int    `json:"seen"`     // found, of those changing
+	Found    int    `json:"found"`    // found, of those findable
 	Wrong    int    `json:"wrong"`    // stages that failed without an edit of what they read
 }
 
@@ -55,7 +58,7 @@ const batch = 200
 // the exponent, of an MXFP4 weight it changes a code or a scale.
 func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int, seed uint64, o engine.Options, progress func(done int)) (*AttackReport, error) {
 	a := t.arithmetic()
-	clean, err := NewBounds(ctx, g, w, t.Sequence(), t.Judged(), t.values, a)
+	clean, err := t.bounds(ctx, g, w, a)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +76,7 @@ func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int
 			// By kind first, so that those of few weights are not left out.
 			list := targets[rnd.IntN(len(targets))]
 			e := list[rnd.IntN(len(list))].edit(rnd)
-			if e.claim(owner, len(clean.spans[e.stage].lo)) {
+			if e.claim(owner, clean) {
 				edits = append(edits, e)
 			}
 		}
@@ -87,7 +90,7 @@ func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int
 			}
 			return hit
 		})
-		exact, err := NewBounds(ctx, g, bad, t.Sequence(), t.Judged(), t.values, a)
+		exact, err := t.bounds(ctx, g, bad, a)
 		if err != nil {
 			return nil, err
 		}
@@ -110,6 +113,12 @@ func Attack(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, n int
 			}
 			for _, k := range []*AttackKind{&r.Kinds[i], &r.Total} {
 				k.Edits++
+				if e.changing {
+					k.Changing++
+					if e.found {
+						k.Seen++
+					}
+				}
 				if e.findable {
 					k.Findable++
 					if e.certain {
@@ -156,9 +165,9 @@ func (r *AttackReport) tally(owner []*edit, stage string, values []float64, clea
 		e := owner[i]
 		e.found = e.found || outside
 		was, is := s.lo[i]+(s.hi[i]-s.lo[i])/2, x.lo[i]+(x.hi[i]-x.lo[i])/2
-		if bound := (s.hi[i]-s.lo[i])/2 + parity.Spacing(was, clean.typ)/2; !(is-was <= bound && was-is <= bound) {
-			e.findable = true
-		}
+		off, bound := math.Abs(is-was), (s.hi[i]-s.lo[i])/2
+		e.changing = e.changing || !(off <= bound)
+		e.findable = e.findable || !(off <= bound+parity.Spacing(was, clean.typ)/2)
 		if !(parity.Round(s.lo[i], clean.typ) <= parity.Round(x.hi[i], clean.typ) && parity.Round(x.lo[i], clean.typ) <= parity.Round(s.hi[i], clean.typ)) {
 			e.certain = true
 		}
@@ -173,37 +182,49 @@ func (r *AttackReport) tally(owner []*edit, stage string, values []float64, clea
 type edit struct {
 	kind     string // of the parameter
 	param    graph.Param
-	stage    string // that reads it
-	row, col int    // of the parameter
+	row, col int // of the parameter
 	what     string
 	change   func(data, scales []byte)
-	reads    func(element int) bool // of the stage
+	readers  []reader
 
-	findable, certain, found bool
+	changing, findable, certain, found bool
+}
+
+// A reader is a stage, or a step within one, and those of its elements that read
+// a weight.
+type reader struct {
+	stage string
+	reads func(element int) bool
 }
 
 func (e *edit) do(data, scales []byte) { e.change(data, scales) }
 
-// claim makes e the owner of the elements that read it, of so many of its
-// stage. It fails if another edit has one, or nothing reads e.
-func (e *edit) claim(owner map[string][]*edit, elements int) bool {
-	if owner[e.stage] == nil {
-		owner[e.stage] = make([]*edit, elements)
-	}
-	own := owner[e.stage]
-	var mine []int
-	for i := range own {
-		if e.reads(i) {
-			if own[i] != nil {
+// claim makes e the owner of the elements that read it. It fails if another edit
+// has one, or nothing reads e.
+func (e *edit) claim(owner map[string][]*edit, b *Bounds) bool {
+	mine := make([][]int, len(e.readers))
+	n := 0
+	for k, r := range e.readers {
+		if owner[r.stage] == nil {
+			owner[r.stage] = make([]*edit, len(b.spans[r.stage].lo))
+		}
+		for i, own := range owner[r.stage] {
+			if !r.reads(i) {
+				continue
+			}
+			if own != nil {
 				return false
 			}
-			mine = append(mine, i)
+			mine[k] = append(mine[k], i)
+			n++
 		}
 	}
-	for _, i := range mine {
-		own[i] = e
+	for k, r := range e.readers {
+		for _, i := range mine[k] {
+			owner[r.stage][i] = e
+		}
 	}
-	return len(mine) > 0
+	return n > 0
 }
 
 func (e *edit) String() string {
@@ -212,12 +233,11 @@ func (e *edit) String() string {
 
 // A target is a row of a parameter that the golden's rows read.
 type target struct {
-	kind  string
-	param graph.Param
-	f32   bool
-	stage string
-	row   int
-	reads func(element int) bool
+	kind    string
+	param   graph.Param
+	f32     bool
+	row     int
+	readers []reader
 }
 
 // targetsOf lists targets by kind of parameter.
@@ -235,21 +255,42 @@ func targetsOf(g *graph.Graph, w *weight.Set, t *Golden) [][]target {
 		all[i] = append(all[i], x)
 	}
 	tokens := t.Sequence().at(t.Judged())
+	// The rows that have steps: what a step reads does not show in its stage.
+	stepped := make([]bool, len(tokens))
+	for _, p := range t.Within() {
+		i, _ := t.row(gptoss.Stage{}, p)
+		stepped[i] = true
+	}
 	for _, s := range gptoss.Stages(g) {
 		width, last := s.Shape.Width(), s.Shape.Last()
 		for _, p := range s.Params {
 			param := g.Params[p]
-			x := target{param: param, stage: s.Name, f32: w.Sources(p)[0].Data.Type == checkpoint.F32}
+			x := target{param: param, f32: w.Sources(p)[0].Data.Type == checkpoint.F32}
+			by := func(row int, stage string, reads func(element int) bool) {
+				x.row = row
+				x.readers = append(x.readers, reader{stage, reads})
+			}
+			done := func() {
+				add(x)
+				x.readers = nil
+			}
 			switch {
 			case s.Op == graph.Gather:
 				for row := range param.Shape[0] {
 					if slices.Contains(tokens, uint32(row)) {
-						x.row, x.reads = row, func(i int) bool { return tokens[i/width] == uint32(row) }
-						add(x)
+						by(row, s.Name, func(i int) bool { return tokens[i/width] == uint32(row) })
+						done()
 					}
 				}
 			case s.Op == graph.ExpertLinear:
 				experts := t.values[g.Nodes[s.In[1]].Name]
+				k := s.Shape[1]
+				var within []float64 // in the rows that have steps
+				for i, e := range experts {
+					if stepped[i/k] {
+						within = append(within, e)
+					}
+				}
 				rows, matrix := weight.Rows(param), len(param.Shape) == 3
 				for row := range rows {
 					e, j := row, 0
@@ -259,19 +300,26 @@ func targetsOf(g *graph.Graph, w *weight.Set, t *Golden) [][]target {
 					if !slices.Contains(experts, float64(e)) {
 						continue
 					}
-					x.row = row
-					x.reads = func(i int) bool { return experts[i/last] == float64(e) && (!matrix || i%last == j) }
-					add(x)
+					by(row, s.Name, func(i int) bool {
+						return experts[i/last] == float64(e) && (!matrix || i%last == j && !stepped[i/width])
+					})
+					if matrix && len(within) > 0 {
+						by(row, s.Name+graph.StepProduct, func(i int) bool { return within[i/last] == float64(e) && i%last == j })
+					}
+					done()
 				}
 			case s.Op == graph.Attend:
 				for row := range param.Shape[0] {
-					x.row, x.reads = row, func(i int) bool { return i%width/s.Heads.Dim == row }
-					add(x)
+					by(row, s.Name, func(i int) bool { return i%width/s.Heads.Dim == row && !stepped[i/width] })
+					if len(t.Within()) > 0 {
+						by(row, s.Name+graph.StepWeights, func(i int) bool { return i/len(t.Tokens())%s.Heads.Query == row })
+					}
+					done()
 				}
 			default: // Linear, RMSNorm: row j of the parameter is column j of the stage
 				for row := range weight.Rows(param) {
-					x.row, x.reads = row, func(i int) bool { return i%last == row }
-					add(x)
+					by(row, s.Name, func(i int) bool { return i%last == row })
+					done()
 				}
 			}
 		}
@@ -282,9 +330,8 @@ func targetsOf(g *graph.Graph, w *weight.Set, t *Golden) [][]target {
 // edit returns a random edit of the row.
 func (x target) edit(rnd *rand.Rand) *edit {
 	cols := weight.Columns(x.param)
-	e := &edit{kind: x.kind, param: x.param, stage: x.stage, row: x.row, col: rnd.IntN(cols)}
+	e := &edit{kind: x.kind, param: x.param, row: x.row, col: rnd.IntN(cols), readers: x.readers}
 	at := x.row*cols + e.col
-	e.reads = x.reads
 	switch {
 	case x.param.Storage == graph.MXFP4 && rnd.IntN(2) == 0:
 		by := byte(1 + rnd.IntN(15))
@@ -310,12 +357,11 @@ func (x target) edit(rnd *rand.Rand) *edit {
 			bit, size = bit+16, 4
 		}
 		e.what = fmt.Sprintf("bit %d", bit)
-		if len(x.param.Shape) == 2 && strings.HasSuffix(x.param.Name, "_bias") { // one expert's row: all its columns are one row
-			column, reads, last := e.col, x.reads, cols
-			e.reads = func(i int) bool { return reads(i) && i%last == column }
-		} else if x.reads != nil && strings.HasPrefix(x.param.Name, "embedding") {
-			column, reads, last := e.col, x.reads, cols
-			e.reads = func(i int) bool { return reads(i) && i%last == column }
+		if len(x.param.Shape) == 2 && strings.HasSuffix(x.param.Name, "_bias") || strings.HasPrefix(x.param.Name, "embedding") { // all columns are one row
+			e.readers = nil
+			for _, r := range x.readers {
+				e.readers = append(e.readers, reader{r.stage, func(i int) bool { return i%cols == e.col && r.reads(i) }})
+			}
 		}
 		e.change = func(data, _ []byte) { data[at*size+bit/8] ^= 1 << (bit % 8) }
 	}
@@ -325,22 +371,22 @@ func (x target) edit(rnd *rand.Rand) *edit {
 // WriteText writes the report for a terminal.
 func (r *AttackReport) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-28s  %6s  %8s  %7s  %6s\n", "edits of, "+r.Precision, "edits", "findable", "certain", "found")
+	fmt.Fprintf(&b, "%-28s  %6s  %8s  %6s  %8s  %7s  %6s\n", "edits of, "+r.Precision, "edits", "changing", "found", "findable", "certain", "found")
 	for _, k := range append(slices.Clone(r.Kinds), r.Total) {
-		fmt.Fprintf(&b, "%-28s  %6d  %8d  %7d  %6d\n", k.Kind, k.Edits, k.Findable, k.Certain, k.Found)
+		fmt.Fprintf(&b, "%-28s  %6d  %8d  %6d  %8d  %7d  %6d\n", k.Kind, k.Edits, k.Changing, k.Seen, k.Findable, k.Certain, k.Found)
 	}
-	b.WriteString("\nfindable: some exact value changes by more than its bound and half a unit in the last\n          place, which is what summation and rounding may add\ncertain:  some element cannot be what it was\n")
+	b.WriteString("\nchanging: some exact value changes by more than its bound\nfindable: by more than that and half a unit in the last place, which is what summation\n          and rounding may add\ncertain:  some element cannot be what it was\n")
 	for _, m := range r.Missed {
 		fmt.Fprintf(&b, "missed: %s\n", m)
 	}
 	for _, s := range r.Stray {
 		fmt.Fprintf(&b, "failed without an edit: %s\n", s)
 	}
-	part := 1.0
-	if r.Total.Findable > 0 {
-		part = float64(r.Total.Found) / float64(r.Total.Findable)
+	part := func(n, of int) string {
+		return fmt.Sprintf("%d/%d (%.4g%%)", n, of, 100*float64(n)/float64(max(of, 1)))
 	}
-	fmt.Fprintf(&b, "%d/%d findable edits found (%.4g%%), %d at a wrong stage\n", r.Total.Found, r.Total.Findable, 100*part, r.Total.Wrong)
+	fmt.Fprintf(&b, "found: of the findable edits %s, of all that change an exact value %s; %d at a wrong stage\n",
+		part(r.Total.Found, r.Total.Findable), part(r.Total.Seen, r.Total.Changing), r.Total.Wrong)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -9,6 +9,8 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/engine"
+	"ossify/gptoss"
+	"ossify/graph"
 	"ossify/parity"
 )
 
@@ -160,7 +162,7 @@ func TestBesideFails(t *testing.T) {
 		{name: "NaN", our: math.NaN(), ref: 1, want: parity.Fail},
 		{name: "no stages", noNumbers: true, want: parity.Fail},
 	} {
-		v := &comparison{r: &parity.Report{}, p: engine.F32}
+		v := &comparison{r: &parity.Report{}, p: engine.F32, stages: []gptoss.Stage{{Node: graph.Node{Name: "s"}}}}
 		reference, forced := &parity.Column{}, &parity.Column{}
 		if !tt.noNumbers {
 			reference.Add(parity.StageReport{Name: "s", Fit: &parity.Fit{Error: tt.ref}})

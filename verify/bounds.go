@@ -13,10 +13,12 @@ import (
 )
 
 // Bounds say what a program may compute at every stage, at some positions,
-// from given values of the stages before it.
+// from given values of the stages before it; and, at positions of which these
+// are given too, at the steps within stages.
 type Bounds struct {
-	Stages    []gptoss.Stage // in execution order
+	Stages    []gptoss.Stage // in execution order, each after its steps if there are any
 	Positions []int
+	Within    []int // positions at which steps are judged, among Positions
 
 	typ   checkpoint.DType
 	spans map[string]span
@@ -27,15 +29,16 @@ type span struct{ lo, hi []float64 }
 
 // NewBounds computes bounds at positions of a sequence, from the values own of
 // every stage: of keys and values all rows, of the others a row for each of the
-// positions. If only names stages, those alone can be judged.
-func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, q Sequence, positions []int, own parity.Run, a oracle.Arithmetic, only ...string) (*Bounds, error) {
-	b := &Bounds{Stages: gptoss.Stages(g), Positions: positions, typ: checkpoint.F32, spans: map[string]span{}, by: map[string][]float64{}}
+// positions, of steps one for each of within. If only names stages or steps,
+// those alone can be judged.
+func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, q Sequence, positions, within []int, own parity.Run, a oracle.Arithmetic, only ...string) (*Bounds, error) {
+	b := &Bounds{Stages: stagesOf(g, q, within), Positions: positions, Within: within, typ: checkpoint.F32, spans: map[string]span{}, by: map[string][]float64{}}
 	if a.BF16 {
 		b.typ = checkpoint.BF16
 	}
-	values := parity.Run{}
+	values, steps := parity.Run{}, map[string]gptoss.Stage{}
 	for _, s := range b.Stages {
-		v, rows := own[s.Name], len(positions)
+		v, rows := own[s.Name], len(b.rows(s))
 		if s.Whole {
 			rows = positions[len(positions)-1] + 1 - q.First
 			v = v[:min(len(v), rows*s.Shape.Width())] // nobody sees what comes later
@@ -52,24 +55,84 @@ func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, q Sequence
 			b.by[s.Name] = own[s.By]
 		}
 		values[s.Name] = v
+		if s.Within != "" {
+			steps[s.Name] = s
+		}
 	}
 	var known func(stage string) []float64
 	if len(only) > 0 {
+		asked := map[string]bool{}
+		for _, s := range b.Stages {
+			if slices.Contains(only, s.Name) {
+				asked[s.Name], asked[s.Within] = true, true // a step is computed on the way to its stage
+			}
+		}
 		known = func(stage string) []float64 {
-			if slices.Contains(only, stage) {
+			if _, step := steps[stage]; step || asked[stage] {
 				return nil
 			}
 			return values[stage]
 		}
 	}
-	err := oracle.Bounds(ctx, g, w, q.at(positions), positions, a, known, func(stage string, _ []int, lo, hi []float64) []float64 {
+	err := oracle.Bounds(ctx, g, w, q.at(positions), positions, a, known, func(stage string, at []int, lo, hi []float64) ([]float64, []bool) {
 		v, ok := values[stage]
+		if s, step := steps[stage]; step {
+			return b.step(s, v, at, lo, hi)
+		}
 		if ok {
 			b.spans[stage] = span{lo, hi}
 		}
-		return v
+		return v, nil
 	})
 	return b, err
+}
+
+// stagesOf returns the stages of a model, with their steps if these are judged.
+func stagesOf(g *graph.Graph, q Sequence, within []int) []gptoss.Stage {
+	if len(within) == 0 {
+		return gptoss.Stages(g)
+	}
+	return gptoss.StagesAndSteps(g, len(q.Tokens))
+}
+
+// rows returns the positions at which a stage is judged.
+func (b *Bounds) rows(s gptoss.Stage) []int {
+	if s.Within != "" {
+		return b.Within
+	}
+	return b.Positions
+}
+
+// step notes the bounds of a step in the rows of which own has it, and returns
+// those rows. What attention leaves out at the end of its keys nobody sees.
+func (b *Bounds) step(s gptoss.Stage, own []float64, at []int, lo, hi []float64) (values []float64, has []bool) {
+	width, n := s.Shape.Width(), len(lo)/len(at)
+	known, ok := b.spans[s.Name]
+	if !ok {
+		known = span{make([]float64, len(own)), make([]float64, len(own))}
+		b.spans[s.Name] = known
+	}
+	heads := 1
+	if s.Keys {
+		heads = s.Shape[1]
+	}
+	for i, p := range at {
+		row, ok := slices.BinarySearch(b.Within, p)
+		if !ok {
+			continue
+		}
+		if values == nil {
+			values, has = make([]float64, len(lo)), make([]bool, len(at))
+		}
+		has[i] = true
+		for h := range heads {
+			from, to := i*n+h*n/heads, row*width+h*width/heads
+			copy(values[from:][:n/heads], own[to:])
+			copy(known.lo[to:], lo[from:][:n/heads])
+			copy(known.hi[to:], hi[from:][:n/heads])
+		}
+	}
+	return values, has
 }
 
 // Judge judges a stage's values, a row for each of the positions. A strict
@@ -79,7 +142,8 @@ func (b *Bounds) Judge(stage string, values []float64, strict bool) (parity.Stag
 	if i < 0 {
 		return parity.StageReport{}, fmt.Errorf("verify: %s: no stage of the model", stage)
 	}
-	if want := len(b.Positions) * b.Stages[i].Shape.Width(); len(values) != want {
+	rows := b.rows(b.Stages[i])
+	if want := len(rows) * b.Stages[i].Shape.Width(); len(values) != want {
 		return parity.StageReport{}, fmt.Errorf("verify: %s: %d values, want %d", stage, len(values), want)
 	}
 	if by, ok := b.by[stage]; ok {
@@ -89,7 +153,7 @@ func (b *Bounds) Judge(stage string, values []float64, strict bool) (parity.Stag
 	if !ok {
 		return parity.StageReport{}, fmt.Errorf("verify: %s: no bounds were computed", stage)
 	}
-	return parity.Fitted(stage, b.Positions, parity.Judge(values, s.lo, s.hi, b.typ)), nil
+	return parity.Fitted(stage, rows, parity.Judge(values, s.lo, s.hi, b.typ)), nil
 }
 
 // JudgeAll judges every stage of a run and adds them to a column.
@@ -111,22 +175,26 @@ func (b *Bounds) JudgeAll(run parity.Run, strict bool, add func(parity.StageRepo
 }
 
 // A Keeper keeps what a run shows: of keys and values every row, of the other
-// stages those at some positions.
+// stages those at some positions, of the steps within stages those at others.
 type Keeper struct {
 	Run    parity.Run
 	stages map[string]gptoss.Stage
 	keep   map[int]bool
+	within map[int]bool
 	next   map[string]int
 }
 
 // NewKeeper returns one that has seen nothing.
-func NewKeeper(stages []gptoss.Stage, positions []int) *Keeper {
-	k := &Keeper{Run: parity.Run{}, stages: map[string]gptoss.Stage{}, keep: map[int]bool{}, next: map[string]int{}}
+func NewKeeper(stages []gptoss.Stage, positions, within []int) *Keeper {
+	k := &Keeper{Run: parity.Run{}, stages: map[string]gptoss.Stage{}, keep: map[int]bool{}, within: map[int]bool{}, next: map[string]int{}}
 	for _, s := range stages {
 		k.stages[s.Name] = s
 	}
 	for _, p := range positions {
 		k.keep[p] = true
+	}
+	for _, p := range within {
+		k.within[p] = true
 	}
 	return k
 }
@@ -138,7 +206,7 @@ func (k *Keeper) Knows(stage string) bool { _, ok := k.stages[stage]; return ok 
 func (k *Keeper) Skip(stage string, p int) { k.next[stage] = p }
 
 // See is shown a stage: its values, a row for each of the positions at. They
-// come in order, without a gap.
+// come in order; without a gap, but for steps.
 func (k *Keeper) See(stage string, at []int, values []float64) error {
 	s, ok := k.stages[stage]
 	if !ok {
@@ -149,11 +217,11 @@ func (k *Keeper) See(stage string, at []int, values []float64) error {
 		return fmt.Errorf("verify: %s: %d values for %d rows of %d", stage, len(values), len(at), width)
 	}
 	for i, p := range at {
-		if p != k.next[stage] {
-			return fmt.Errorf("verify: %s: row of position %d, want %d", stage, p, k.next[stage])
+		if next := k.next[stage]; p < next || p > next && s.Within == "" {
+			return fmt.Errorf("verify: %s: row of position %d, want %d", stage, p, next)
 		}
-		k.next[stage]++
-		if k.keep[p] || s.Whole {
+		k.next[stage] = p + 1
+		if s.Whole || s.Within == "" && k.keep[p] || s.Within != "" && k.within[p] {
 			k.Run[stage] = append(k.Run[stage], values[i*width:(i+1)*width]...)
 		}
 	}

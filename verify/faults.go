@@ -7,7 +7,6 @@ import (
 	"ossify/checkpoint"
 	"ossify/engine"
 	"ossify/fault"
-	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/parity"
 	"ossify/weight"
@@ -17,13 +16,14 @@ import (
 type Caught struct {
 	Name  string `json:"name"`
 	Want  string `json:"want"`            // the stage where the fault sits
-	At    string `json:"at,omitempty"`    // the first stage that failed; empty if none did
+	Step  string `json:"step,omitempty"`  // the step within it, if it is in one
+	At    string `json:"at,omitempty"`    // the first stage or step that failed; empty if none did
 	Where string `json:"where,omitempty"` // in which run
 	Why   string `json:"why,omitempty"`
 }
 
-// OK reports whether the fault was caught at its stage.
-func (c Caught) OK() bool { return c.At == c.Want }
+// OK reports whether the fault was caught at its stage, or at its step in it.
+func (c Caught) OK() bool { return c.At == c.Want || c.Step != "" && c.At == c.Want+c.Step }
 
 // A FaultReport says which of the known bugs a comparison with a golden finds.
 type FaultReport struct {
@@ -62,7 +62,7 @@ func Faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o eng
 }
 
 func faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o engine.Options, table []fault.Fault, seen func(Caught)) (*FaultReport, error) {
-	b, err := NewBounds(ctx, g, w, t.Sequence(), t.Judged(), t.values, t.arithmetic())
+	b, err := t.bounds(ctx, g, w, t.arithmetic())
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o eng
 		if err != nil {
 			return nil, fmt.Errorf("%w (with the fault %q)", err, f.Name)
 		}
-		c.Name, c.Want = f.Name, f.Stage
+		c.Name, c.Want, c.Step = f.Name, f.Stage, f.Step
 		r.Faults = append(r.Faults, c)
 		if seen != nil {
 			seen(c)
@@ -106,7 +106,7 @@ func judged(ctx context.Context, b *Bounds, g *graph.Graph, t *Golden, s Subject
 		return Caught{}, err
 	}
 	if forced.First == "" && t.First == 0 { // a cache begins at position 0
-		k := NewKeeper(b.Stages, t.Positions())
+		k := NewKeeper(b.Stages, t.Positions(), t.Within())
 		if err := s.Cached(ctx, t, StepsOf(g, len(t.Tokens())), k.See); err != nil {
 			return Caught{}, err
 		}
@@ -139,16 +139,15 @@ func faulty(g *graph.Graph, w *weight.Set, f fault.Fault, o engine.Options, clea
 	if err != nil || f.From == 0 && !f.Decode {
 		return s, err
 	}
-	return mixed{clean, s, f, gptoss.Stages(g)}, nil
+	return mixed{clean, s, f}, nil
 }
 
 // mixed is a subject that turns into another one: at a position, or where it
 // decodes.
 type mixed struct {
 	Subject
-	bad    Subject
-	f      fault.Fault
-	stages []gptoss.Stage
+	bad Subject
+	f   fault.Fault
 }
 
 func (m mixed) Forced(ctx context.Context, t *Golden, see See) error {
@@ -156,7 +155,7 @@ func (m mixed) Forced(ctx context.Context, t *Golden, see See) error {
 	if m.f.Decode {
 		from = len(t.Tokens())
 	}
-	return m.mix(from, t.Judged(), see, func(s Subject, see See) error { return s.Forced(ctx, t, see) })
+	return m.mix(from, t, t.Judged(), see, func(s Subject, see See) error { return s.Forced(ctx, t, see) })
 }
 
 func (m mixed) Cached(ctx context.Context, t *Golden, steps Steps, see See) error {
@@ -164,12 +163,12 @@ func (m mixed) Cached(ctx context.Context, t *Golden, steps Steps, see See) erro
 	if m.f.Decode {
 		from = len(t.Tokens()) - steps.Decode
 	}
-	return m.mix(from, upTo(len(t.Tokens())), see, func(s Subject, see See) error { return s.Cached(ctx, t, steps, see) })
+	return m.mix(from, t, upTo(len(t.Tokens())), see, func(s Subject, see See) error { return s.Cached(ctx, t, steps, see) })
 }
 
 // mix shows the rows before position from as the good subject has them, and the
 // others as the bad one has.
-func (m mixed) mix(from int, positions []int, see See, do func(Subject, See) error) error {
+func (m mixed) mix(from int, t *Golden, positions []int, see See, do func(Subject, See) error) error {
 	runs := [2]map[string]map[int][]float64{{}, {}} // by stage, by position
 	for i, s := range []Subject{m.Subject, m.bad} {
 		err := do(s, func(stage string, at []int, values []float64) error {
@@ -186,8 +185,12 @@ func (m mixed) mix(from int, positions []int, see See, do func(Subject, See) err
 			return err
 		}
 	}
-	for _, s := range m.stages {
+	for _, s := range t.stages {
 		var all []float64
+		positions := positions
+		if s.Within != "" {
+			positions = t.Within()
+		}
 		for _, p := range positions {
 			run := runs[0]
 			if p >= from {

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -21,7 +22,7 @@ type Golden struct {
 	*parity.Trace
 	Precision engine.Precision // that of the reference
 	First     int              // position of the first token, which sees none before it
-	stages    []gptoss.Stage   // in execution order
+	stages    []gptoss.Stage   // in execution order, each after its steps if it has them
 	values    parity.Run
 }
 
@@ -31,7 +32,8 @@ func OpenGolden(path string, g *graph.Graph) (*Golden, error) {
 	if err != nil {
 		return nil, err
 	}
-	golden := &Golden{Trace: t, stages: gptoss.Stages(g), values: parity.Run{}}
+	golden := &Golden{Trace: t, values: parity.Run{}}
+	golden.stages = stagesOf(g, golden.Sequence(), t.Steps())
 	if err := golden.prove(g); err != nil {
 		return nil, errors.Join(fmt.Errorf("verify: %s: %w", filepath.Base(path), err), t.Close())
 	}
@@ -70,14 +72,21 @@ func (t *Golden) prove(g *graph.Graph) error {
 	for _, n := range t.stages {
 		s, ok := t.Trace.Stage(n.Name)
 		if !ok {
-			return fmt.Errorf("%s: missing, want a trace with all %d stages of the model", n.Name, len(t.stages))
+			what := "stages"
+			if len(t.Steps()) > 0 {
+				what = "stages and steps"
+			}
+			return fmt.Errorf("%s: missing, want a trace with all %d %s of the model", n.Name, len(t.stages), what)
 		}
 		if want := n.Shape[1:]; !slices.Equal(s.Shape[1:], want) {
 			return fmt.Errorf("%s: rows of shape %v, want %v", n.Name, s.Shape[1:], want)
 		}
 		rows := len(t.Positions())
-		if n.Whole {
+		switch {
+		case n.Whole:
 			rows = len(t.Tokens())
+		case n.Within != "":
+			rows = len(t.Steps())
 		}
 		if s.Rows() != rows {
 			return fmt.Errorf("%s: %d rows, want %d", n.Name, s.Rows(), rows)
@@ -116,6 +125,11 @@ func arithmetic(p engine.Precision) oracle.Arithmetic {
 	return oracle.Arithmetic{BF16: p == engine.BF16}
 }
 
+// bounds are those of the golden's own values in an arithmetic.
+func (t *Golden) bounds(ctx context.Context, g *graph.Graph, w oracle.Weights, a oracle.Arithmetic) (*Bounds, error) {
+	return NewBounds(ctx, g, w, t.Sequence(), t.Judged(), t.Within(), t.values, a)
+}
+
 // at returns a stage's values at the golden's positions.
 func (t *Golden) at(stage gptoss.Stage) []float64 {
 	if !stage.Whole {
@@ -128,12 +142,29 @@ func (t *Golden) at(stage gptoss.Stage) []float64 {
 func (t *Golden) Sequence() Sequence { return Sequence{t.Tokens(), t.First} }
 
 // Judged returns the positions of the rows that the golden keeps.
-func (t *Golden) Judged() []int {
-	at := slices.Clone(t.Positions())
+func (t *Golden) Judged() []int { return t.later(t.Positions()) }
+
+// Within returns those of the rows of which it keeps what is within stages too.
+func (t *Golden) Within() []int { return t.later(t.Steps()) }
+
+func (t *Golden) later(positions []int) []int {
+	at := slices.Clone(positions)
 	for i := range at {
 		at[i] += t.First
 	}
 	return at
+}
+
+// row returns the row of position p in the values of a stage, if there is one.
+func (t *Golden) row(s gptoss.Stage, p int) (row int, ok bool) {
+	p -= t.First
+	switch {
+	case s.Whole:
+		return p, p >= 0 && p < len(t.Tokens())
+	case s.Within != "":
+		return slices.BinarySearch(t.Steps(), p)
+	}
+	return slices.BinarySearch(t.Positions(), p)
 }
 
 // A Sequence is tokens at positions from First on. Without First, each sees all

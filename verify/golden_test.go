@@ -137,8 +137,8 @@ func TestFaultsAgainstPyTorch(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range r.Faults {
-			if !c.OK() {
-				t.Errorf("%v: %s: caught at %q (%s), want %s", p, c.Name, c.At, c.Why, c.Want)
+			if c.At != c.Want+c.Step || !c.OK() {
+				t.Errorf("%v: %s: caught at %q (%s), want %s", p, c.Name, c.At, c.Why, c.Want+c.Step)
 			}
 		}
 		if r.Clean != "" || !r.OK() || r.Caught() < 40 {

@@ -3,8 +3,10 @@ package verify
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"ossify/engine"
+	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/weight"
 )
@@ -24,18 +26,21 @@ type Subject interface {
 	Cached(ctx context.Context, t *Golden, s Steps, see See) error
 
 	// Free computes a sequence from nothing but its tokens, in steps, and shows
-	// the wanted stages. If wanted is nil it is not watched, and shows the last.
+	// the wanted stages, of what is within them the rows that s names. If wanted
+	// is nil it is not watched, and shows the last.
 	Free(ctx context.Context, tokens []uint32, s Steps, wanted func(stage string) bool, see See) error
 }
 
-// See is shown a stage: its values, a row for each of the positions at. It may
-// keep them. An error ends the run.
+// See is shown a stage, or a step within one: its values, a row for each of the
+// positions at. It may keep them. An error ends the run.
 type See func(stage string, at []int, values []float64) error
 
 // Steps say how a sequence passes through a cache: in chunks, then the last
 // Decode tokens one by one.
 type Steps struct {
 	Chunk, Decode int
+
+	Within []int // positions of which Free shows what is within stages, rising
 }
 
 // sizes returns the number of tokens of each step.
@@ -56,6 +61,7 @@ const chunk = 60
 type engineSubject struct {
 	m      *engine.Model
 	logits string
+	steps  map[string]gptoss.Stage // what is within stages
 }
 
 // Engine returns our engine as a subject.
@@ -69,7 +75,13 @@ func engineOf(g *graph.Graph, w *weight.Set, o engine.Options) (Subject, error) 
 	if err != nil {
 		return nil, err
 	}
-	return engineSubject{m, g.Nodes[g.Output()].Name}, nil
+	s := engineSubject{m, g.Nodes[g.Output()].Name, map[string]gptoss.Stage{}}
+	for _, step := range gptoss.StagesAndSteps(g, 0) {
+		if step.Within != "" {
+			s.steps[step.Name] = step
+		}
+	}
+	return s, nil
 }
 
 func (s engineSubject) Name() string {
@@ -83,6 +95,9 @@ func (s engineSubject) Forced(ctx context.Context, t *Golden, see See) error {
 		if !ok {
 			return nil
 		}
+		if step, ok := s.steps[stage]; ok {
+			return s.step(r, t, step, at, values)
+		}
 		r.see(stage, at, convert[float64](values))
 		return convert[float32](reference)
 	})
@@ -91,34 +106,88 @@ func (s engineSubject) Forced(ctx context.Context, t *Golden, see See) error {
 
 func (s engineSubject) Cached(ctx context.Context, t *Golden, steps Steps, see See) error {
 	r := watch(ctx, see)
-	row := map[int]int{} // of a position, in the golden
-	for i, p := range t.Positions() {
-		row[p] = i
-	}
-	whole := map[string]bool{}
+	stages := map[string]gptoss.Stage{}
 	for _, s := range t.stages {
-		whole[s.Name] = s.Whole
+		stages[s.Name] = s
 	}
 	tap := func(stage string, at []int, values []float32) []float32 {
 		reference, ok := t.values[stage]
 		if !ok {
 			return nil
 		}
+		if step, ok := s.steps[stage]; ok {
+			return s.step(r, t, step, at, values)
+		}
 		r.see(stage, at, convert[float64](values))
 		width := len(values) / len(at)
-		own := append([]float32(nil), values...)
+		own := slices.Clone(values)
 		for i, p := range at {
-			from, ok := row[p]
-			if whole[stage] {
-				from, ok = p, true
-			}
-			if ok {
+			if from, ok := t.row(stages[stage], p); ok {
 				copy(own[i*width:], convert[float32](reference[from*width:][:width]))
 			}
 		}
 		return own
 	}
 	return r.end(s.through(r.ctx, t.Tokens(), steps, tap, nil))
+}
+
+// step shows the rows of a step that the golden has, and returns the engine's
+// values with these replaced; nil if there are none.
+func (s engineSubject) step(r *watched, t *Golden, step gptoss.Stage, at []int, values []float32) []float32 {
+	var rows []int
+	var shown []float64
+	var own []float32
+	tokens, width := len(t.Tokens()), len(values)/len(at)
+	for i, p := range at {
+		from, ok := t.row(step, p)
+		if !ok {
+			continue
+		}
+		if own == nil {
+			own = slices.Clone(values)
+		}
+		rows, shown = append(rows, p), append(shown, columns(step, values[i*width:][:width], t.First, tokens)...)
+		reference := t.values[step.Name]
+		n := len(reference) / len(t.Steps())
+		replace(step, own[i*width:][:width], reference[from*n:][:n], t.First)
+	}
+	if rows != nil {
+		r.see(step.Name, rows, shown)
+	}
+	return own
+}
+
+// columns returns a row of a step: of attention, where the engine shows a column
+// for each position from 0 on, one for each token of a sequence.
+func columns(step gptoss.Stage, row []float32, first, tokens int) []float64 {
+	if !step.Keys {
+		return convert[float64](row)
+	}
+	heads := step.Shape[1]
+	n := len(row) / heads
+	out := make([]float64, heads*tokens)
+	for h := range heads {
+		for j := range max(0, min(tokens, n-first)) {
+			out[h*tokens+j] = float64(row[h*n+first+j])
+		}
+	}
+	return out
+}
+
+// replace is the reverse of columns.
+func replace(step gptoss.Stage, row []float32, by []float64, first int) {
+	heads := 1
+	if step.Keys {
+		heads = step.Shape[1]
+	} else {
+		first = 0
+	}
+	n, tokens := len(row)/heads, len(by)/heads
+	for h := range heads {
+		for j := range max(0, min(tokens, n-first)) {
+			row[h*n+first+j] = float32(by[h*tokens+j])
+		}
+	}
 }
 
 func (s engineSubject) Free(ctx context.Context, tokens []uint32, steps Steps, wanted func(stage string) bool, see See) error {
@@ -129,8 +198,24 @@ func (s engineSubject) Free(ctx context.Context, tokens []uint32, steps Steps, w
 		}))
 	}
 	tap := func(stage string, at []int, values []float32) []float32 {
-		if wanted(stage) {
+		if !wanted(stage) {
+			return nil
+		}
+		step, ok := s.steps[stage]
+		if !ok {
 			r.see(stage, at, convert[float64](values))
+			return nil
+		}
+		var rows []int
+		var shown []float64
+		width := len(values) / len(at)
+		for i, p := range at {
+			if _, ok := slices.BinarySearch(steps.Within, p); ok {
+				rows, shown = append(rows, p), append(shown, columns(step, values[i*width:][:width], 0, len(tokens))...)
+			}
+		}
+		if rows != nil {
+			r.see(stage, rows, shown)
 		}
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 type TraceRequest struct {
 	Tokens    []uint32
 	Positions []int    // rows to keep, rising; none is all
+	Steps     []int    // those of them of which the steps within stages are kept too
 	Precision string   // bf16 or f32 of the engine, f64 of the oracle
 	Stages    []string // patterns as of path.Match, where * also matches dots; none is all that goldens hold
 	Metadata  map[string]string
@@ -37,8 +38,15 @@ func WriteTrace(ctx context.Context, file string, c *gptoss.Checkpoint, q TraceR
 		}
 	}
 	nodes, err := chosen(c.Graph, q.Stages)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case len(q.Steps) > 0 && len(q.Stages) > 0:
+		return fmt.Errorf("verify: steps of chosen stages, want those of all or none")
+	case len(q.Steps) > 0 && q.Precision == "f64":
+		return fmt.Errorf("verify: steps of the oracle, want precision bf16 or f32: the oracle does not round within stages")
+	case len(q.Steps) > 0:
+		nodes = gptoss.StagesAndSteps(c.Graph, len(q.Tokens))
 	}
 	if len(q.Positions) == 0 {
 		q.Positions = upTo(len(q.Tokens))
@@ -50,7 +58,7 @@ func WriteTrace(ctx context.Context, file string, c *gptoss.Checkpoint, q TraceR
 	var stages []parity.Layout
 	wanted := map[string]bool{}
 	for _, n := range nodes {
-		stages = append(stages, parity.Layout{Name: n.Name, Row: n.Shape[1:], Indices: n.Op == graph.TopK, Whole: n.Whole})
+		stages = append(stages, parity.Layout{Name: n.Name, Row: n.Shape[1:], Indices: n.Op == graph.TopK, Whole: n.Whole, Step: n.Within != ""})
 		wanted[n.Name] = true
 	}
 	meta := map[string]string{"precision": q.Precision, "reference": "ossify " + name}
@@ -59,7 +67,7 @@ func WriteTrace(ctx context.Context, file string, c *gptoss.Checkpoint, q TraceR
 	}
 	set := fileset.New(ctx, q.Output)
 	defer set.Abort()
-	w, err := parity.CreateTrace(set, file, q.Tokens, q.Positions, stages, meta)
+	w, err := parity.CreateTrace(set, file, q.Tokens, q.Positions, q.Steps, stages, meta)
 	if err != nil {
 		return err
 	}
@@ -103,8 +111,12 @@ func shower(ctx context.Context, c *gptoss.Checkpoint, q TraceRequest) (name str
 	if err != nil {
 		return "", nil, err
 	}
+	within := q.Steps
+	if len(within) == 0 {
+		within = upTo(len(q.Tokens)) // of steps that were chosen by name
+	}
 	return s.Name(), func(wanted func(string) bool, see See) error {
-		return s.Free(ctx, q.Tokens, Steps{Chunk: len(q.Tokens)}, wanted, see)
+		return s.Free(ctx, q.Tokens, Steps{Chunk: len(q.Tokens), Within: within}, wanted, see)
 	}, nil
 }
 

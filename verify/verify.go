@@ -100,7 +100,19 @@ func (v *comparison) title(t *Golden) {
 	}
 	v.r.Title = append(v.r.Title,
 		parity.Fact{Name: "golden", Text: fmt.Sprintf("%s: %v, %d tokens, %s", filepath.Base(t.Path()), t.Precision, len(t.Tokens()), rows)},
-		parity.Fact{Name: "reference", Text: by})
+		parity.Fact{Name: "reference", Text: by},
+		parity.Fact{Name: "steps", Text: rule(t)})
+}
+
+// rule says by what the steps within stages are judged.
+func rule(t *Golden) string {
+	switch within, all := len(t.Steps()), len(t.Positions()); {
+	case within == 0:
+		return "within stages by intervals: the golden does not hold them"
+	case within < all:
+		return fmt.Sprintf("within stages each by itself at %d positions, by intervals at the others", within)
+	}
+	return "within stages each by itself"
 }
 
 // clean makes text of a file fit for a terminal.
@@ -130,7 +142,7 @@ const (
 // forced judges the reference, and the subject on the reference's values.
 func (v *comparison) forced(t *Golden) error {
 	v.say("oracle, bounds from %s", filepath.Base(t.Path()))
-	b, err := NewBounds(v.ctx, v.g, v.w, t.Sequence(), t.Judged(), t.values, t.arithmetic())
+	b, err := t.bounds(v.ctx, v.g, v.w, t.arithmetic())
 	if err != nil {
 		return err
 	}
@@ -151,8 +163,8 @@ func (v *comparison) forced(t *Golden) error {
 	if err := v.s.Forced(v.ctx, t, judging(b, c.Add)); err != nil {
 		return err
 	}
-	if len(c.Stages) != len(v.stages) {
-		return fmt.Errorf("verify: %s: %d stages, want %d", v.s.Name(), len(c.Stages), len(v.stages))
+	if len(c.Stages) != len(b.Stages) {
+		return fmt.Errorf("verify: %s: %d stages, want %d", v.s.Name(), len(c.Stages), len(b.Stages))
 	}
 	if v.q.Routing != nil {
 		v.noWorse(v.r.Columns[0], c)
@@ -165,7 +177,7 @@ func (v *comparison) forced(t *Golden) error {
 	v.say("%s, forced through the cache", v.s.Name())
 	c = &parity.Column{Name: columnCached, What: "the same through the cache, " + told(steps, len(t.Tokens()))}
 	v.r.Columns = append(v.r.Columns, c)
-	k := NewKeeper(v.stages, t.Positions())
+	k := NewKeeper(b.Stages, t.Positions(), t.Within())
 	if err := v.s.Cached(v.ctx, t, steps, k.See); err != nil {
 		return err
 	}
@@ -225,10 +237,13 @@ func (v *comparison) free(tokens []uint32) error {
 		slices.Sort(positions)
 		positions = slices.Compact(positions)
 	}
-	c := &parity.Column{Name: columnFree, What: fmt.Sprintf("%s, from its own values: %s; judged at %d of %d positions", v.s.Name(), told(steps, len(tokens)), len(positions), len(tokens))}
+	within := withinOf(v.g, len(tokens), positions)
+	steps.Within = within
+	c := &parity.Column{Name: columnFree, What: fmt.Sprintf("%s, from its own values: %s; judged at %d of %d positions%s", v.s.Name(), told(steps, len(tokens)), len(positions), len(tokens), toldWithin(within, positions))}
 	v.r.Columns = append(v.r.Columns, c)
 	v.say("%s, free", v.s.Name())
-	k := NewKeeper(v.stages, positions)
+	sequence := Sequence{Tokens: tokens}
+	k := NewKeeper(stagesOf(v.g, sequence, within), positions, within)
 	see, by := k.See, (*Beside)(nil)
 	if v.q.Routing != nil {
 		by = NewBeside(v.q.Routing, v.q.Golden)
@@ -238,7 +253,7 @@ func (v *comparison) free(tokens []uint32) error {
 		return err
 	}
 	v.say("oracle, bounds of %d rows", len(positions))
-	b, err := NewBounds(v.ctx, v.g, v.w, Sequence{Tokens: tokens}, positions, k.Run, arithmetic(v.p))
+	b, err := NewBounds(v.ctx, v.g, v.w, sequence, positions, within, k.Run, arithmetic(v.p))
 	if err != nil {
 		return err
 	}
@@ -249,7 +264,7 @@ func (v *comparison) free(tokens []uint32) error {
 	// A run that nobody watches may be planned in another way.
 	v.say("%s, unwatched", v.s.Name())
 	last := v.stages[len(v.stages)-1]
-	plain, short := NewKeeper([]gptoss.Stage{last}, positions), Steps{Chunk: chunk, Decode: min(16, steps.Decode)}
+	plain, short := NewKeeper([]gptoss.Stage{last}, positions, nil), Steps{Chunk: chunk, Decode: min(16, steps.Decode)}
 	if err := v.s.Free(v.ctx, tokens[:len(tokens)-steps.Decode+short.Decode], short, nil, plain.See); err != nil {
 		return err
 	}
@@ -266,6 +281,41 @@ func (v *comparison) free(tokens []uint32) error {
 		return by.Judge(v.r, columnFree)
 	}
 	return nil
+}
+
+// withinMost is how many numbers of the steps within stages of a free run are
+// kept.
+const withinMost = 1 << 23
+
+// withinOf returns the positions at which steps within stages of a free run are
+// judged: all if they are few, else evenly spread and the last among them; none
+// if a row alone has too many.
+func withinOf(g *graph.Graph, tokens int, positions []int) []int {
+	row := 0
+	for _, s := range gptoss.StagesAndSteps(g, tokens) {
+		if s.Within != "" {
+			row += s.Shape.Width()
+		}
+	}
+	n := len(positions)
+	if row > 0 {
+		n = min(n, withinMost/row)
+	}
+	var list []int
+	for i := range n {
+		list = append(list, positions[(i+1)*len(positions)/n-1])
+	}
+	return list
+}
+
+func toldWithin(within, positions []int) string {
+	switch {
+	case len(within) == 0:
+		return ", steps within stages by intervals"
+	case len(within) < len(positions):
+		return fmt.Sprintf(", their steps at %d", len(within))
+	}
+	return " and their steps"
 }
 
 // inform says how far free runs agree. In bf16 a choice of experts that
@@ -357,7 +407,7 @@ func JudgeReference(ctx context.Context, g *graph.Graph, w oracle.Weights, t *Go
 	if len(beyond) > 0 {
 		a := t.arithmetic()
 		a.Theta, a.Flush = off, a.BF16
-		if loose, err = NewBounds(ctx, g, w, t.Sequence(), t.Judged(), t.values, a, beyond...); err != nil {
+		if loose, err = NewBounds(ctx, g, w, t.Sequence(), t.Judged(), t.Within(), t.values, a, beyond...); err != nil {
 			return nil, err
 		}
 	}

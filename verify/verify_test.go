@@ -90,7 +90,8 @@ func passes(t *testing.T, r *parity.Report, columns ...string) {
 	var names []string
 	for _, c := range r.Columns {
 		names = append(names, c.Name)
-		if len(c.Stages) != 79 && len(c.Stages) != 41 {
+		// Of four layers and of two, without steps and with them.
+		if !slices.Contains([]int{79, 79 + 36, 41, 41 + 18}, len(c.Stages)) {
 			t.Errorf("%s: %d stages", c.Name, len(c.Stages))
 		}
 	}
@@ -165,13 +166,13 @@ func (s spoiled) see(see See) See {
 func TestEveryStageIsJudged(t *testing.T) {
 	ck := open(t, 1)
 	for _, p := range []engine.Precision{engine.F32, engine.BF16} {
-		golden := ownGolden(t, ck, TraceRequest{Tokens: someTokens(24), Precision: p.String()}, nil)
-		b, err := NewBounds(t.Context(), ck.Graph, ck.Weights, golden.Sequence(), golden.Judged(), golden.Values(), golden.arithmetic())
+		golden := ownGolden(t, ck, TraceRequest{Tokens: someTokens(24), Precision: p.String(), Steps: []int{5, 23}}, nil)
+		b, err := NewBounds(t.Context(), ck.Graph, ck.Weights, golden.Sequence(), golden.Judged(), golden.Within(), golden.Values(), golden.arithmetic())
 		if err != nil {
 			t.Fatal(err)
 		}
 		inner := subject(t, ck, p)
-		for i, n := range gptoss.Stages(ck.Graph) {
+		for i, n := range gptoss.StagesAndSteps(ck.Graph, 24) {
 			spoil := func(v []float64) []float64 {
 				switch at := []int{0, len(v) - 1}[i%2]; {
 				case n.Op == graph.TopK:
@@ -425,7 +426,7 @@ func TestOpenGoldenRefuses(t *testing.T) {
 		}
 		return edited(t, path, edit)
 	}
-	f32 := TraceRequest{Precision: "f32"}
+	f32, steps := TraceRequest{Precision: "f32"}, TraceRequest{Precision: "f32", Steps: []int{2, 5}}
 	for _, tt := range []struct {
 		name string
 		q    TraceRequest
@@ -458,6 +459,21 @@ func TestOpenGoldenRefuses(t *testing.T) {
 			tensor(x, "block.2.mlp.experts").Type = checkpoint.F32
 			return x
 		}, "verify: bad.safetensors: block.2.mlp.experts: numbers, want indices"},
+		{"a step missing", steps, func(x []checkpoint.Tensor) []checkpoint.Tensor {
+			return slices.DeleteFunc(x, func(x checkpoint.Tensor) bool { return x.Name == "block.1.mlp.mlp2.product" })
+		}, "verify: bad.safetensors: block.1.mlp.mlp2.product: missing, want a trace with all 115 stages and steps of the model"},
+		{"steps of more rows", steps, func(x []checkpoint.Tensor) []checkpoint.Tensor {
+			s := tensor(x, "steps")
+			s.Shape, s.Data = []int{1}, s.Data[:4]
+			return x
+		}, "parity: bad.safetensors: block.0.attn.sdpa.scaled: shape [2 8 6], want 6 rows of one or more columns, or all 6"},
+		{"steps without their rows", steps, func(x []checkpoint.Tensor) []checkpoint.Tensor {
+			return slices.DeleteFunc(x, func(x checkpoint.Tensor) bool { return x.Name == "steps" })
+		}, "parity: bad.safetensors: block.0.attn.sdpa.scaled: shape [2 8 6], want 6 rows of one or more columns, or all 6"},
+		{"scores of fewer keys", steps, func(x []checkpoint.Tensor) []checkpoint.Tensor {
+			tensor(x, "block.1.attn.sdpa.scores").Shape = []int{2, 6, 8}
+			return x
+		}, "verify: bad.safetensors: block.1.attn.sdpa.scores: rows of shape [6 8], want [8, 6]"},
 		{"expert out of range", f32, func(x []checkpoint.Tensor) []checkpoint.Tensor {
 			tensor(x, "block.2.mlp.experts").Data[4*5] = 8
 			return x
@@ -493,6 +509,9 @@ func TestWriteTraceRefuses(t *testing.T) {
 		{"no stage", t.Context(), TraceRequest{Precision: "f32", Tokens: []uint32{1}, Stages: []string{"norm", "block.9.*"}}, `verify: stages "block.9.*": no stage of that name, such as block.0.attn.qkv`},
 		{"no pattern", t.Context(), TraceRequest{Precision: "f32", Tokens: []uint32{1}, Stages: []string{"[norm"}}, `verify: stages "[norm": no pattern: unclosed [ or \ at its end`},
 		{"position out of range", t.Context(), TraceRequest{Precision: "f32", Tokens: []uint32{1}, Positions: []int{1}}, "parity: x: position 1 at 0, want them rising and below 1, the number of tokens"},
+		{"steps of the oracle", t.Context(), TraceRequest{Precision: "f64", Tokens: []uint32{1}, Steps: []int{0}}, "verify: steps of the oracle, want precision bf16 or f32: the oracle does not round within stages"},
+		{"steps of some stages", t.Context(), TraceRequest{Precision: "f32", Tokens: []uint32{1}, Steps: []int{0}, Stages: []string{"norm"}}, "verify: steps of chosen stages, want those of all or none"},
+		{"steps elsewhere", t.Context(), TraceRequest{Precision: "f32", Tokens: []uint32{1}, Steps: []int{1}}, "parity: x: steps at 1, want them rising and among the positions"},
 		{"interrupted", cancelled, TraceRequest{Precision: "f32", Tokens: []uint32{1}}, "context canceled"},
 	} {
 		dir := t.TempDir()
@@ -598,7 +617,7 @@ func TestFreeRunIsJudgedAtFewRows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Verdict != want || !strings.Contains(r.Columns[0].What, " of 100 positions") || len(r.Columns[0].Stages) != 79 {
+			if r.Verdict != want || !strings.Contains(r.Columns[0].What, " of 100 positions") || len(r.Columns[0].Stages) != 79+36 {
 				t.Errorf("%v: %s, want %s: %s", p, r.Verdict, want, r.Columns[0].What)
 			}
 			if want == parity.Fail && r.First != "block.2.attn.out" {

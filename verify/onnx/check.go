@@ -282,7 +282,7 @@ func (v *check) brief(ctx context.Context, sum *file.Summary) error {
 
 // torch judges the golden's own values, in its own precision.
 func (v *check) torch(ctx context.Context, t *verify.Golden) error {
-	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, t.Sequence(), t.Judged(), t.Values(), oracle.Arithmetic{BF16: t.Precision == engine.BF16})
+	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, t.Sequence(), t.Judged(), t.Within(), t.Values(), oracle.Arithmetic{BF16: t.Precision == engine.BF16})
 	if err != nil {
 		return err
 	}
@@ -307,7 +307,7 @@ func (v *check) ties(c *parity.Column) {
 func (v *check) column(ctx context.Context, name, what string, own parity.Run, a oracle.Arithmetic) error {
 	c := &parity.Column{Name: name, What: what}
 	v.r.Columns = append(v.r.Columns, c)
-	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, verify.Sequence{Tokens: v.tokens}, v.positions, own, a)
+	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, verify.Sequence{Tokens: v.tokens}, v.positions, nil, own, a)
 	if err != nil {
 		return err
 	}
@@ -339,7 +339,7 @@ func (v *check) engine(ctx context.Context, g *graph.Graph, w *weight.Set, wante
 	if err != nil {
 		return nil, err
 	}
-	k := verify.NewKeeper(v.stages, v.positions)
+	k := verify.NewKeeper(v.stages, v.positions, nil)
 	if wanted == nil {
 		wanted = k.Knows
 	}

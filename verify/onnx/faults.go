@@ -147,7 +147,7 @@ func (v *check) faulty(ctx context.Context, f fault.Fault, right *model, all []s
 
 // first returns the first stage of a run that fails.
 func (v *check) first(ctx context.Context, own parity.Run) (verify.Caught, error) {
-	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, verify.Sequence{Tokens: v.tokens}, v.positions, own, arithmetic())
+	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, verify.Sequence{Tokens: v.tokens}, v.positions, nil, own, arithmetic())
 	if err != nil {
 		return verify.Caught{}, err
 	}

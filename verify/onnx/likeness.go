@@ -144,10 +144,10 @@ func (v *check) rows(ctx context.Context, last string, g *graph.Graph, w *weight
 	i := slices.IndexFunc(g.Nodes, func(n graph.Node) bool { return n.Name == last })
 	up := &graph.Graph{Nodes: g.Nodes[:i+1], Params: g.Params}
 	fits := slices.Repeat([]bool{true}, len(v.positions))
-	err := oracle.Bounds(ctx, up, w, ids, v.positions, arithmetic(), nil, func(name string, at []int, lo, hi []float64) []float64 {
+	err := oracle.Bounds(ctx, up, w, ids, v.positions, arithmetic(), nil, func(name string, at []int, lo, hi []float64) ([]float64, []bool) {
 		s, ok := stages[name]
 		if !ok {
-			return nil
+			return nil, nil
 		}
 		values := own[name]
 		if s.Whole {
@@ -158,7 +158,7 @@ func (v *check) rows(ctx context.Context, last string, g *graph.Graph, w *weight
 				fits[t] = fits[t] && parity.Judge(values[t*width:][:width], lo[t*width:][:width], hi[t*width:][:width], checkpoint.F32).Outside == 0
 			}
 		}
-		return own[name]
+		return own[name], nil
 	})
 	return fits, err
 }

@@ -88,7 +88,7 @@ func (m *model) turned(ctx context.Context, v *check, sizes []int, other *model,
 	if m.d.Layers() == 0 {
 		sizes = []int{len(v.tokens)}
 	}
-	k, r, first := verify.NewKeeper(v.stages, v.positions), &modelRun{state: m.d.NewState(1)}, 0
+	k, r, first := verify.NewKeeper(v.stages, v.positions, nil), &modelRun{state: m.d.NewState(1)}, 0
 	for _, n := range sizes {
 		if other != nil && first >= from {
 			r.state.Switch(other.d)
