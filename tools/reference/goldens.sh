@@ -16,7 +16,7 @@ source tools/reference/work.sh
 for name; do
 	preset="--preset $name"
 	case $name in
-	tiny) options='--tokens random:420:1 --positions 0-35,200-208,390-419 --check-portions' ;;
+	tiny) options='--tokens random:420:1 --positions 0-35,200-208,390-419 --steps 0,15-17,208,405,418,419 --check-portions' ;;
 	small) options='--tokens random:160:1 --positions 0,1,127-129,159' ;;
 	prompt) # tiny with all tokens, on a rendered conversation
 		preset='--preset tiny --vocab 201088'

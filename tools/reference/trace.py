@@ -3,7 +3,8 @@
 
 The model is gpt_oss/torch/model.py as published, unmodified, on the CPU. This
 program only looks on: forward hooks where the reference has a module, wrappers
-around the names it calls where it has none. README.md describes the file.
+around the names it calls where it has none, and within these PyTorch's own
+operators as they are dispatched. README.md describes the file.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import gpt_oss.torch.model as reference
 import gpt_oss.torch.weights as reference_weights
@@ -112,11 +114,101 @@ def flat(t):
     return t.reshape(t.shape[0], -1)
 
 
+class Steps(TorchDispatchMode):
+    """Watches operators while inside: the steps within stages that round go to capture.
+
+    scope is the path of the stage that runs: of sdpa or swiglu, else of the MLP.
+    Of attention's steps those of the given rows are kept.
+    """
+
+    # What swiglu calls, columns and clamps left out, and the names of what rounds.
+    SWIGLU = ["mul", "sigmoid", "mul", "add", "mul"]
+    NAMES = ["alpha", "sigmoid", "out_glu", "linear.plus1"]
+
+    def __init__(self, capture, rows):
+        super().__init__()
+        self.capture, self.rows = capture, rows
+        self.scope, self.called, self.products = "", [], 0
+        self.kept = {}  # of attention, until the mask is known
+
+    @contextlib.contextmanager
+    def within(self, path):
+        """The operators inside are those of the stage at path."""
+        outer, self.scope, self.called = self.scope, path, []
+        yield
+        want = ["mul_", "add_", "softmax"] if path.endswith(".sdpa") else self.SWIGLU
+        if self.called != want:
+            fail(f"{path}: operators {self.called}, want {want}: not the reference's")
+        self.scope = outer
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if self.scope.endswith(".sdpa"):
+            look = self.attention
+        elif self.scope.endswith(".swiglu"):
+            look = self.swiglu
+        else:
+            look = self.mlp
+        first = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        done = look(name, first) if first is not None else None
+        out = func(*args, **(kwargs or {}))
+        if done:
+            done(out)
+        return out
+
+    def of_rows(self, t):
+        """[KVHeads, Queries, T, ...] as [rows, Heads, ...]."""
+        return t[:, :, self.rows].permute(2, 0, 1, 3).reshape(len(self.rows), -1, t.shape[-1])
+
+    def attention(self, name, x):
+        if name not in ("mul_", "add_", "softmax") or x.dim() != 4:
+            return None  # the mask's own, and what rounds nothing
+        self.called.append(name)
+        if name == "mul_":
+            self.kept["scores"] = self.of_rows(x)
+
+            def done(out):
+                self.kept["scaled"] = self.of_rows(out)
+        elif name == "add_":
+
+            def done(out):
+                unseen = self.of_rows(out).isinf()
+                for step, t in self.kept.items():
+                    self.capture.add(f"{self.scope}.{step}", t.masked_fill(unseen, 0))
+                self.kept = {}
+        else:
+
+            def done(out):
+                self.capture.add(f"{self.scope}.weights", self.of_rows(out[..., :-1]))
+
+        return done
+
+    def swiglu(self, name, x):
+        if name not in ("mul", "sigmoid", "add"):
+            return None
+        self.called.append(name)
+        n = len(self.called) - 1
+        if n >= len(self.NAMES):
+            return None  # the stage itself
+        return lambda out: self.capture.add(f"{self.scope}.{self.NAMES[n]}", out)
+
+    def mlp(self, name, x):
+        if not self.scope.endswith(".mlp") or name not in ("add", "add_") or x.dim() != 3:
+            return None
+        product = ("mlp1", "mlp2")[self.products % 2]  # before its bias
+        if name != ("add", "add_")[self.products % 2]:
+            fail(f"{self.scope}.{product}: operator {name}: not the reference's")
+        self.products += 1
+        self.capture.add(f"{self.scope}.{product}.product", x)
+        return None
+
+
 @contextlib.contextmanager
-def watched(model, capture):
-    """Watches model while inside: every stage goes to capture."""
+def watched(model, capture, rows=()):
+    """Watches model while inside: every stage goes to capture, and what is within, at rows."""
     handles = []
     block = ""  # the path of the part that is running
+    steps = Steps(capture, rows) if rows else None
 
     def hook(module, stage):
         handles.append(module.register_forward_hook(lambda _, __, out: capture.add(stage, out)))
@@ -125,6 +217,8 @@ def watched(model, capture):
         def set_block(_, __):
             nonlocal block
             block = path
+            if steps:
+                steps.scope = path
 
         handles.append(module.register_forward_pre_hook(set_block))
 
@@ -156,14 +250,19 @@ def watched(model, capture):
     sdpa, swiglu, topk, softmax, einsum = (
         reference.sdpa, reference.swiglu, torch.topk, torch.nn.functional.softmax, torch.einsum)
 
+    def within(path):
+        return steps.within(path) if steps else contextlib.nullcontext()
+
     def watch_sdpa(q, k, v, *rest):
-        out = sdpa(q, k, v, *rest)
+        with within(f"{block}.sdpa"):
+            out = sdpa(q, k, v, *rest)
         capture.add(f"{block}.v", flat(v))
         capture.add(f"{block}.sdpa", out)
         return out
 
     def watch_swiglu(x, **options):
-        out = swiglu(x, **options)
+        with within(f"{block}.swiglu"):
+            out = swiglu(x, **options)
         capture.add(f"{block}.mlp1", x)
         capture.add(f"{block}.swiglu", out)
         return out
@@ -191,6 +290,7 @@ def watched(model, capture):
         mock.patch.object(torch, "topk", watch_topk),
         mock.patch.object(torch.nn.functional, "softmax", watch_softmax),
         mock.patch.object(torch, "einsum", watch_einsum),
+        steps or contextlib.nullcontext(),
     ):
         try:
             yield
@@ -234,19 +334,36 @@ def begun_at(first):
         yield
 
 
-def select(stages, positions):
-    """Keeps the rows at positions; all of the keys' and values', which every later row reads."""
-    rows = torch.tensor(positions)
-    return {name: t if name.endswith((".attn.rope.k", ".attn.v")) else t[rows] for name, t in stages.items()}
+# What is within stages. Capture has all rows of the MLP's, of attention's those
+# that are kept.
+WITHIN = {"attn.sdpa": ["scores", "scaled", "weights"], "mlp.mlp1": ["product"],
+          "mlp.swiglu": Steps.NAMES, "mlp.mlp2": ["product"]}
+ATTENTION_STEPS = tuple(f".attn.sdpa.{s}" for s in WITHIN["attn.sdpa"])
+MLP_STEPS = tuple(f".{stage}.{s}" for stage, steps in WITHIN.items() for s in steps if stage != "attn.sdpa")
 
 
-def expected_stages(layers):
+def select(stages, positions, steps=()):
+    """Keeps the rows at positions, and of what is within stages those at steps; all of the
+    keys' and values', which every later row reads."""
+    rows, within = torch.tensor(positions), torch.tensor(steps, dtype=torch.int64)
+    whole = (".attn.rope.k", ".attn.v") + ATTENTION_STEPS
+    return {
+        name: t if name.endswith(whole) else t[within if name.endswith(MLP_STEPS) else rows]
+        for name, t in stages.items()
+    }
+
+
+def expected_stages(layers, steps=()):
     attn = ["norm", "qkv", "q", "k", "v", "rope.q", "rope.k", "sdpa", "out"]
     mlp = ["norm", "gate", "experts", "weights", "mlp1", "swiglu", "mlp2", "mix"]
     names = ["embedding"]
     for n in range(layers):
-        names += [f"block.{n}.attn.{s}" for s in attn] + [f"block.{n}.attn"]
-        names += [f"block.{n}.mlp.{s}" for s in mlp] + [f"block.{n}.mlp"]
+        for part, stages in (("attn", attn), ("mlp", mlp)):
+            for s in stages:
+                if steps:
+                    names += [f"block.{n}.{part}.{s}.{step}" for step in WITHIN.get(f"{part}.{s}", [])]
+                names.append(f"block.{n}.{part}.{s}")
+            names.append(f"block.{n}.{part}")
     return names + ["norm", "unembedding"]
 
 
@@ -305,14 +422,27 @@ def kept(job, tokens):
     return positions
 
 
-def prove(stages, rows, precision):
+def kept_steps(job, positions):
+    """Those of which a job keeps what is within stages too."""
+    if not job.steps:
+        return positions
+    if job.steps == "none":
+        return []
+    steps = sorted(set(parse_ids(job.steps, "steps")))
+    if other := set(steps) - set(positions):
+        fail(f"--steps: {min(other)} is not among the positions kept")
+    return steps
+
+
+def prove(stages, rows, precision, steps=()):
     """Fails unless the stages have so many rows of that precision, all finite."""
-    want = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     for name, t in stages.items():
-        if t.shape[0] != rows:
-            fail(f"{name}: {t.shape[0]} rows, want {rows}")
-        if t.dtype != (torch.int32 if name.endswith(".experts") else want):
-            fail(f"{name}: {t.dtype}, want {want}")
+        want = len(steps) if name.endswith(ATTENTION_STEPS) else rows
+        if t.shape[0] != want:
+            fail(f"{name}: {t.shape[0]} rows, want {want}")
+        if t.dtype != (torch.int32 if name.endswith(".experts") else dtype):
+            fail(f"{name}: {t.dtype}, want {dtype}")
         if not t.isfinite().all():
             fail(f"{name}: not finite")
 
@@ -321,13 +451,18 @@ def same_bits(a, b):
     return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
-def write_trace(job, args, hashed, tokens, positions, stages):
+def write_trace(job, args, hashed, tokens, positions, stages, steps=()):
     """Writes the rows kept, and how they came about."""
     tensors = {"tokens": torch.tensor(tokens, dtype=torch.int32),
-               "positions": torch.tensor(positions, dtype=torch.int32)} | stages
+               "positions": torch.tensor(positions, dtype=torch.int32)}
+    if steps:
+        tensors["steps"] = torch.tensor(steps, dtype=torch.int32)
+    tensors |= stages
     command = f"trace.py {job.checkpoint.name} --tokens {job.tokens} --precision {job.precision}"
     if job.positions:
         command += f" --positions {job.positions}"
+    if job.steps:
+        command += f" --steps {job.steps}"
     if job.first:
         command += f" --first {job.first}"
     command += f" --mlp-rows {args.mlp_rows} --threads {args.threads}"
@@ -357,11 +492,12 @@ def trace(model, config, hashed, job, args):
     """Runs model on a job's tokens, watched and not, and writes what it showed."""
     tokens = parse_tokens(job.tokens, config.vocab_size)
     positions = kept(job, tokens)
+    steps = kept_steps(job, positions)
     ids = torch.tensor(tokens, dtype=torch.int32)
     capture = Capture()
     with torch.inference_mode(), in_portions(args.mlp_rows), begun_at(job.first):
         plain = model(ids)
-        with watched(model, capture):
+        with watched(model, capture, steps):
             logits = model(ids)
     if not same_bits(plain, logits):
         fail("the logits change when the model is watched")
@@ -371,11 +507,12 @@ def trace(model, config, hashed, job, args):
         if not same_bits(whole, logits):
             fail(f"the logits change with --mlp-rows: {(whole != logits).float().mean():.2%} of them")
     stages = capture.stages()
-    names = expected_stages(config.num_hidden_layers)
+    names = expected_stages(config.num_hidden_layers, steps)
     if set(stages) != set(names):
         fail(f"stages missing or unknown: {sorted(set(stages) ^ set(names))}")
-    prove(stages, len(tokens), job.precision)
-    write_trace(job, args, hashed, tokens, positions, select({name: stages[name] for name in names}, positions))
+    prove(stages, len(tokens), job.precision, steps)
+    stages = select({name: stages[name] for name in names}, positions, steps)
+    write_trace(job, args, hashed, tokens, positions, stages, steps)
 
 
 def arguments(description):
@@ -385,6 +522,8 @@ def arguments(description):
     parser.add_argument("--tokens", help="1,2,5-9 or random:COUNT:SEED")
     parser.add_argument("--precision", choices=["bf16", "f32"])
     parser.add_argument("--positions", help="rows to keep, 0,1,126-129; default all")
+    parser.add_argument("--steps", help="of the rows kept, those of which the steps within stages are "
+                                        "kept too, or none; default all of them")
     parser.add_argument("--first", type=int, default=0,
                         help="position of the first token, which sees none before it (0)")
     parser.add_argument("-o", "--output", type=Path)
