@@ -12,7 +12,7 @@ import (
 
 func newSynth() *cobra.Command {
 	var preset, layout string
-	var layers, vocab, headDim, window int
+	var layers, vocab, headDim, window, inner int
 	var seed uint64
 	var zeros bool
 	presets := append(gptoss.Presets(), presetTrained)
@@ -61,8 +61,11 @@ with the program and has the whole vocabulary, 160 MB (docs/trained.md).`,
 			if c.Flags().Changed("window") {
 				config.Window = window
 			}
+			if c.Flags().Changed("inner") {
+				config.Inner = inner
+			}
 			if err := config.Validate(); err != nil {
-				return usage("--layers, --vocab, --head-dim, --window: %v", err)
+				return usage("--layers, --vocab, --head-dim, --window, --inner: %v", err)
 			}
 			if zeros {
 				if c.Flags().Changed("seed") {
@@ -82,6 +85,7 @@ with the program and has the whole vocabulary, 160 MB (docs/trained.md).`,
 	f.IntVar(&vocab, "vocab", 0, "number of tokens, instead of the preset's; 201088 takes what tokenize and harmony print")
 	f.IntVar(&headDim, "head-dim", 0, "width of a head, instead of the preset's; 64 has the published frequencies")
 	f.IntVar(&window, "window", 0, "keys that sliding layers see, instead of the preset's")
+	f.IntVar(&inner, "inner", 0, "width within an expert, instead of the preset's; few make 20b's attention cheap to test")
 	f.Uint64Var(&seed, "seed", 1, "seed of the weights")
 	f.BoolVar(&zeros, "zeros", false, "zeros for weights, as holes: headers and sizes of any model in a few kB of disk")
 	return c
