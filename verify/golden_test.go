@@ -9,6 +9,7 @@ import (
 	"ossify/engine"
 	"ossify/fault"
 	"ossify/gptoss"
+	"ossify/graph"
 	"ossify/kernel"
 	"ossify/parity"
 )
@@ -79,17 +80,33 @@ func TestEngineAgainstPyTorchElsewhere(t *testing.T) {
 		name   string
 		preset string
 		vocab  int
+		inner  int
 		whole  bool // judge the free run too, which takes a minute of small
-		check  func(t *testing.T, g *Golden)
+		check  func(t *testing.T, m *graph.Graph, g *Golden)
 	}{
-		{"small", "small", 0, false, func(t *testing.T, g *Golden) {
+		{"small", "small", 0, 0, false, func(t *testing.T, _ *graph.Graph, g *Golden) {
 			for _, p := range []int{127, 128, 129} {
 				if !slices.Contains(g.Positions(), p) {
 					t.Errorf("no row at position %d", p)
 				}
 			}
 		}},
-		{"prompt", "tiny", 201088, true, func(t *testing.T, g *Golden) {
+		{"long", "small", 0, 64, false, func(t *testing.T, m *graph.Graph, g *Golden) {
+			// More than two windows of 128 pass through the cache one by one, and
+			// rows of the last of them are judged.
+			if n := StepsOf(m, len(g.Tokens())).Decode; n < 256 || len(g.Tokens()) < 300 {
+				t.Errorf("%d tokens, of which %d are decoded", len(g.Tokens()), n)
+			}
+			for _, p := range []int{127, 128, 129, 255, 256, 257, 327} {
+				if !slices.Contains(g.Positions(), p) {
+					t.Errorf("no row at position %d", p)
+				}
+			}
+			if !slices.Equal(g.Within(), []int{128, 257, 327}) {
+				t.Errorf("steps at %v", g.Within())
+			}
+		}},
+		{"prompt", "tiny", 201088, 0, true, func(t *testing.T, _ *graph.Graph, g *Golden) {
 			if !slices.Equal(g.Tokens(), user.IDs) {
 				t.Errorf("tokens %v, want those of user.json", g.Tokens())
 			}
@@ -103,10 +120,13 @@ func TestEngineAgainstPyTorchElsewhere(t *testing.T) {
 			if tt.vocab > 0 {
 				c.Vocab = tt.vocab
 			}
+			if tt.inner > 0 {
+				c.Inner = tt.inner
+			}
 			ck := openConfig(t, c, goldenSeed)
 			for _, p := range []engine.Precision{engine.F32, engine.BF16} {
 				golden := openGolden(t, ck, tt.name+"-"+p.String())
-				tt.check(t, golden)
+				tt.check(t, ck.Graph, golden)
 				if tt.whole {
 					r, err := Run(t.Context(), ck.Graph, ck.Weights, Request{Golden: golden, Most: 1e8})
 					if err != nil {
