@@ -52,6 +52,7 @@ arm64: ## build for arm64, run the kernels there (under qemu-user, installed wit
 	tools/arm64/run.sh
 
 generated: ## generated files are what their generators make
+	go -C tokenizer/gen test .
 	go generate ./...
 	git diff --exit-code -- '*.go' '*.bin' '*.s'
 
