@@ -172,18 +172,23 @@ type tree struct {
 
 // tree reads _METADATA.
 func (f *folder) tree() (tree, error) {
-	var t tree
 	r, err := f.Get(metadata)
 	if err != nil {
-		return t, err
+		return tree{}, err
 	}
 	if r.Size() > mostMetadata {
-		return t, fmt.Errorf("%d bytes, want at most %d", r.Size(), mostMetadata)
+		return tree{}, fmt.Errorf("%d bytes, want at most %d", r.Size(), mostMetadata)
 	}
 	text := make([]byte, r.Size())
 	if _, err := r.ReadAt(text, 0); err != nil && err != io.EOF {
-		return t, err
+		return tree{}, err
 	}
+	return parseTree(text)
+}
+
+// parseTree reads the text of _METADATA.
+func parseTree(text []byte) (tree, error) {
+	var t tree
 	o, err := jsonobject.Parse(text)
 	if err != nil {
 		return t, err
