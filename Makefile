@@ -21,6 +21,14 @@ ort-library: ## operators for ONNX Runtime, as bin/libossify_ort.so
 demo: deps build ## synthesise a small model, run it, compare it with PyTorch's own values
 	bin/ossify demo
 
+serve-demo: build ## serve the small trained model that comes with ossify, at http://127.0.0.1:8080
+	@test -e build/serve-demo/config.json || bin/ossify synth --preset trained build/serve-demo
+	@echo "curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"trained\",\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"What is 3 + 4?\"}]}'"
+	bin/ossify serve build/serve-demo --name trained
+
+clients: ## official clients of OpenAI's API against our server (PyPI, npm)
+	tools/clients/run.sh
+
 deps: ## install ONNX Runtime's library into build/deps
 	@tools/deps/install.sh
 
@@ -84,4 +92,4 @@ transformers: ## compare with PyPI's transformers: logits, keys of config.json (
 peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
 	tools/speed/run.sh
 
-.PHONY: help build install ort-library demo deps test check platforms unit race arm64 generated differential module reference parity containers transformers peers-speed
+.PHONY: help build install ort-library demo serve-demo clients deps test check platforms unit race arm64 generated differential module reference parity containers transformers peers-speed

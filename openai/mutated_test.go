@@ -17,7 +17,7 @@ import (
 	"ossify/tokenizer"
 )
 
-var mutations = flag.Int("mutations", 3000, "malformed outputs of a model that are answered")
+var mutations = flag.Int("mutations", 1000, "malformed outputs of a model that are answered")
 
 // outputs are well formed, or are known from models.
 var outputs = []string{

@@ -1,0 +1,111 @@
+// Command scripted serves a model that writes what the last message tells it, so
+// that clients are tested without one:
+//
+//	say TEXT           thinks, then answers TEXT
+//	call NAME JSON     thinks, then calls a function
+//	raw TEXT           writes TEXT, in which special tokens are spelled
+//	endless            goes on until its client goes
+//
+// To what a function returned it answers "The tool says: ...". It prints its
+// address.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"ossify/generate"
+	"ossify/generate/script"
+	"ossify/harmony"
+	"ossify/openai"
+	"ossify/server"
+	"ossify/tokenizer"
+)
+
+func main() {
+	key := flag.String("key", "", "API key; none lets everybody in")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *key); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, key string) error {
+	t := tokenizer.New()
+	o := server.Options{Service: func(done func(openai.Record)) *openai.Service {
+		return openai.New(openai.Options{
+			Generator: model{t}, Encoding: harmony.New(t), Models: []string{"gpt-oss"}, Context: 131072,
+			Store: openai.NewStore(1000, 64<<20), Done: done,
+		})
+	}, Grace: time.Second}
+	if key != "" {
+		o.Keys = []string{key}
+	}
+	s, err := server.New(o)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("http://%s\n", l.Addr())
+	return s.Serve(ctx, l)
+}
+
+type model struct{ t *tokenizer.Tokenizer }
+
+func (m model) Generate(ctx context.Context, r generate.Request, emit func(generate.Token) error) (generate.Result, error) {
+	prompt, err := m.t.DecodeReplacing(r.Prompt)
+	if err != nil {
+		return generate.Result{}, err
+	}
+	messages := strings.Split(prompt, "<|start|>")
+	last := messages[max(0, len(messages)-2)]
+	header, text, _ := strings.Cut(last, "<|message|>")
+	text = strings.TrimSuffix(strings.TrimSuffix(text, "<|end|>"), "<|call|>")
+	const thinks = "<|channel|>analysis<|message|>I do as I am told.<|end|><|start|>assistant"
+	verb, rest, _ := strings.Cut(text, " ")
+	out := thinks + "<|channel|>final<|message|>" + text + "<|return|>"
+	switch {
+	case strings.HasPrefix(header, "functions."):
+		out = thinks + "<|channel|>final<|message|>The tool says: " + text + "<|return|>"
+	case verb == "say":
+		out = thinks + "<|channel|>final<|message|>" + rest + "<|return|>"
+	case verb == "call":
+		name, args, _ := strings.Cut(rest, " ")
+		out = thinks + "<|channel|>commentary to=functions." + name + " <|constrain|>json<|message|>" + args + "<|call|>"
+	case verb == "raw":
+		out = rest
+	case verb == "endless":
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return generate.Result{}, context.Cause(ctx)
+			case <-time.After(time.Millisecond):
+			}
+			ids := m.t.Encode(nil, "<|channel|>final<|message|>", tokenizer.AllSpecials())
+			if n > 0 {
+				ids = m.t.EncodeOrdinary(nil, " more")
+			}
+			for _, id := range ids {
+				if err := emit(generate.Token{ID: id}); err != nil {
+					return generate.Result{}, err
+				}
+			}
+		}
+	}
+	g := script.Generator(func(context.Context, generate.Request) ([]uint32, error) {
+		return m.t.Encode(nil, out, tokenizer.AllSpecials()), nil
+	})
+	return g.Generate(ctx, r, emit)
+}
