@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"path/filepath"
@@ -151,12 +152,15 @@ func TestBesideFails(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		our, ref  float64
+		n         int // elements, if not many
 		want      parity.Verdict
 		noNumbers bool
 	}{
 		{name: "as good", our: 1, ref: 1, want: parity.Pass},
 		{name: "a little worse", our: 1.049, ref: 1, want: parity.Pass},
 		{name: "worse", our: 1.051, ref: 1, want: parity.Fail},
+		{name: "worse by the chance of few elements", our: 1.15, ref: 1, n: 256, want: parity.Pass},
+		{name: "worse than by the chance of few elements", our: 1.25, ref: 1, n: 256, want: parity.Fail},
 		{name: "both exact", want: parity.Pass},
 		{name: "only the reference is exact", our: 1e-9, want: parity.Fail},
 		{name: "NaN", our: math.NaN(), ref: 1, want: parity.Fail},
@@ -165,8 +169,9 @@ func TestBesideFails(t *testing.T) {
 		v := &comparison{r: &parity.Report{}, p: engine.F32, stages: []gptoss.Stage{{Node: graph.Node{Name: "s"}}}}
 		reference, forced := &parity.Column{}, &parity.Column{}
 		if !tt.noNumbers {
-			reference.Add(parity.StageReport{Name: "s", Fit: &parity.Fit{Error: tt.ref}})
-			forced.Add(parity.StageReport{Name: "s", Fit: &parity.Fit{Error: tt.our}})
+			n := cmp.Or(tt.n, 1<<20)
+			reference.Add(parity.StageReport{Name: "s", Fit: &parity.Fit{Error: tt.ref, Elements: n}})
+			forced.Add(parity.StageReport{Name: "s", Fit: &parity.Fit{Error: tt.our, Elements: n}})
 		}
 		v.noWorse(reference, forced)
 		if got := v.r.Checks[0]; got.Verdict != tt.want {

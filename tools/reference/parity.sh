@@ -51,8 +51,10 @@ export OSSIFY_ONNXRUNTIME=${OSSIFY_ONNXRUNTIME:-$PWD/build/deps/onnxruntime}
 
 if [ -n "${PROMPT:-}" ]; then
 	ids=$("$ossify" harmony render --prompt "$PROMPT")
-else
-	ids=$("$ossify" harmony render <"${CONVERSATION:-testdata/prompts/user.json}")
+elif [ -n "${CONVERSATION:-}" ]; then
+	ids=$("$ossify" harmony render <"$CONVERSATION")
+else # a file that has more in it than the conversation
+	ids=$("$python" -c 'import json; print(json.dumps(json.load(open("testdata/prompts/user.json"))["conversation"]))' | "$ossify" harmony render)
 fi
 ids=${ids//[\[\] ]/}
 count=$(tr ',' '\n' <<<"$ids" | wc -l)
