@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 
 	"ossify/engine/internal/screen"
 	"ossify/float"
@@ -149,8 +150,15 @@ func largest(logits []float32, rows []int32, k int) []Top {
 	return best
 }
 
-// split calls f on ranges that cover 0 to n, one for each worker, and waits.
+// split calls f on ranges that cover 0 to n, by as many goroutines as there are
+// workers, and waits. There are more ranges, so that one that others of the
+// machine hold up has fewer of them.
 func (m *Model) split(n int, f func(lo, hi int)) {
-	parts := min(m.o.Workers, n)
-	mapped.Each(parts, func(i int) { f(i*n/parts, (i+1)*n/parts) })
+	parts := min(16*m.o.Workers, n)
+	var next atomic.Int64
+	mapped.Each(min(m.o.Workers, parts), func(int) {
+		for i := int(next.Add(1)) - 1; i < parts; i = int(next.Add(1)) - 1 {
+			f(i*n/parts, (i+1)*n/parts)
+		}
+	})
 }
