@@ -14,6 +14,7 @@ import (
 
 	"ossify/engine"
 	"ossify/gptoss"
+	"ossify/internal/huge"
 	"ossify/kernel"
 )
 
@@ -38,7 +39,7 @@ type benchReport struct {
 	Kernels   string  `json:"kernels"`
 	Precision string  `json:"precision"`
 	Threads   int     `json:"threads"`
-	Bandwidth float64 `json:"bandwidth_gbs"` // of reading memory, median of runs beside the others
+	Bandwidth float64 `json:"bandwidth_gbs"` // of reading memory of our own, in large pages; median of runs beside the others
 	Prefill   speed   `json:"prefill"`
 	Decode    speed   `json:"decode"`
 	Screened  *speed  `json:"decode_screened,omitempty"`
@@ -66,7 +67,8 @@ func newBench() *cobra.Command {
 	var prompt, tokens, sessions, runs, threads, chunk int
 	var precision, set string
 	var contexts []int
-	var asJSON, kernels, screen, pack, hold bool
+	var asJSON, kernels, screen bool
+	var memory memoryFlags
 	c := &cobra.Command{
 		Use:   "bench CKPT",
 		Short: "Measure speed, and what the machine allows",
@@ -117,7 +119,7 @@ machine can run; no checkpoint is needed.`,
 					return usage("--context %d, want 0 or more", n)
 				}
 			}
-			b := &bench{screen: screen, pack: pack, hold: hold, contexts: contexts, c: c, prompt: prompt, tokens: tokens, sessions: sessions, runs: runs}
+			b := &bench{screen: screen, memory: memory, contexts: contexts, c: c, prompt: prompt, tokens: tokens, sessions: sessions, runs: runs}
 			r, err := b.run(args[0], o)
 			if err != nil {
 				return err
@@ -134,8 +136,7 @@ machine can run; no checkpoint is needed.`,
 	f.IntVar(&sessions, "sessions", 0, "decode so many sessions together, too")
 	f.IntSliceVar(&contexts, "context", nil, "time a token after a past of so many, too: 1024,8192,32768")
 	f.BoolVar(&screen, "screen", false, "decode with a screened unembedding (see generate), too")
-	f.BoolVar(&pack, "pack", false, "pack bfloat16 matrices first, without loss: fewer bytes a token")
-	f.BoolVar(&hold, "hold", false, "copy the weights to memory of our own first, in large pages")
+	memory.add(c)
 	f.IntVar(&runs, "runs", 3, "runs that count, of each")
 	f.IntVar(&threads, "threads", 0, "threads; 0 is one a processor")
 	f.IntVar(&chunk, "chunk", 0, "tokens of a pass, at most; 0 is the engine's choice")
@@ -150,7 +151,8 @@ type bench struct {
 	c                              *cobra.Command
 	prompt, tokens, sessions, runs int
 	contexts                       []int
-	screen, pack, hold             bool
+	screen                         bool
+	memory                         memoryFlags
 
 	m     *engine.Model
 	vocab int
@@ -166,27 +168,8 @@ func (b *bench) random(n int) []uint32 {
 	return ids
 }
 
-// bandwidthLeast is read to measure bandwidth at least: more than caches hold.
-const bandwidthLeast = 1 << 28
-
-// memory returns what is read to measure bandwidth: the largest weight, where it
-// is mapped, or memory of our own if that is too small.
-func memory(ck *gptoss.Checkpoint) []byte {
-	var most []byte
-	for _, t := range ck.Folder.Tensors() {
-		if len(t.Data) > len(most) {
-			most = t.Data
-		}
-	}
-	if len(most) >= bandwidthLeast {
-		return most
-	}
-	b := make([]byte, bandwidthLeast)
-	for n := copy(b, "ossify"); n < len(b); n *= 2 {
-		copy(b[n:], b[:n])
-	}
-	return b
-}
+// bandwidthBytes are read to measure bandwidth: more than caches hold.
+const bandwidthBytes = 1 << 28
 
 func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 	ctx := b.c.Context()
@@ -201,15 +184,8 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 	}
 	defer b.m.Close()
 	sayPortable(b.c.ErrOrStderr(), b.m.Kernels())
-	if b.pack {
-		if err := b.m.Pack(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if b.hold {
-		if err := b.m.Hold(ctx); err != nil {
-			return nil, err
-		}
+	if err := b.memory.apply(ctx, b.m); err != nil {
+		return nil, err
 	}
 	b.vocab, b.src = ck.Config.Vocab, rand.New(rand.NewPCG(1, 2))
 	r := &benchReport{
@@ -228,7 +204,13 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 	if set.Name == "" {
 		set = kernel.Best()
 	}
-	read := memory(ck)
+	read, free := huge.Alloc(bandwidthBytes)
+	if free != nil {
+		defer free()
+	}
+	for n := copy(read, "ossify"); n < len(read); n *= 2 { // pages that were never written are no memory
+		copy(read[n:], read[:n])
+	}
 	var bandwidth speed
 	measure := func() {
 		bandwidth.Rates = append(bandwidth.Rates, set.ReadBandwidth(read, b.m.Workers())/1e9)

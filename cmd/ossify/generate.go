@@ -30,6 +30,7 @@ type answerFlags struct {
 	precision string
 	threads   int
 	screen    bool
+	memory    memoryFlags
 	onnx      onnxFlags
 }
 
@@ -47,6 +48,7 @@ func (a *answerFlags) add(c *cobra.Command) {
 	chooseVar(c, &a.precision, "precision", "bf16", []string{"bf16", "f32"}, "of values between operations")
 	f.IntVar(&a.threads, "threads", 0, "processors to use; 0 takes all")
 	f.BoolVar(&a.screen, "screen", false, "spend 0.6 GB on a screen of the unembedding: the same tokens, sooner, without temperature or with --top-k")
+	a.memory.add(c)
 	a.onnx.add(c)
 }
 
@@ -117,6 +119,9 @@ func (t *talker) openEngine(ctx context.Context) error {
 		return err
 	}
 	t.closeFirst(m.Close)
+	if err := t.flags.memory.apply(ctx, m); err != nil {
+		return err
+	}
 	if t.flags.screen {
 		if err := m.Screen(ctx); err != nil {
 			return err

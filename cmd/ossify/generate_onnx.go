@@ -27,7 +27,7 @@ func (x *onnxFlags) add(c *cobra.Command) {
 // check reports flags that do not go together.
 func (x *onnxFlags) check(c *cobra.Command) error {
 	if x.model != "" {
-		for _, name := range []string{"precision", "screen"} {
+		for _, name := range append([]string{"precision", "screen"}, memoryNames...) {
 			if c.Flags().Changed(name) {
 				return usage("--%s is of the engine, want no --onnx beside it", name)
 			}
@@ -64,17 +64,17 @@ func (x *onnxFlags) load(ctx context.Context, ck *gptoss.Checkpoint, threads int
 	if err != nil {
 		return nil, "", nil, err
 	}
-	end = rt.Close
+	shut := rt.Close // not end, which an error's return sets to nil
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, end())
+			err = errors.Join(err, shut())
 		}
 	}()
 	s, err := rt.Load(ctx, x.model, ort.Options{Threads: threads, Operators: x.operators, Want: ort.WantDecoder(m.Summary().OutputNames())})
 	if err != nil {
 		return nil, "", nil, err
 	}
-	end = func() error { return errors.Join(s.Close(), rt.Close()) }
+	shut = func() error { return errors.Join(s.Close(), rt.Close()) }
 	c := ck.Config
 	d, err = ort.NewDecoder(s, c.KVHeads, c.HeadDim)
 	if err == nil {
@@ -87,5 +87,5 @@ func (x *onnxFlags) load(ctx context.Context, ck *gptoss.Checkpoint, threads int
 	if x.operators {
 		runs += " with ossify's operators"
 	}
-	return d, runs, end, nil
+	return d, runs, shut, nil
 }

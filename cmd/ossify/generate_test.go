@@ -48,7 +48,7 @@ func TestGenerateIsDeterministic(t *testing.T) {
 			if code != 0 || len(strings.Fields(want)) < 1 || stderr != "" {
 				t.Fatalf("exit %d, %q, %s", code, want, stderr)
 			}
-			for _, more := range [][]string{nil, {"--threads", "1"}, {"--threads", "5"}, {"--guess", "4"}, {"--screen"}, {"--screen", "--guess", "3"}} {
+			for _, more := range [][]string{nil, {"--threads", "1"}, {"--threads", "5"}, {"--guess", "4"}, {"--screen"}, {"--screen", "--guess", "3"}, {"--pack"}, {"--pack", "--hold", "--screen"}} {
 				if _, got, _ := ossify(t, "", append(slices.Clone(base), more...)...); got != want {
 					t.Errorf("%v: %q, want %q", more, got, want)
 				}

@@ -35,6 +35,7 @@ type serveFlags struct {
 	keys      string
 	cert, key string
 	precision string
+	memory    memoryFlags
 	threads   int
 	context   int
 	most      int
@@ -101,6 +102,7 @@ Ctrl-C ends it: new requests are refused, and those under way have the time of
 	f.DurationVar(&a.grace, "grace", 30*time.Second, "time for answers under way when the server ends")
 	f.IntVar(&a.responses, "stored", 1000, "responses kept for previous_response_id and GET, in memory, the newest; 0 keeps none")
 	chooseVar(c, &a.logs, "log", "text", []string{"text", "json", "off"}, "form of the log on stderr")
+	a.memory.add(c)
 	a.onnx.add(c)
 	f.BoolVar(&a.logBodies, "log-bodies", false, "log requests whole, prompts included")
 	return c
@@ -264,6 +266,9 @@ func (a *serveFlags) open(ctx context.Context, ck *gptoss.Checkpoint) (m generat
 	e, err := ck.Engine(ctx, o)
 	if err != nil {
 		return nil, "", "", nil, err
+	}
+	if err := a.memory.apply(ctx, e); err != nil {
+		return nil, "", "", nil, errors.Join(err, e.Close())
 	}
 	return onengine.New(e), e.Precision().String(), e.Kernels() + " kernels", e.Close, nil
 }
