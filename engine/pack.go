@@ -80,6 +80,7 @@ func (m *Model) pack(w *kernel.Matrix, from *weight.Source) {
 	if p, ok := kernel.PackMatrix(*w, alloc, m.split); ok {
 		*w = p
 		m.own(free)
+		m.settle(p.Data)
 		release(&from.Data)
 	} else if free != nil {
 		free()
@@ -95,8 +96,18 @@ func (m *Model) copyOf(b []byte, from *checkpoint.Tensor) []byte {
 	m.split(pages, func(lo, hi int) {
 		copy(c[lo*huge.Page:min(hi*huge.Page, len(b))], b[lo*huge.Page:])
 	})
+	m.settle(c)
 	release(from)
 	return c
+}
+
+// settle is huge.Settle by all workers.
+func (m *Model) settle(b []byte) {
+	if len(b) < huge.Page {
+		return // perhaps the collector's
+	}
+	pages := (len(b) + huge.Page - 1) / huge.Page
+	m.split(pages, func(lo, hi int) { huge.Settle(b[lo*huge.Page : min(hi*huge.Page, len(b))]) })
 }
 
 // own frees memory when the model is collected.

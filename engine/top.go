@@ -51,13 +51,15 @@ func (m *Model) Screen(ctx context.Context) error {
 		s.rounding.Result = 0x1p-8
 	}
 	var free func()
-	alloc := func(n int) (b []byte) {
-		b, free = huge.Alloc(n)
-		return b
+	var copied []byte
+	alloc := func(n int) []byte {
+		copied, free = huge.Alloc(n)
+		return copied
 	}
 	err := mapped.Catch(func() (err error) {
 		from := kernel.Matrix{Kind: kernel.BF16, Rows: shape[0], Cols: shape[1], Data: m.w.Sources(s.param)[0].Data.Data}
 		s.screen, err = screen.New(ctx, from, alloc, m.split)
+		m.settle(copied)
 		return err
 	})
 	m.own(free) // whether it succeeds or not

@@ -211,6 +211,7 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 	for n := copy(read, "ossify"); n < len(read); n *= 2 { // pages that were never written are no memory
 		copy(read[n:], read[:n])
 	}
+	huge.Settle(read)
 	var bandwidth speed
 	measure := func() {
 		bandwidth.Rates = append(bandwidth.Rates, set.ReadBandwidth(read, b.m.Workers())/1e9)

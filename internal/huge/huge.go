@@ -18,6 +18,10 @@ func Alloc(n int) (b []byte, free func()) {
 	return make([]byte, n), nil
 }
 
+// Settle moves b, which is of Alloc and has been written, to large pages where
+// there were none when it was touched: the system then makes room for them.
+func Settle(b []byte) { settle(b) }
+
 // Want asks that b, which is mapped from a file, be read in large pages from
 // where it is touched first. It is a wish: nothing fails.
 func Want(b []byte) { want(b) }

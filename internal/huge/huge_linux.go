@@ -8,13 +8,16 @@ import (
 )
 
 func alloc(n int) (b []byte, free func()) {
-	all, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	size := (n + Page - 1) &^ (Page - 1) // what is so long begins at a multiple of Page too
+	all, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil, nil
 	}
 	unix.Madvise(all, unix.MADV_HUGEPAGE)
-	return all, func() { unix.Munmap(all) }
+	return all[:n], func() { unix.Munmap(all) }
 }
+
+func settle(b []byte) { advise(b, unix.MADV_COLLAPSE) }
 
 func want(b []byte) { advise(b, unix.MADV_HUGEPAGE) }
 
