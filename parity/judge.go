@@ -46,8 +46,17 @@ type Fit struct {
 	Bounded  int     `json:"bounded"`           // those elements; the others have one right value
 	RMS      float64 `json:"rms"`               // of the exact values
 	Error    float64 `json:"rms_error"`         // root mean square of value − exact, the middle of the bounds
+	Max      float64 `json:"max_error"`         // largest |value − exact|
+	Rounding float64 `json:"rms_rounding"`      // rms error of the exact values' own roundings: nobody has less
+	ULPs     []int   `json:"ulps,omitempty"`    // elements by |value − exact|, as [ULPBins] has it
 	Worst    Element `json:"worst"`             // the one farthest outside, else the one that needs most
 }
+
+// ULPBins is the most bins of [Fit.ULPs]. The first counts elements that are
+// the rounding of the exact value; bin i > 0 the others that are off by at most
+// 2^(i-1) units in the last place, of the larger of both; the last bin all
+// beyond, and what is not finite.
+const ULPBins = 16
 
 // An Element is one number of a stage and its bounds.
 type Element struct {
@@ -61,11 +70,21 @@ type Element struct {
 // rounding of a number from lo to hi. The slices are of one length.
 func Judge(own, lo, hi []float64, t checkpoint.DType) *Fit {
 	f := &Fit{Elements: len(own)}
-	squares, errors, most := 0.0, 0.0, -1.0
+	squares, errors, least, most := 0.0, 0.0, 0.0, -1.0
+	var ulps [ULPBins]int
 	for i, v := range own {
 		mid, half := lo[i]+(hi[i]-lo[i])/2, (hi[i]-lo[i])/2
 		squares += mid * mid
-		errors += (v - mid) * (v - mid)
+		rounded := Round(mid, t)
+		least += (rounded - mid) * (rounded - mid)
+		off := math.Abs(v - mid)
+		errors += off * off
+		f.Max = max(f.Max, bounded(off))
+		if v == rounded {
+			ulps[0]++
+		} else {
+			ulps[ulpBin(off/Spacing(max(math.Abs(v), math.Abs(mid)), t))]++
+		}
 		ok := v == mid || Round(lo[i], t) <= v && v <= Round(hi[i], t) // false for NaN
 		need := 0.0
 		switch {
@@ -93,8 +112,31 @@ func Judge(own, lo, hi []float64, t checkpoint.DType) *Fit {
 	if len(own) > 0 {
 		f.RMS = bounded(math.Sqrt(squares / float64(len(own))))
 		f.Error = bounded(math.Sqrt(errors / float64(len(own))))
+		f.Rounding = bounded(math.Sqrt(least / float64(len(own))))
 	}
+	f.ULPs = trimmed(ulps[:])
 	return f
+}
+
+// ulpBin returns the bin of [Fit.ULPs] of an element that is so many units in
+// the last place off.
+func ulpBin(off float64) int {
+	if !(off <= 1<<(ULPBins-3)) { // true for NaN
+		return ULPBins - 1
+	}
+	part, e := math.Frexp(off) // off = part·2^e, part from 1/2 to 1
+	if part == 0.5 {
+		e--
+	}
+	return max(e, 0) + 1
+}
+
+// trimmed returns counts without the zeros at their end.
+func trimmed(counts []int) []int {
+	for len(counts) > 0 && counts[len(counts)-1] == 0 {
+		counts = counts[:len(counts)-1]
+	}
+	return slices.Clone(counts)
 }
 
 // Round rounds to a value of type t.
@@ -130,6 +172,41 @@ type Choice struct {
 	Wrong int   `json:"wrong"` // rows that do not hold largest values, or not in falling order
 	Ties  []Tie `json:"ties,omitempty"`
 	First *Tie  `json:"first_wrong,omitempty"`
+
+	// How far the last value that is among the largest is above the next: what an
+	// error must reach to turn the choice.
+	LeastGap  float64 `json:"least_gap"`
+	MedianGap float64 `json:"median_gap"`
+	Gaps      []int   `json:"gaps,omitempty"` // rows by gap, as [GapBin] has it
+}
+
+// GapBins is how many bins [GapBin] knows.
+const GapBins = 18
+
+// GapBin returns the bin of a gap between two values: 0 for none, i > 0 for
+// less than 2^(i-14), the last for all beyond.
+func GapBin(gap float64) int {
+	if gap == 0 {
+		return 0
+	}
+	for bin := 1; bin < GapBins-1; bin++ {
+		if gap < math.Ldexp(1, bin-14) {
+			return bin
+		}
+	}
+	return GapBins - 1
+}
+
+// Gap returns how far the k-th largest value is above the next; 0 if there is
+// none.
+func Gap(values []float64, k int) float64 {
+	if k < 1 || k >= len(values) {
+		return 0
+	}
+	sorted := slices.Clone(values)
+	slices.Sort(sorted)
+	gap := bounded(sorted[len(sorted)-k] - sorted[len(sorted)-k-1])
+	return max(gap, 0)
 }
 
 // A Tie is a row in which another of equal values was chosen, or, if it is
@@ -150,9 +227,15 @@ func (t Tie) String() string {
 // are ties, which a program may break as it likes; if strict, it may not.
 func JudgeChoice(stage string, positions []int, chosen, values []float64, strict bool) *Choice {
 	c := &Choice{Rows: len(positions)}
+	if len(positions) == 0 {
+		return c
+	}
 	k, n := len(chosen)/len(positions), len(values)/len(positions)
+	gaps, bins := make([]float64, len(positions)), [GapBins]int{}
 	for i, p := range positions {
 		row := values[i*n:][:n]
+		gaps[i] = Gap(row, k)
+		bins[GapBin(gaps[i])]++
 		order := make([]int, n)
 		for j := range order {
 			order[j] = j
@@ -183,6 +266,8 @@ func JudgeChoice(stage string, positions []int, chosen, values []float64, strict
 			c.First = &t
 		}
 	}
+	slices.Sort(gaps)
+	c.LeastGap, c.MedianGap, c.Gaps = gaps[0], gaps[len(gaps)/2], trimmed(bins[:])
 	return c
 }
 
@@ -199,11 +284,31 @@ func indices(values []float64) []int {
 
 // A StageReport is a stage of a program: numbers or a choice.
 type StageReport struct {
-	Name    string  `json:"name"`
-	Fit     *Fit    `json:"fit,omitempty"`
-	Choice  *Choice `json:"choice,omitempty"`
-	Verdict Verdict `json:"verdict"`
-	Why     string  `json:"why,omitempty"`
+	Name    string     `json:"name"`
+	Fit     *Fit       `json:"fit,omitempty"`
+	Choice  *Choice    `json:"choice,omitempty"`
+	Rows    []RowError `json:"rows,omitempty"` // of attention with a window: those beside its edge
+	Verdict Verdict    `json:"verdict"`
+	Why     string     `json:"why,omitempty"`
+}
+
+// A RowError says how far one row is from its exact values.
+type RowError struct {
+	Position int     `json:"position"`
+	RMS      float64 `json:"rms"`       // of the exact values
+	Error    float64 `json:"rms_error"` // root mean square of value − exact
+}
+
+// JudgeRow measures one row, as [Judge] does all.
+func JudgeRow(position int, own, lo, hi []float64) RowError {
+	squares, errors := 0.0, 0.0
+	for i, v := range own {
+		mid := lo[i] + (hi[i]-lo[i])/2
+		squares += mid * mid
+		errors += (v - mid) * (v - mid)
+	}
+	n := float64(max(1, len(own)))
+	return RowError{position, bounded(math.Sqrt(squares / n)), bounded(math.Sqrt(errors / n))}
 }
 
 // Fitted is the report of a stage of numbers, with rows of width elements at

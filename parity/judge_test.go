@@ -147,3 +147,76 @@ func TestWrap(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Errors are counted in units in the last place, from the exact value; what is
+// its rounding is in the first bin, what is not finite in the last.
+func TestJudgeULPs(t *testing.T) {
+	const ulp = 0x1p-23
+	last := make([]int, ULPBins)
+	last[ULPBins-1] = 1
+	for _, tt := range []struct {
+		name       string
+		own, exact float64
+		typ        checkpoint.DType
+		ulps       []int
+		max        float64
+	}{
+		{"exact", 1, 1, checkpoint.F32, []int{1}, 0},
+		{"rounded", 1, 1 + ulp/4, checkpoint.F32, []int{1}, ulp / 4},
+		{"the other neighbour", 1, 1 + 0.75*ulp, checkpoint.F32, []int{0, 1}, 0.75 * ulp},
+		{"one off", 1, 1 + ulp, checkpoint.F32, []int{0, 1}, ulp},
+		{"two off", 1, 1 + 2*ulp, checkpoint.F32, []int{0, 0, 1}, 2 * ulp},
+		{"three off", 1 + 3*ulp, 1, checkpoint.F32, []int{0, 0, 0, 1}, 3 * ulp},
+		{"bf16, one off", 1, 1 + 0x1p-7, checkpoint.BF16, []int{0, 1}, 0x1p-7},
+		{"zero for a number", 0, 1, checkpoint.F32, last, 1},
+		{"a number for zero", 0x1p-60, 0, checkpoint.F32, last, 0x1p-60},
+		{"NaN", math.NaN(), 1, checkpoint.F32, last, math.MaxFloat64},
+		{"infinity", math.Inf(1), 1, checkpoint.F32, last, math.MaxFloat64},
+	} {
+		f := Judge([]float64{tt.own}, []float64{tt.exact}, []float64{tt.exact}, tt.typ)
+		if !slices.Equal(f.ULPs, tt.ulps) || f.Max != tt.max || tt.max < 1e9 && f.Error != tt.max {
+			t.Errorf("%s: %v, error %g, at most %g; want %v and %g", tt.name, f.ULPs, f.Error, f.Max, tt.ulps, tt.max)
+		}
+		if want := math.Abs(Round(tt.exact, tt.typ) - tt.exact); f.Rounding != want {
+			t.Errorf("%s: rounding alone %g, want %g", tt.name, f.Rounding, want)
+		}
+	}
+}
+
+// The gap is between the last that is chosen and the next, whatever the order.
+func TestGaps(t *testing.T) {
+	values := []float64{1, 4, 3, 2.5, 2, 2, 2, 2} // two rows of four, two chosen
+	c := JudgeChoice("s", []int{0, 1}, []float64{1, 2, 0, 1}, values, true)
+	want := make([]int, GapBin(0.5)+1)
+	want[0], want[GapBin(0.5)] = 1, 1
+	if c.LeastGap != 0 || c.MedianGap != 0.5 || !slices.Equal(c.Gaps, want) || c.Same != 2 {
+		t.Errorf("%+v, want gaps %v", c, want)
+	}
+	for _, tt := range []struct {
+		gap  float64
+		want int
+	}{{0, 0}, {0x1p-20, 1}, {0x1p-13, 2}, {0.5, 14}, {3.99, 16}, {4, GapBins - 1}, {1e300, GapBins - 1}, {math.NaN(), GapBins - 1}} {
+		if got := GapBin(tt.gap); got != tt.want {
+			t.Errorf("gap %g: bin %d, want %d", tt.gap, got, tt.want)
+		}
+	}
+	if g := Gap([]float64{1, 2}, 2); g != 0 {
+		t.Errorf("all chosen: gap %g", g)
+	}
+	r := CompareChoices("s", 2, []float64{1, 2, 0, 1}, []float64{2, 1, 0, 3}, values)
+	if r.Rows != 2 || r.Same != 1 || !slices.Equal(r.Turned, []int{1}) || !slices.Equal(r.Gaps, want) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The bins of units in the last place are powers of two, ends included.
+func TestULPBins(t *testing.T) {
+	for bin := 1; bin < ULPBins-1; bin++ {
+		top := math.Ldexp(1, bin-1)
+		for off, want := range map[float64]int{top: bin, math.Nextafter(top, 0): bin, math.Nextafter(top, math.Inf(1)): bin + 1} {
+			if got := ulpBin(off); got != want {
+				t.Errorf("%g: bin %d, want %d", off, got, want)
+			}
+		}
+	}
+}

@@ -16,6 +16,10 @@ type Report struct {
 	Ties       []Tie       `json:"ties,omitempty"`
 	Checks     []Check     `json:"checks,omitempty"`
 	Facts      []Fact      `json:"for_information,omitempty"` // judged by nobody
+	Routing    []Routing   `json:"routing,omitempty"`         // likewise
+	Edges      []Edge      `json:"window_edges,omitempty"`    // likewise
+	Faults     []Caught    `json:"faults,omitempty"`          // known bugs, put into the model one at a time
+	Provenance []Fact      `json:"provenance,omitempty"`      // of what is compared, by which program, on which machine
 
 	Table   []Row   `json:"table"`
 	First   string  `json:"first_diverging,omitempty"` // the first stage, or else check, that failed
@@ -39,6 +43,73 @@ type Exception struct {
 	Where  string `json:"where"`
 }
 
+// A Routing says how often two programs, each from its own values, choose the
+// same experts.
+type Routing struct {
+	Stage  string `json:"stage"`
+	Rows   int    `json:"rows"`
+	Same   int    `json:"same"`             // rows with the same experts, in any order
+	Gaps   []int  `json:"gaps,omitempty"`   // rows by the reference's gap, as [GapBin] has it
+	Turned []int  `json:"turned,omitempty"` // of those, rows with other experts
+}
+
+// CompareChoices fills a Routing: indices [rows, K] of two programs, and the
+// values [rows, N] by which the first chose.
+func CompareChoices(stage string, rows int, reference, others, values []float64) Routing {
+	r := Routing{Stage: stage, Rows: rows}
+	if rows == 0 {
+		return r
+	}
+	k, n := len(reference)/rows, len(values)/rows
+	var gaps, turned [GapBins]int
+	for i := range rows {
+		a, b := slices.Clone(reference[i*k:][:k]), slices.Clone(others[i*k:][:k])
+		slices.Sort(a)
+		slices.Sort(b)
+		bin := GapBin(Gap(values[i*n:][:n], k))
+		gaps[bin]++
+		if slices.Equal(a, b) {
+			r.Same++
+		} else {
+			turned[bin]++
+		}
+	}
+	r.Gaps, r.Turned = trimmed(gaps[:]), trimmed(turned[:])
+	return r
+}
+
+// An Edge is what the rows of a stage look at beside the edge of the window.
+type Edge struct {
+	Stage  string    `json:"stage"`
+	Window int       `json:"window"` // newest keys in view
+	Rows   []EdgeRow `json:"rows"`
+}
+
+// An EdgeRow is one row of attention: shares of its weight, means of all heads,
+// and what a window that is wrong by one key would do to it.
+type EdgeRow struct {
+	Position int     `json:"position"`
+	Keys     int     `json:"keys"`     // in view
+	Oldest   float64 `json:"oldest"`   // share of the oldest key in view
+	Sink     float64 `json:"sink"`     // share of the sinks
+	Wider    float64 `json:"wider"`    // rms change of the row with a key more, in units of its rms; 0 if there is none
+	Narrower float64 `json:"narrower"` // rms change with a key fewer
+}
+
+// A Caught is what became of one known bug that was put into the model.
+type Caught struct {
+	Name   string   `json:"name"`
+	Want   string   `json:"want"`             // the stage where the fault sits
+	Step   string   `json:"step,omitempty"`   // the step within it, if it is in one
+	At     string   `json:"at,omitempty"`     // the first stage or step that failed; empty if none did
+	Where  string   `json:"where,omitempty"`  // in which run
+	Stages []string `json:"stages,omitempty"` // all that failed in that run
+	Why    string   `json:"why,omitempty"`
+}
+
+// OK reports whether the fault was caught at its stage, or at its step in it.
+func (c Caught) OK() bool { return c.At == c.Want || c.Step != "" && c.At == c.Want+c.Step }
+
 // A Column is a program, run in one way.
 type Column struct {
 	Name    string        `json:"name"`
@@ -61,6 +132,7 @@ func (c *Column) Add(s StageReport) error {
 // A Row is one kind of stage: the same in all layers.
 type Row struct {
 	Kind    string  `json:"stage"`
+	Of      string  `json:"of,omitempty"` // the stage of which it is a step within; it follows that one
 	Layers  int     `json:"layers"`
 	Cells   []Cell  `json:"cells"` // one for each column
 	Verdict Verdict `json:"verdict"`
@@ -170,6 +242,38 @@ func (r *Report) table(group func(string) string) []Row {
 	}
 	for k, s := range worst {
 		rows[k[0]].Cells[k[1]] = Cell{s.Name, s.figure(), s.Verdict}
+	}
+	return nested(rows)
+}
+
+// nested puts steps within a stage below it. A module's result carries the
+// module's name, block.0.attn, and so begins the names of the stages within it,
+// block.0.attn.sdpa; what is longer still is a step, block.0.attn.sdpa.scores.
+func nested(rows []Row) []Row {
+	known := map[string]bool{}
+	for _, r := range rows {
+		known[r.Kind] = true
+	}
+	steps := map[string][]Row{}
+	var top []Row
+	for _, r := range rows {
+		within := 0
+		for i, c := range r.Kind {
+			if c == '.' && known[r.Kind[:i]] {
+				if within++; within == 2 {
+					r.Of = r.Kind[:i]
+				}
+			}
+		}
+		if r.Of == "" {
+			top = append(top, r)
+		} else {
+			steps[r.Of] = append(steps[r.Of], r)
+		}
+	}
+	rows = rows[:0:0]
+	for _, r := range top {
+		rows = append(append(rows, r), steps[r.Kind]...)
 	}
 	return rows
 }

@@ -134,3 +134,26 @@ func TestReportOfWhatIsMissing(t *testing.T) {
 		t.Errorf("nothing judged: %s", r.Verdict)
 	}
 }
+
+// Steps within a stage stand below it, though they are computed before.
+func TestSteps(t *testing.T) {
+	r := &Report{Columns: []*Column{{Name: "engine"}}}
+	for _, name := range []string{"block.0.attn.rope.q", "block.0.attn.sdpa.scores", "block.0.attn.sdpa.a.b", "block.0.attn.sdpa", "block.0.attn", "block.0.mlp.swiglu", "norm", "unembedding"} {
+		r.Columns[0].Add(exact(name))
+	}
+	r.Judge()
+	got := text(t, r, Text{})
+	if want := `
+stage                engine  verdict
+block.*.attn.rope.q   exact  pass
+block.*.attn.sdpa     exact  pass
+  .scores             exact  pass
+  .a.b                exact  pass
+block.*.attn          exact  pass
+block.*.mlp.swiglu    exact  pass
+norm                  exact  pass
+unembedding           exact  pass
+`; !strings.Contains(got, want) {
+		t.Errorf("no %s in\n%s", want, got)
+	}
+}

@@ -103,7 +103,10 @@ func (r *Report) some(b *strings.Builder, rows []Row, from, to int, o Text) {
 	}
 	lines := [][]string{append(head, "verdict")}
 	for _, row := range rows {
-		line := []string{row.Kind}
+		line := []string{"  " + strings.TrimPrefix(row.Kind, row.Of)}
+		if row.Of == "" {
+			line[0] = row.Kind
+		}
 		for _, c := range row.Cells[from:to] {
 			figure := c.Figure
 			if figure == "" {

@@ -153,7 +153,16 @@ func (b *Bounds) Judge(stage string, values []float64, strict bool) (parity.Stag
 	if !ok {
 		return parity.StageReport{}, fmt.Errorf("verify: %s: no bounds were computed", stage)
 	}
-	return parity.Fitted(stage, rows, parity.Judge(values, s.lo, s.hi, b.typ)), nil
+	r := parity.Fitted(stage, rows, parity.Judge(values, s.lo, s.hi, b.typ))
+	if n := b.Stages[i]; n.Op == graph.Attend && n.Within == "" {
+		w := n.Shape.Width()
+		for row, p := range rows {
+			if slices.Contains(edge(n.Heads), p) {
+				r.Rows = append(r.Rows, parity.JudgeRow(p, values[row*w:][:w], s.lo[row*w:][:w], s.hi[row*w:][:w]))
+			}
+		}
+	}
+	return r, nil
 }
 
 // JudgeAll judges every stage of a run and adds them to a column.

@@ -12,24 +12,11 @@ import (
 	"ossify/weight"
 )
 
-// A Caught is what became of one fault.
-type Caught struct {
-	Name  string `json:"name"`
-	Want  string `json:"want"`            // the stage where the fault sits
-	Step  string `json:"step,omitempty"`  // the step within it, if it is in one
-	At    string `json:"at,omitempty"`    // the first stage or step that failed; empty if none did
-	Where string `json:"where,omitempty"` // in which run
-	Why   string `json:"why,omitempty"`
-}
-
-// OK reports whether the fault was caught at its stage, or at its step in it.
-func (c Caught) OK() bool { return c.At == c.Want || c.Step != "" && c.At == c.Want+c.Step }
-
 // A FaultReport says which of the known bugs a comparison with a golden finds.
 type FaultReport struct {
-	Precision string   `json:"precision"`
-	Clean     string   `json:"clean,omitempty"` // the first stage of the model without a fault that fails; none should
-	Faults    []Caught `json:"faults"`
+	Precision string          `json:"precision"`
+	Clean     string          `json:"clean,omitempty"` // the first stage of the model without a fault that fails; none should
+	Faults    []parity.Caught `json:"faults"`
 }
 
 // Caught returns how many faults were caught at their stage.
@@ -54,14 +41,14 @@ func (r *FaultReport) OK() bool {
 // which may be nil, is called after each.
 //
 // A fault of the weights takes memory for a copy of those that it changes.
-func Faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o engine.Options, seen func(Caught)) (*FaultReport, error) {
+func Faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o engine.Options, seen func(parity.Caught)) (*FaultReport, error) {
 	if t.First > 0 {
 		return nil, fmt.Errorf("verify: a golden that begins at position %d, want 0 for the fault table: some faults are in the cache", t.First)
 	}
 	return faults(ctx, g, w, t, o, fault.Table(), seen)
 }
 
-func faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o engine.Options, table []fault.Fault, seen func(Caught)) (*FaultReport, error) {
+func faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o engine.Options, table []fault.Fault, seen func(parity.Caught)) (*FaultReport, error) {
 	b, err := t.bounds(ctx, g, w, t.arithmetic())
 	if err != nil {
 		return nil, err
@@ -100,26 +87,29 @@ func faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o eng
 
 // judged returns the first stage of a subject that fails, all rows at once, else
 // through the cache.
-func judged(ctx context.Context, b *Bounds, g *graph.Graph, t *Golden, s Subject) (Caught, error) {
+func judged(ctx context.Context, b *Bounds, g *graph.Graph, t *Golden, s Subject) (parity.Caught, error) {
 	forced, cached := &parity.Column{Name: columnForced}, &parity.Column{Name: columnCached}
 	if err := s.Forced(ctx, t, judging(b, forced.Add)); err != nil {
-		return Caught{}, err
+		return parity.Caught{}, err
 	}
 	if forced.First == "" && t.First == 0 { // a cache begins at position 0
 		k := NewKeeper(b.Stages, t.Positions(), t.Within())
 		if err := s.Cached(ctx, t, StepsOf(g, len(t.Tokens())), k.See); err != nil {
-			return Caught{}, err
+			return parity.Caught{}, err
 		}
 		if err := b.JudgeAll(k.Run, true, cached.Add); err != nil {
-			return Caught{}, err
+			return parity.Caught{}, err
 		}
 	}
 	r := parity.Report{Columns: []*parity.Column{forced, cached}}
 	r.Judge()
-	c := Caught{At: r.First, Where: r.Where}
+	c := parity.Caught{At: r.First, Where: r.Where}
 	for _, col := range r.Columns {
 		for _, s := range col.Stages {
-			if col.Name == c.Where && s.Name == c.At {
+			if col.Name != c.Where || s.Verdict != parity.Fail {
+				continue
+			}
+			if c.Stages = append(c.Stages, s.Name); s.Name == c.At {
 				c.Why = s.Why
 			}
 		}

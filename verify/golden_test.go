@@ -152,13 +152,18 @@ func TestFaultsAgainstPyTorch(t *testing.T) {
 	ck := open(t, goldenSeed)
 	for _, p := range []engine.Precision{engine.F32, engine.BF16} {
 		var names []string
-		r, err := Faults(t.Context(), ck.Graph, ck.Weights, openGolden(t, ck, "tiny-"+p.String()), engine.Options{}, func(c Caught) { names = append(names, c.Name) })
+		r, err := Faults(t.Context(), ck.Graph, ck.Weights, openGolden(t, ck, "tiny-"+p.String()), engine.Options{}, func(c parity.Caught) { names = append(names, c.Name) })
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range r.Faults {
 			if c.At != c.Want+c.Step || !c.OK() {
 				t.Errorf("%v: %s: caught at %q (%s), want %s", p, c.Name, c.At, c.Why, c.Want+c.Step)
+			}
+		}
+		for _, c := range r.Faults {
+			if !slices.Contains(c.Stages, c.At) {
+				t.Errorf("%v: %s: %v failed, want %s among them", p, c.Name, c.Stages, c.At)
 			}
 		}
 		if r.Clean != "" || !r.OK() || r.Caught() < 40 {
@@ -179,19 +184,19 @@ func TestFaultsAgainstPyTorch(t *testing.T) {
 // A report that says that faults went uncaught, or that the clean model failed,
 // is not a good one.
 func TestFaultReport(t *testing.T) {
-	good := Caught{Name: "x", Want: "s", At: "s"}
+	good := parity.Caught{Name: "x", Want: "s", At: "s"}
 	for _, tt := range []struct {
 		name  string
 		clean string
-		list  []Caught
+		list  []parity.Caught
 		ok    bool
 		n     int
 	}{
-		{"all caught", "", []Caught{good, good}, true, 2},
+		{"all caught", "", []parity.Caught{good, good}, true, 2},
 		{"none", "", nil, false, 0},
-		{"one not caught", "", []Caught{good, {Name: "x", Want: "s"}}, false, 1},
-		{"one caught elsewhere", "", []Caught{{Name: "x", Want: "s", At: "r"}, good}, false, 1},
-		{"clean model fails", "s", []Caught{good}, false, 1},
+		{"one not caught", "", []parity.Caught{good, {Name: "x", Want: "s"}}, false, 1},
+		{"one caught elsewhere", "", []parity.Caught{{Name: "x", Want: "s", At: "r"}, good}, false, 1},
+		{"clean model fails", "s", []parity.Caught{good}, false, 1},
 	} {
 		r := FaultReport{Clean: tt.clean, Faults: tt.list}
 		if r.OK() != tt.ok || r.Caught() != tt.n {

@@ -260,6 +260,9 @@ func (v *comparison) free(tokens []uint32) error {
 	if err := b.JudgeAll(k.Run, true, c.Add); err != nil {
 		return err
 	}
+	if v.r.Edges, err = Edges(v.g, v.w, positions, k.Run); err != nil {
+		return err
+	}
 
 	// A run that nobody watches may be planned in another way.
 	v.say("%s, unwatched", v.s.Name())
@@ -275,7 +278,7 @@ func (v *comparison) free(tokens []uint32) error {
 	}
 	v.r.Checks = append(v.r.Checks, same)
 	if t := v.q.Golden; t != nil && t.First == 0 {
-		v.inform(t, last, positions, k.Run[last.Name])
+		v.inform(t, last, positions, k.Run)
 	}
 	if by != nil {
 		return by.Judge(v.r, columnFree)
@@ -320,7 +323,7 @@ func toldWithin(within, positions []int) string {
 
 // inform says how far free runs agree. In bf16 a choice of experts that
 // rounding turns makes another computation of a row, so it judges nothing.
-func (v *comparison) inform(t *Golden, last gptoss.Stage, positions []int, logits []float64) {
+func (v *comparison) inform(t *Golden, last gptoss.Stage, positions []int, run parity.Run) {
 	var both []int
 	for _, p := range t.Positions() {
 		if _, ok := slices.BinarySearch(positions, p); ok {
@@ -331,9 +334,19 @@ func (v *comparison) inform(t *Golden, last gptoss.Stage, positions []int, logit
 		return
 	}
 	width := last.Shape.Width()
-	ref, our := parity.At(t.values[last.Name], width, t.Positions(), both), parity.At(logits, width, positions, both)
+	ref, our := parity.At(t.values[last.Name], width, t.Positions(), both), parity.At(run[last.Name], width, positions, both)
 	same, rows := parity.SameTop(ref, our, width)
 	d := parity.Differ(ref, our)
+	for _, s := range v.stages {
+		if s.By == "" {
+			continue
+		}
+		by := v.g.Nodes[s.In[0]]
+		v.r.Routing = append(v.r.Routing, parity.CompareChoices(s.Name, len(both),
+			parity.At(t.values[s.Name], s.Shape.Width(), t.Positions(), both),
+			parity.At(run[s.Name], s.Shape.Width(), positions, both),
+			parity.At(t.values[by.Name], by.Shape.Width(), t.Positions(), both)))
+	}
 	v.r.Facts = append(v.r.Facts,
 		parity.Fact{Name: "same top token, free and pytorch", Text: fmt.Sprintf("%d of %d rows", same, rows)},
 		parity.Fact{Name: "max|Δ| of the logits, free and pytorch", Text: fmt.Sprintf("%.2g of their rms", d.Relative(d.Max))})

@@ -216,7 +216,7 @@ func sameCheckpoint(c *cobra.Command, dir string, t *verify.Golden) (string, err
 }
 
 func (v *verifyCommand) runFaults(c *cobra.Command, ck *gptoss.Checkpoint, t *verify.Golden, o engine.Options) error {
-	seen := func(f verify.Caught) {
+	seen := func(f parity.Caught) {
 		verdict := "caught at " + f.At
 		switch {
 		case f.At == "":

@@ -315,7 +315,8 @@ func (v *check) column(ctx context.Context, name, what string, own parity.Run, a
 		return err
 	}
 	v.ties(c)
-	return nil
+	v.r.Edges, err = verify.Edges(v.c.Graph, v.c.Weights, v.positions, own) // of the last program
+	return err
 }
 
 // made reports whether ossify made a model, by what the model says.

@@ -17,7 +17,7 @@ import (
 
 // A Caught is what became of one fault in an exported model.
 type Caught struct {
-	verify.Caught
+	parity.Caught
 	Named    string `json:"named,omitempty"`     // the fault that its stages look like
 	ByLogits string `json:"by_logits,omitempty"` // the one that its logits alone look like
 }
@@ -146,14 +146,14 @@ func (v *check) faulty(ctx context.Context, f fault.Fault, right *model, all []s
 }
 
 // first returns the first stage of a run that fails.
-func (v *check) first(ctx context.Context, own parity.Run) (verify.Caught, error) {
+func (v *check) first(ctx context.Context, own parity.Run) (parity.Caught, error) {
 	b, err := verify.NewBounds(ctx, v.c.Graph, v.c.Weights, verify.Sequence{Tokens: v.tokens}, v.positions, nil, own, arithmetic())
 	if err != nil {
-		return verify.Caught{}, err
+		return parity.Caught{}, err
 	}
 	c := parity.Column{Name: columnONNX}
 	err = b.JudgeAll(own, false, c.Add)
-	return verify.Caught{At: c.First, Where: columnONNX}, err
+	return parity.Caught{At: c.First, Where: columnONNX}, err
 }
 
 // exported exports g into dir, with its stages, and opens the file.
