@@ -49,6 +49,7 @@ var rooms = map[string][]string{
 	"pull":                   {},
 	"engine":                 {"checkpoint", "engine/internal/screen", "float", "graph", "internal/huge", "internal/mapped", "kernel", "weight"},
 	"parity":                 {"checkpoint", "float", "internal/fileset"},
+	"parity/page":            {"internal/quote", "parity"},
 	"gptoss":                 {"checkpoint", "engine", "float", "graph", "internal/fileset", "internal/quote", "tokenizer", "weight"},
 	"synth":                  {"checkpoint", "float", "gptoss", "graph", "internal/fileset", "weight"},
 	"trained":                {"checkpoint", "gptoss", "graph", "synth", "weight"},

@@ -22,8 +22,8 @@ type Report struct {
 	Provenance []Fact      `json:"provenance,omitempty"`      // of what is compared, by which program, on which machine
 
 	Table   []Row   `json:"table"`
-	First   string  `json:"first_diverging,omitempty"` // the first stage, or else check, that failed
-	Where   string  `json:"where,omitempty"`           // the column or the check
+	First   string  `json:"first_diverging,omitempty"` // the first stage, or else check or fault, that failed
+	Where   string  `json:"where,omitempty"`           // the column or the check, or [Faults]
 	Remark  string  `json:"remark,omitempty"`          // what the failure looks like
 	Verdict Verdict `json:"verdict"`
 }
@@ -165,10 +165,18 @@ func (r *Report) Judge() {
 	for _, c := range r.Checks {
 		all = append(all, c.Verdict)
 	}
+	for _, c := range r.Faults {
+		if !c.OK() {
+			all = append(all, Fail)
+		}
+	}
 	r.Verdict = worst(all...)
 	r.First, r.Where = r.first()
 	r.Table = r.table(Kind)
 }
+
+// Faults is where a fault is that was not caught.
+const Faults = "faults"
 
 // inOrder returns the names of all stages in execution order: those of the
 // column with the most, for steps are not judged in all, then what others have
@@ -190,7 +198,7 @@ func (r *Report) inOrder() []string {
 }
 
 // first returns the first stage that failed, in execution order, and the
-// column; else the first check.
+// column; else the first check, else the first fault that was not caught.
 func (r *Report) first() (stage, where string) {
 	place := map[string]int{}
 	for i, name := range r.inOrder() {
@@ -209,6 +217,11 @@ func (r *Report) first() (stage, where string) {
 	for _, c := range r.Checks {
 		if c.Verdict == Fail {
 			return c.Name, c.Name
+		}
+	}
+	for _, c := range r.Faults {
+		if !c.OK() {
+			return c.Name, Faults
 		}
 	}
 	return "", ""
