@@ -19,7 +19,7 @@ ort-library: ## operators for ONNX Runtime, as bin/libossify_ort.so
 	CGO_ENABLED=1 go build -tags ortlib -buildmode=c-shared -o bin/libossify_ort.so ./cmd/ossify-ort
 
 demo: deps build ## synthesise a small model, run it, compare it with PyTorch's own values
-	bin/ossify demo
+	bin/ossify demo --html build/demo.html
 
 serve-demo: build ## serve the small trained model that comes with ossify, at http://127.0.0.1:8080
 	@test -e build/serve-demo/config.json || bin/ossify synth --preset trained build/serve-demo
@@ -70,6 +70,7 @@ differential: ## short live comparisons with other people's programs (npm, PyPI)
 	tools/onnxcheck/run.sh
 	tools/ortcheck/run.sh
 	tools/packcheck/run.sh
+	tools/reportcheck/run.sh
 
 module: ## rename the module, for a repository with an address: make module MODULE=example.org/me/ossify
 	@test -n "$(MODULE)" || { echo 'want MODULE=example.org/me/ossify'; exit 2; }

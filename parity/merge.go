@@ -34,6 +34,7 @@ func Merge(parts ...Part) *Report {
 	}
 	r.Title = facts(func(r *Report) []Fact { return r.Title })
 	r.Facts = facts(func(r *Report) []Fact { return r.Facts })
+	r.Provenance = facts(func(r *Report) []Fact { return r.Provenance })
 	for _, p := range parts {
 		name := func(s string) string { return p.Name + " " + s }
 		for _, c := range p.Report.Columns {
@@ -50,6 +51,19 @@ func Merge(parts ...Part) *Report {
 			r.Checks = append(r.Checks, c)
 		}
 		r.Ties = append(r.Ties, p.Report.Ties...)
+		for _, f := range p.Report.Faults {
+			if f.Name = name(f.Name); f.Where != "" {
+				f.Where = name(f.Where)
+			}
+			r.Faults = append(r.Faults, f)
+		}
+		// What is for information is of one run: the first that has it.
+		if len(r.Routing) == 0 {
+			r.Routing = p.Report.Routing
+		}
+		if len(r.Edges) == 0 {
+			r.Edges = p.Report.Edges
+		}
 		if p.Report.Remark != "" {
 			r.Remark += p.Name + ": " + p.Report.Remark + "\n"
 		}

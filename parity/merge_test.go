@@ -86,3 +86,19 @@ func TestParseReport(t *testing.T) {
 		t.Errorf("%v %+v", err, r)
 	}
 }
+
+// What is said of one run, and the faults put into one, are kept.
+func TestMergeKeepsTheRest(t *testing.T) {
+	a, b := one("bf16", Pass, Pass), one("f32", Pass, Pass)
+	b.Routing, b.Edges = []Routing{{Stage: "s"}}, []Edge{{Stage: "s"}}
+	a.Provenance, b.Provenance = []Fact{{"ossify", "1"}, {"made", "then"}}, []Fact{{"ossify", "1"}, {"made", "now"}}
+	b.Faults = []Caught{{Name: "x", Want: "s", At: "s", Where: "forced"}}
+	r := Merge(Part{"bf16", a}, Part{"f32", b})
+	if len(r.Routing) != 1 || len(r.Edges) != 1 || len(r.Provenance) != 3 || len(r.Faults) != 1 || r.Faults[0].Where != "f32 forced" || r.Verdict != Pass {
+		t.Errorf("%+v", r)
+	}
+	b.Faults[0].At = ""
+	if r := Merge(Part{"bf16", a}, Part{"f32", b}); r.Verdict != Fail || r.Where != Faults {
+		t.Errorf("%s in %s", r.Verdict, r.Where)
+	}
+}

@@ -21,7 +21,7 @@ import (
 const demoSeed = "1"
 
 func newDemo() *cobra.Command {
-	var prompt, conversation, library string
+	var prompt, conversation, library, html string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the main job on a small model",
@@ -32,8 +32,11 @@ with the program. It shows that known bugs are caught. Then it exports the model
 as ONNX and compares that too, if ONNX Runtime is there.
 
 With a prompt or a conversation the model is given the full vocabulary, and is
-compared with the oracle on those tokens.`,
+compared with the oracle on those tokens.
+
+With --html it leaves the report as a page for a browser.`,
 		Example: `  ossify demo
+  ossify demo --html report.html
   ossify demo --prompt 'What is jade?'`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -52,13 +55,17 @@ compared with the oracle on those tokens.`,
 			if library != "" {
 				onnx = append(onnx, "--onnxruntime", library)
 			}
+			judge := []string{"verify", tiny}
+			if html != "" {
+				judge = append(judge, "--html", html)
+			}
 			var steps [][]string
 			if prompt != "" || conversation != "" {
 				tokens := []string{"--prompt", prompt}
 				if conversation != "" {
 					tokens = append(tokens[:0], "--conversation", conversation)
 				}
-				steps = [][]string{append(synth, "--vocab", strconv.Itoa(tokenizer.VocabSize)), append([]string{"verify", tiny}, tokens...)}
+				steps = [][]string{append(synth, "--vocab", strconv.Itoa(tokenizer.VocabSize)), append(judge, tokens...)}
 				onnx = append(onnx, tokens...)
 			} else {
 				for _, name := range []string{"tiny-bf16.safetensors", "tiny-f32.safetensors"} {
@@ -70,11 +77,18 @@ compared with the oracle on those tokens.`,
 				steps = [][]string{synth,
 					{"verify", tiny, "--golden", d.path("tiny-bf16.safetensors")},
 					{"verify", tiny, "--golden", f32},
-					{"verify", tiny, "--golden", f32, "--faults"}}
+					append(judge, "--golden", f32, "--faults")}
 				onnx = append(onnx, "--golden", f32)
 			}
 			if err := d.run(append(steps, []string{"export", tiny, "--in-place"})); err != nil {
 				return err
+			}
+			if html != "" {
+				defer func() {
+					if err == nil {
+						_, err = fmt.Fprintf(c.OutOrStdout(), "\nThe report, for a browser: %s\n", html)
+					}
+				}()
 			}
 			if _, _, err := ort.Find(library); errors.Is(err, ort.ErrNotFound) && os.Getenv(libraryVariable) == "" {
 				fmt.Fprintf(c.OutOrStdout(), "\nThe ONNX model was not run: %v\n", err)
@@ -86,6 +100,7 @@ compared with the oracle on those tokens.`,
 	f := c.Flags()
 	f.StringVar(&prompt, "prompt", "", "text of a user's message")
 	f.StringVar(&conversation, "conversation", "", "JSON file of a conversation")
+	f.StringVar(&html, "html", "", "file for the report as a page, as verify has it")
 	f.StringVar(&library, "onnxruntime", "", "ONNX Runtime's library, or its folder, as verify has it")
 	return c
 }

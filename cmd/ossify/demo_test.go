@@ -2,18 +2,20 @@ package main
 
 import (
 	"bytes"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// The demo's commands succeed, and show what the README says.
+// The demo's commands succeed, show what the README says, and leave the report.
 func TestDemo(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "demo.html")
 	tests := []struct {
 		name string
 		args []string
 		want []string
 	}{
-		{"embedded goldens", nil, []string{"verify tiny --golden tiny-bf16.safetensors", "46/46 faults caught", "first diverging stage: none", "verdict: pass"}},
+		{"embedded goldens", []string{"--html", file}, []string{"The report, for a browser: " + file, "verify tiny --golden tiny-bf16.safetensors", "46/46 faults caught", "first diverging stage: none", "verdict: pass"}},
 		{"prompt", []string{"--prompt", "What is jade?"}, []string{"tokens      60", "verdict: pass"}},
 	}
 	for _, tt := range tests {
@@ -28,5 +30,11 @@ func TestDemo(t *testing.T) {
 				}
 			}
 		})
+	}
+	got := read(t, file)
+	for _, want := range []string{"Nothing changed.", "46 of 46", "window &#43;1", "Every stage of every layer"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in the page", want)
+		}
 	}
 }

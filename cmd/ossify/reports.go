@@ -11,7 +11,8 @@ import (
 )
 
 func newReport() *cobra.Command {
-	var asJSON, all bool
+	var asJSON, all, force bool
+	var html string
 	var notes []string
 	c := &cobra.Command{
 		Use:   "report [NAME=]FILE...",
@@ -19,9 +20,10 @@ func newReport() *cobra.Command {
 		Long: `Report reads what verify --json printed and prints it again, of several files as
 one report. Programs and checks carry the name of the file they come from, or
 the NAME before it. The verdict is drawn anew from every stage and check: it is
-pass if all of them passed.`,
+pass if all of them passed. With --html it writes a page for a browser, too.`,
 		Example: `  ossify report bf16.json f32.json
-  ossify report pytorch=f32.json onnx=model.json --json`,
+  ossify report pytorch=f32.json onnx=model.json --json
+  ossify report bf16.json f32.json --html report.html`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage("want files that verify --json wrote")
@@ -29,7 +31,11 @@ pass if all of them passed.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
+			if force && html == "" {
+				return usage("--force is of --html, which is missing")
+			}
 			var parts []parity.Part
+			var names, inputs []string
 			seen := map[string]bool{}
 			for _, arg := range args {
 				name, file, ok := strings.Cut(arg, "=")
@@ -41,6 +47,7 @@ pass if all of them passed.`,
 					return usage("%s: want another name for each file, NAME=FILE", arg)
 				}
 				seen[name] = true
+				names, inputs = append(names, name), append(inputs, file)
 				text, err := readInput(c, file)
 				if err != nil {
 					return err
@@ -62,11 +69,21 @@ pass if all of them passed.`,
 				}
 				r.Facts = append(r.Facts, parity.Fact{Name: name, Text: text})
 			}
+			var page *reportFile
 			var err error
+			if html != "" {
+				if page, err = createReport(c, html, force, inputs...); err != nil {
+					return err
+				}
+				defer page.abort()
+			}
 			if asJSON {
 				err = printJSON(c.OutOrStdout(), r)
 			} else {
 				err = r.WriteText(c.OutOrStdout(), parity.Text{All: all, Colour: terminalOf(c.OutOrStdout()).colour})
+			}
+			if err == nil && page != nil {
+				err = page.write(strings.Join(names, ", "), r)
 			}
 			if err == nil && r.Verdict != parity.Pass {
 				err = fmt.Errorf("report: %s", r.Verdict)
@@ -77,6 +94,8 @@ pass if all of them passed.`,
 	f := c.Flags()
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.StringArrayVar(&notes, "note", nil, "NAME=TEXT, for information; may be given again")
+	f.StringVar(&html, "html", "", "file for the report as a page, beside what is printed")
+	f.BoolVar(&force, "force", false, "replace the --html file though ossify did not write it")
 	f.BoolVar(&all, "all", false, "print a line for every stage of every layer")
 	return c
 }

@@ -20,6 +20,8 @@ import (
 type verifyCommand struct {
 	golden, routing      string
 	prompt, conversation string
+	html                 string
+	force                bool
 	kernels, precision   string
 	faults               bool
 	attack               int
@@ -49,10 +51,14 @@ With --faults it puts known bugs into the model instead, one at a time, and
 fails unless each is caught at the stage where it sits. With --attack it edits
 weights at random, and counts how many of the edits are found.
 
-With --onnx it judges a model in ONNX Runtime in the same way.`,
+With --onnx it judges a model in ONNX Runtime in the same way.
+
+With --html it writes the report as a page for a browser, too, with pictures
+(docs/report.md); with --faults beside it, of the comparison and the faults.`,
 		Example: `  ossify verify /tmp/tiny --golden testdata/goldens/tiny-bf16.safetensors
   ossify verify /tmp/tiny --golden testdata/goldens/tiny-f32.safetensors --faults
   ossify verify /tmp/tiny --golden testdata/goldens/tiny-bf16.safetensors --attack 1000
+  ossify verify /tmp/tiny --golden testdata/goldens/tiny-f32.safetensors --faults --html report.html
   ossify verify /tmp/20b --prompt 'What is jade?'
   ossify verify /tmp/tiny --onnx /tmp/tiny/model.onnx`,
 		Args: oneArgument("DIR"),
@@ -70,6 +76,8 @@ With --onnx it judges a model in ONNX Runtime in the same way.`,
 	f.IntVar(&v.attack, "attack", 0, "random edits of weights; show how many are found")
 	f.Uint64Var(&v.seed, "seed", 1, "seed of --attack")
 	f.BoolVar(&v.asJSON, "json", false, "print JSON")
+	f.StringVar(&v.html, "html", "", "file for the report as a page, beside what is printed")
+	f.BoolVar(&v.force, "force", false, "replace the --html file though verify did not write it")
 	f.BoolVar(&v.all, "all", false, "print a line for every stage of every layer")
 	f.BoolVar(&v.noHash, "no-hash", false, "do not read the whole checkpoint to see that it is the golden's")
 	chooseVar(c, &v.kernels, "kernels", "best", []string{"best", "portable"}, "kernel set of the engine")
@@ -108,6 +116,10 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 		return usage("--brief is of --onnx")
 	case shows && v.all:
 		return usage("--all is of the report, which --faults and --attack do not print")
+	case v.html != "" && (v.attack > 0 || v.onnx.faults):
+		return usage("--html is of a comparison and of --faults, want no --attack and no --onnx-faults beside it")
+	case v.force && v.html == "":
+		return usage("--force is of --html, which is missing")
 	case v.golden != "" && c.Flags().Changed("precision"):
 		return usage("--golden has a precision of its own, want no --precision beside it")
 	case v.length < 0 || v.length == 1:
@@ -125,7 +137,14 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 	if err := ck.Weights.Check(c.Context()); err != nil {
 		return err
 	}
-	known := "not compared with a golden's"
+	var file *reportFile
+	if v.html != "" {
+		if file, err = createReport(c, v.html, v.force, v.golden, v.routing, v.conversation, v.onnx.model); err != nil {
+			return err
+		}
+		defer file.abort()
+	}
+	known, hash := "not compared with a golden's", "not computed (--no-hash)"
 	var t *verify.Golden
 	if v.golden != "" {
 		if t, err = verify.OpenGolden(v.golden, ck.Graph); err != nil {
@@ -137,6 +156,7 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 			if known, err = sameCheckpoint(c, dir, t); err != nil {
 				return err
 			}
+			hash = t.Metadata()["checkpoint"]
 		}
 	} else if tokens == nil {
 		tokens = v.randomTokens(ck.Config)
@@ -148,12 +168,24 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 		}
 		defer routing.Close()
 	}
+	if file != nil && t == nil && !v.noHash {
+		if hash, err = hashOf(c, dir); err != nil {
+			return err
+		}
+	}
+	var from []parity.Fact
+	if file != nil || v.asJSON {
+		if from, err = v.provenance(c, ck, dir, hash, t, o); err != nil {
+			return err
+		}
+	}
 	of := parity.Fact{Name: "checkpoint", Text: fmt.Sprintf("%s, %v layout, %s", dir, ck.Dialect, known)}
 	switch {
 	case v.onnx.asked():
-		return v.onnx.run(c, v, ck, t, routing, tokens, o, of)
-	case v.faults:
-		return v.runFaults(c, ck, t, o)
+		return v.onnx.run(c, v, ck, t, routing, tokens, o, of, from, file)
+	case v.faults && file == nil:
+		_, err := v.runFaults(c, ck, t, o)
+		return err
 	case v.attack > 0:
 		return v.runAttack(c, ck, t, o)
 	}
@@ -162,11 +194,29 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
-	return v.print(c, r, r, of, "verify: "+nameOf(v.golden, dir))
+	r.Provenance = from
+	if v.faults { // printed as without the page, which has the comparison too
+		r.Title = append(r.Title, of)
+		faults, failed := v.runFaults(c, ck, t, o)
+		if faults == nil {
+			return failed
+		}
+		r.Faults = faults.Faults
+		r.Judge()
+		if err := file.write(nameOf(v.golden, dir), r); err != nil {
+			return err
+		}
+		if failed == nil && r.Verdict != parity.Pass {
+			failed = fmt.Errorf("verify: %s: %s", nameOf(v.golden, dir), r.Verdict)
+		}
+		return failed
+	}
+	return v.print(c, r, r, of, nameOf(v.golden, dir), file)
 }
 
-// print prints a report, whose parity part is r, and returns its failure.
-func (v *verifyCommand) print(c *cobra.Command, whole any, r *parity.Report, of parity.Fact, name string) error {
+// print prints a report, whose parity part is r, writes the page, and returns
+// the report's failure.
+func (v *verifyCommand) print(c *cobra.Command, whole any, r *parity.Report, of parity.Fact, name string, file *reportFile) error {
 	r.Title = append(r.Title, of)
 	var err error
 	if v.asJSON {
@@ -174,8 +224,11 @@ func (v *verifyCommand) print(c *cobra.Command, whole any, r *parity.Report, of 
 	} else {
 		err = r.WriteText(c.OutOrStdout(), parity.Text{All: v.all, Colour: terminalOf(c.OutOrStdout()).colour})
 	}
+	if err == nil && file != nil {
+		err = file.write(name, r)
+	}
 	if err == nil && r.Verdict != parity.Pass {
-		err = fmt.Errorf("%s: %s", name, r.Verdict)
+		err = fmt.Errorf("verify: %s: %s", name, r.Verdict)
 	}
 	return err
 }
@@ -215,7 +268,9 @@ func sameCheckpoint(c *cobra.Command, dir string, t *verify.Golden) (string, err
 	return fmt.Sprintf("hash %.16s as the golden says", got), nil
 }
 
-func (v *verifyCommand) runFaults(c *cobra.Command, ck *gptoss.Checkpoint, t *verify.Golden, o engine.Options) error {
+// runFaults prints the fault table. It returns it with the error of a fault that
+// was not caught, too, but not if it could not be printed.
+func (v *verifyCommand) runFaults(c *cobra.Command, ck *gptoss.Checkpoint, t *verify.Golden, o engine.Options) (*verify.FaultReport, error) {
 	seen := func(f parity.Caught) {
 		verdict := "caught at " + f.At
 		switch {
@@ -231,7 +286,7 @@ func (v *verifyCommand) runFaults(c *cobra.Command, ck *gptoss.Checkpoint, t *ve
 	}
 	r, err := verify.Faults(c.Context(), ck.Graph, ck.Weights, t, o, seen)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if v.asJSON {
 		err = printJSON(c.OutOrStdout(), r)
@@ -242,10 +297,13 @@ func (v *verifyCommand) runFaults(c *cobra.Command, ck *gptoss.Checkpoint, t *ve
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%-38s  %-7s  %s\n%d/%d faults caught\n", "without a fault", "", clean, r.Caught(), len(r.Faults))
 	}
-	if err == nil && !r.OK() {
+	if err != nil {
+		return nil, err
+	}
+	if !r.OK() {
 		err = fmt.Errorf("verify: %d of %d faults caught at their stage; the model without a fault diverges first at %q", r.Caught(), len(r.Faults), r.Clean)
 	}
-	return err
+	return r, err
 }
 
 func (v *verifyCommand) runAttack(c *cobra.Command, ck *gptoss.Checkpoint, t *verify.Golden, o engine.Options) error {

@@ -69,7 +69,7 @@ func openRuntime(flag string) (*ort.Runtime, error) {
 }
 
 // run judges an ONNX model on the golden's tokens, else on tokens.
-func (x *verifyONNX) run(c *cobra.Command, v *verifyCommand, ck *gptoss.Checkpoint, t *verify.Golden, routing *verify.Routing, tokens []uint32, o engine.Options, of parity.Fact) error {
+func (x *verifyONNX) run(c *cobra.Command, v *verifyCommand, ck *gptoss.Checkpoint, t *verify.Golden, routing *verify.Routing, tokens []uint32, o engine.Options, of parity.Fact, from []parity.Fact, file *reportFile) error {
 	if x.model != "" && x.faults {
 		return usage("want one of --onnx and --onnx-faults")
 	}
@@ -105,7 +105,10 @@ func (x *verifyONNX) run(c *cobra.Command, v *verifyCommand, ck *gptoss.Checkpoi
 	if err != nil {
 		return err
 	}
-	return v.print(c, r, &r.Report, of, "verify: "+filepath.Base(x.model))
+	if from != nil {
+		r.Provenance = append(from, parity.Fact{Name: "ONNX Runtime", Text: rt.Version()})
+	}
+	return v.print(c, r, &r.Report, of, filepath.Base(x.model), file)
 }
 
 func (x *verifyONNX) runFaults(c *cobra.Command, v *verifyCommand, rt *ort.Runtime, ck *gptoss.Checkpoint, q verifyonnx.Request) error {

@@ -367,7 +367,7 @@ func layerCell(s parity.StageReport) cell {
 	if text == ".00" {
 		text = "0"
 	}
-	return cell{Text: text, Class: fmt.Sprintf("u%d", min(4, int(s.Fit.Used*5)))}
+	return cell{Text: text, Class: fmt.Sprintf("u%d", int(min(4, max(0, s.Fit.Used*5))))}
 }
 
 // brief is a count in four characters.

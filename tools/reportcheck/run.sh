@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Check verify's pages of small models with html-validate, and with axe-core in Chromium: light, dark, on a phone, without a network.
+#
+#   tools/reportcheck/run.sh                  two pages that pass, two that fail
+#   tools/reportcheck/run.sh FILE...          these pages
+#
+# Needs Go, Node 20 with npm, Chromium (apt-get installs it if it is missing, for root) and the npm registry. Works in build/reportcheck, where
+# the screenshots are in pictures/.
+set -euo pipefail
+source "$(dirname "$0")/../venv.sh"
+
+if ! chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome); then
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >"$work/apt.log"
+	chromium=$(command -v chromium)
+fi
+if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json"; then
+	mkdir -p "$work/npm"
+	cp "$here/package.json" "$here/package-lock.json" "$work/npm"
+	npm ci --prefix "$work/npm" --ignore-scripts --silent
+fi
+cp "$here/check.mjs" "$work/npm"
+
+if [ $# -eq 0 ]; then
+	goldens=$root/testdata/goldens
+	cd "$work"
+	(cd "$root" && go build -o "$work/ossify" ./cmd/ossify)
+	for seed in 1 2; do
+		[ -d "tiny-$seed" ] || ./ossify synth --preset tiny --seed "$seed" "tiny-$seed" >/dev/null
+	done
+	./ossify verify tiny-1 --golden "$goldens/tiny-f32.safetensors" --faults --html pass-f32.html >/dev/null
+	./ossify verify tiny-1 --golden "$goldens/tiny-bf16.safetensors" --html pass-bf16.html >/dev/null
+	# Another checkpoint's golden; a name that would be markup.
+	! ./ossify verify tiny-2 --golden "$goldens/tiny-bf16.safetensors" --no-hash --html fail-bf16.html >/dev/null 2>&1
+	rm -rf hostile && mkdir hostile && cp -r tiny-1 'hostile/<b onclick=alert(1)>&"'
+	./ossify verify 'hostile/<b onclick=alert(1)>&"' --length 40 --html hostile.html >/dev/null
+	set -- pass-f32.html pass-bf16.html fail-bf16.html hostile.html
+fi
+node "$work/npm/check.mjs" "$chromium" "$work/pictures" "$@"
