@@ -109,7 +109,7 @@ func TestVerifyJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 {
 		t.Fatalf("exit code %d: %v", code, err)
 	}
-	if r.Verdict != "pass" || len(r.Programs) != 4 || len(r.Programs[3].Stages) != 79 || r.Programs[3].Verdict != "pass" || len(r.Table) != 22 {
+	if r.Verdict != "pass" || len(r.Programs) != 4 || len(r.Programs[3].Stages) != 115 || r.Programs[3].Verdict != "pass" || len(r.Table) != 31 {
 		t.Errorf("%s, %d programs, %d rows", r.Verdict, len(r.Programs), len(r.Table))
 	}
 }
