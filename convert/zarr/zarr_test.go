@@ -102,7 +102,6 @@ func (x sample) write(t testing.TB, s store, name string) []byte {
 			key = name + "/0"
 		}
 		if x.v3 {
-			key = name + "/" + joined(at, x.sep)
 			if key = name + "/c"; len(at) > 0 {
 				key += x.sep + joined(at, x.sep)
 			}
