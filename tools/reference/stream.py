@@ -23,12 +23,13 @@ from unittest import mock
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch.utils._python_dispatch import _disable_current_modes
 
 import trace
 from trace import reference, reference_weights
 
 
-VERSION = 1  # of the parts' files; another one does not take them over
+VERSION = 2  # of the parts' files; another one does not take them over
 
 
 class Checkpoint(reference_weights.Checkpoint):
@@ -76,6 +77,10 @@ class Experts:
         indices, rest = key
         if rest is not Ellipsis:
             raise IndexError(f"{self.name}: want [indices, ...], as the published model has it")
+        with _disable_current_modes():  # decoding is none of the operators that are watched
+            return self.gathered(indices)
+
+    def gathered(self, indices):
         chosen = indices.flatten().tolist()
         out = None
         for e in dict.fromkeys(chosen):
@@ -203,9 +208,9 @@ def peak():
 class Stream:
     """The published model, with streamed parts that leave files in a folder."""
 
-    def __init__(self, args, config, folder, key, tokens, positions):
+    def __init__(self, args, config, folder, key, tokens, positions, steps):
         self.args, self.folder, self.key = args, folder, key
-        self.tokens, self.positions = tokens, positions
+        self.tokens, self.positions, self.steps = tokens, positions, steps
         self.checkpoint = Checkpoint(str(args.checkpoint), args.precision)
         self.buffers = {}
         self.stages, self.routing = {}, {}
@@ -278,19 +283,20 @@ class Stream:
                     mock.patch.object(reference, "swiglu", watch_swiglu):
                 with first_portion(args.mlp_rows):
                     plain = module(x)
-                with trace.watched(self.model, capture):
+                with trace.watched(self.model, capture, self.steps):
                     out = module(x)
         finally:
             module.forward = streamed
         if not trace.same_bits(plain, out[:plain.shape[0]]):
             trace.fail(f"{path}: its values change when the model is watched")
         stages = capture.stages()
-        want = [name for name in trace.expected_stages(len(self.model.block)) if name == path or name.startswith(path + ".")]
+        names = trace.expected_stages(len(self.model.block), self.steps)
+        want = [name for name in names if name == path or name.startswith(path + ".")]
         if set(stages) != set(want):
             trace.fail(f"{path}: stages missing or unknown: {sorted(set(stages) ^ set(want))}")
-        trace.prove(stages, len(self.tokens), args.precision)
+        trace.prove(stages, len(self.tokens), args.precision, self.steps)
         every = {f"all:{name}": stages[name] for name in want if name.endswith((".mlp.gate", ".mlp.experts"))}
-        kept = trace.select({name: stages[name] for name in want}, self.positions)
+        kept = trace.select({name: stages[name] for name in want}, self.positions, self.steps)
         return kept | every | {"out": out[-1:] if path == "unembedding" else out}
 
 
@@ -306,10 +312,11 @@ def plan(tokens, rows, window):
     return sorted(chosen)
 
 
-def state_key(args, hashed, tokens, positions):
+def state_key(args, hashed, tokens, positions, steps):
     """Names a run by all that its bits depend on."""
     what = {
-        "version": VERSION, "format": trace.FORMAT, "checkpoint": hashed, "tokens": tokens, "positions": positions, "first": args.first,
+        "version": VERSION, "format": trace.FORMAT, "checkpoint": hashed, "tokens": tokens,
+        "positions": positions, "steps": steps, "first": args.first,
         "precision": args.precision, "mlp_rows": args.mlp_rows, "threads": args.threads,
         "reference": [trace.REFERENCE[m] for m in (reference, reference_weights)],
         "torch": torch.__version__, "cpu": trace.cpu_name(), "capability": torch.backends.cpu.get_cpu_capability(),
@@ -367,22 +374,23 @@ def main():
             trace.fail("--rows: want 1 or more, and no --positions beside it")
         args.positions = ",".join(map(str, plan(len(tokens), args.rows, config.sliding_window)))
     positions = trace.kept(args, tokens)
+    steps = trace.kept_steps(args, positions)
     args.state.mkdir(parents=True, exist_ok=True)
     hashed = hash_once(args.checkpoint, args.state)
-    key = state_key(args, hashed, tokens, positions)
+    key = state_key(args, hashed, tokens, positions, steps)
     folder = args.state / f"{args.precision}-{key[:16]}"
     folder.mkdir(exist_ok=True)
-    stream = Stream(args, config, folder, key, tokens, positions)
+    stream = Stream(args, config, folder, key, tokens, positions, steps)
     try:
         stream.run()
     except KeyboardInterrupt:
         stream.progress.clear()
         print(f"stream.py: interrupted; {folder} has what is done, the same command goes on from there", file=sys.stderr)
         sys.exit(130)
-    names = trace.expected_stages(config.num_hidden_layers)
-    trace.write_trace(args, args, hashed, tokens, positions, {name: stream.stages[name] for name in names})
+    names = trace.expected_stages(config.num_hidden_layers, steps)
+    trace.write_trace(args, args, hashed, tokens, positions, {name: stream.stages[name] for name in names}, steps)
     if args.routing:
-        routing = argparse.Namespace(**vars(args) | {"output": args.routing, "positions": None})
+        routing = argparse.Namespace(**vars(args) | {"output": args.routing, "positions": None, "steps": None})
         stages = {name: stream.routing[name] for name in names if name in stream.routing}
         trace.write_trace(routing, args, hashed, tokens, list(range(len(tokens))), stages)
     print(f"{args.output}: {stream.seconds:.0f} s in parts, peak memory {stream.peak / 1e9:.1f} GB", flush=True)
