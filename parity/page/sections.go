@@ -439,7 +439,7 @@ func (v *view) edge(m *model) error {
 	if c.Max <= c.Min {
 		c.Max = c.Min + c.Step
 	}
-	c.Desc = fmt.Sprintf("What one key more or fewer would change in the row at position %d, and the errors that were measured there, far below. The table has the means.", s.Window)
+	c.Desc = fmt.Sprintf("What one key more or fewer would change in the row at position %d, beside the errors that were measured there. The table has the means.", s.Window)
 	key := []legend{{"wide", "with a key more"}, {"narrow", "a key fewer"}}
 	for _, p := range v.Programs {
 		key = append(key, legend{p.Class, p.Name + ", measured"})
