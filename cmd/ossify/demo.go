@@ -20,6 +20,9 @@ import (
 // demoSeed is that of the checkpoint from which the embedded goldens were made.
 const demoSeed = "1"
 
+// demoQuestion is one that the trained model can answer.
+const demoQuestion = "What is a sink?"
+
 func newDemo() *cobra.Command {
 	var prompt, conversation, library, html string
 	c := &cobra.Command{
@@ -29,7 +32,8 @@ func newDemo() *cobra.Command {
 checkpoint in OpenAI's layout, runs it, and compares every stage with what
 PyTorch computed of the same checkpoint, in bf16 and in f32: the traces come
 with the program. It shows that known bugs are caught. Then it exports the model
-as ONNX and compares that too, if ONNX Runtime is there.
+as ONNX and compares that too, if ONNX Runtime is there. At the end the small
+trained model, which comes with the program as well, answers a question.
 
 With a prompt or a conversation the model is given the full vocabulary, and is
 compared with the oracle on those tokens.
@@ -92,9 +96,15 @@ With --html it leaves the report as a page for a browser.`,
 			}
 			if _, _, err := ort.Find(library); errors.Is(err, ort.ErrNotFound) && os.Getenv(libraryVariable) == "" {
 				fmt.Fprintf(c.OutOrStdout(), "\nThe ONNX model was not run: %v\n", err)
-				return nil
+			} else if err := d.run([][]string{onnx}); err != nil {
+				return err
 			}
-			return d.run([][]string{onnx})
+			talker := d.path(presetTrained)
+			c.SetErr(c.OutOrStdout()) // the figures of an answer are part of the show
+			return d.run([][]string{
+				{"synth", "--preset", presetTrained, talker},
+				{"generate", talker, "--thoughts", "--prompt", demoQuestion},
+			})
 		},
 	}
 	f := c.Flags()

@@ -15,7 +15,7 @@ func TestDemo(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{"embedded goldens", []string{"--html", file}, []string{"The report, for a browser: " + file, "verify tiny --golden tiny-bf16.safetensors", "46/46 faults caught", "first diverging stage: none", "verdict: pass"}},
+		{"embedded goldens", []string{"--html", file}, []string{"The report, for a browser: " + file, "verify tiny --golden tiny-bf16.safetensors", "46/46 faults caught", "first diverging stage: none", "verdict: pass", "A sink is a logit of each head that takes part in the softmax", "ended by stop"}},
 		{"prompt", []string{"--prompt", "What is jade?"}, []string{"tokens      60", "verdict: pass"}},
 	}
 	for _, tt := range tests {
