@@ -115,7 +115,9 @@ func shower(ctx context.Context, c *gptoss.Checkpoint, q TraceRequest) (name str
 	if len(within) == 0 {
 		within = upTo(len(q.Tokens)) // of steps that were chosen by name
 	}
-	return s.Name(), func(wanted func(string) bool, see See) error {
+	// Not the set of kernels: all give the same bits, and which of two is faster
+	// here is measured, so that the same trace would have two forms.
+	return "engine " + q.Precision, func(wanted func(string) bool, see See) error {
 		return s.Free(ctx, q.Tokens, Steps{Chunk: len(q.Tokens), Within: within}, wanted, see)
 	}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"ossify/gptoss"
 	"ossify/graph"
 	"ossify/internal/modeltest"
+	"ossify/kernel"
 	"ossify/parity"
 )
 
@@ -571,6 +572,31 @@ func TestWriteTrace(t *testing.T) {
 		"block.1.attn.rope.k block.1.attn.sdpa block.1.attn.out block.1.mlp.swiglu.alpha block.2.mlp.swiglu.alpha block.3.mlp.swiglu.alpha unembedding"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("stages %s\nwant %s", got, want)
+	}
+}
+
+// A trace of the engine is the same file whatever set of kernels made it, for
+// which set is the fastest is measured and differs from run to run.
+func TestWriteTraceIsOfEverySet(t *testing.T) {
+	ck, dir := open(t, 1), t.TempDir()
+	for _, precision := range []string{"bf16", "f32"} {
+		var want []byte
+		for _, k := range kernel.All() {
+			path := filepath.Join(dir, precision+k.Name)
+			if err := WriteTrace(t.Context(), path, ck, TraceRequest{Tokens: someTokens(20), Precision: precision, Engine: engine.Options{Kernels: k}}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want == nil {
+				want = got
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s by the kernels %s is not that of the kernels %s", precision, k.Name, kernel.All()[0].Name)
+			}
+		}
 	}
 }
 
