@@ -17,6 +17,7 @@ func (a *asm) avx512() {
 			a.streamPacked(m, n)
 		}
 	}
+	a.pairsMXFP4()
 	a.panelPacked()
 	a.pack()
 	a.packLanes(512)
@@ -511,20 +512,9 @@ func (a *asm) endRow(n int) {
 	a.p("MOVQ y+32(FP), DX")
 	a.p("MOVQ yoff+40(FP), DI")
 	for x := range n {
-		v := 4 * x
 		a.p("MOVQ %d(DI), AX", 8*x)
-		for g := 1; g < 4; g++ {
-			a.p("VADDPS Z%d, Z%d, Z%d", v+g, v, v)
-		}
-		a.p("VEXTRACTF64X4 $1, Z%d, Y%d", v, v+1)
-		a.p("VADDPS Y%d, Y%d, Y%d", v+1, v, v)
-		a.p("VEXTRACTF32X4 $1, Y%d, X%d", v, v+1)
-		a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
-		a.p("VPERMILPS $0x4e, X%d, X%d", v, v+1)
-		a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
-		a.p("VPERMILPS $0xb1, X%d, X%d", v, v+1)
-		a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
-		a.p("VMOVSS X%d, (DX)(AX*1)", v)
+		a.total(4 * x)
+		a.p("VMOVSS X%d, (DX)(AX*1)", 4*x)
 	}
 	a.p("ADDQ $4, DX")
 	a.p("MOVQ DX, y+32(FP)")
@@ -532,9 +522,90 @@ func (a *asm) endRow(n int) {
 	a.p("JNE row")
 }
 
-// streamMXFP4 reads rows of blocks, their number the second n of the signature.
-func (a *asm) streamMXFP4(m multiplier, n int) {
-	a.text(fmt.Sprintf("mxfp4%s512x%d", m, n), 0, 74, streamSignature)
+// total leaves the sum of the accumulators Z(v) to Z(v+3) in X(v).
+func (a *asm) total(v int) {
+	for g := 1; g < 4; g++ {
+		a.p("VADDPS Z%d, Z%d, Z%d", v+g, v, v)
+	}
+	a.p("VEXTRACTF64X4 $1, Z%d, Y%d", v, v+1)
+	a.p("VADDPS Y%d, Y%d, Y%d", v+1, v, v)
+	a.p("VEXTRACTF32X4 $1, Y%d, X%d", v, v+1)
+	a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
+	a.p("VPERMILPS $0x4e, X%d, X%d", v, v+1)
+	a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
+	a.p("VPERMILPS $0xb1, X%d, X%d", v, v+1)
+	a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
+}
+
+// pairsMXFP4 is streamMXFP4 of one row of x for an even number of rows, two at
+// a time: both take each word of x when it is loaded. The lines to come are
+// fetched in order, past both.
+func (a *asm) pairsMXFP4() {
+	a.text("mxfp4DP512pairs", 0, 74, streamSignature)
+	a.startBlocks()
+	a.loadX(1)
+	a.p("MOVQ n+56(FP), R9")
+	a.p("LEAQ (R9)(R9*1), R10 // bytes of a row's widened scales")
+	a.p("SHLQ $4, R9 // bytes of a row")
+	multiplied := func() {
+		a.decode(8, "(R14)")
+		a.decode(13, "(R14)(R10*1)")
+		for g := range 4 {
+			a.p("VMOVDQU64 (R8)(%s*1), Z%d", indices[g], 20+g)
+			a.vdpbf16ps(20+g, 8+g, g)
+			a.vdpbf16ps(20+g, 13+g, 4+g)
+		}
+	}
+	a.p("row:")
+	a.startRow(dp, 2)
+	a.p("LEAQ 2048(SI), R11")
+	a.p("MOVQ n+56(FP), CX")
+	a.p("SHRQ $2, CX")
+	a.p("JZ last")
+	a.p("PCALIGN $32")
+	a.p("chunk:")
+	a.p("PREFETCHT0 (R11)")
+	a.p("PREFETCHT0 64(R11)")
+	a.p("VMOVDQU64 (SI), Z8")
+	a.p("VMOVDQU64 (SI)(R9*1), Z13")
+	multiplied()
+	a.advance(dp.xBytes())
+	a.p("ADDQ $64, SI")
+	a.p("ADDQ $128, R11")
+	a.p("ADDQ $8, R14")
+	a.p("DECQ CX")
+	a.p("JNZ chunk")
+	a.p("last:")
+	a.p("MOVQ n+56(FP), CX")
+	a.p("ANDQ $3, CX")
+	a.p("JZ sum")
+	a.p("VMOVDQU32.Z (SI), K1, Z8")
+	a.p("VMOVDQU32.Z (SI)(R9*1), K1, Z13")
+	multiplied()
+	a.p("LEAQ (R14)(CX*2), R14")
+	a.p("SHLQ $4, CX")
+	a.p("ADDQ CX, SI")
+	a.p("sum:")
+	a.p("ADDQ R9, SI")
+	a.p("ADDQ R10, R14")
+	a.p("MOVQ y+32(FP), DX")
+	a.p("MOVQ yoff+40(FP), DI")
+	a.p("MOVQ (DI), AX")
+	for r := range 2 {
+		a.total(4 * r)
+		a.p("VMOVSS X%d, %d(DX)(AX*1)", 4*r, 4*r)
+	}
+	a.p("ADDQ $8, DX")
+	a.p("MOVQ DX, y+32(FP)")
+	a.p("SUBQ $2, rows+48(FP)")
+	a.p("JNE row")
+	a.p("MOVW $-1, least+72(FP)")
+	a.p("VZEROUPPER")
+	a.p("RET")
+}
+
+// startBlocks prepares to read rows of blocks: SI, R14, and masks and tables.
+func (a *asm) startBlocks() {
 	a.p("MOVQ data+0(FP), SI")
 	a.p("MOVQ wide+8(FP), R14")
 	a.p("MOVQ n+56(FP), CX")
@@ -546,6 +617,12 @@ func (a *asm) streamMXFP4(m multiplier, n int) {
 	a.p("KMOVW AX, K1 // dwords of the last blocks")
 	a.p("VMOVDQU64 e2m1x252<>(SB), Z30")
 	a.p("VMOVDQU64 perBlock<>(SB), Z31")
+}
+
+// streamMXFP4 reads rows of blocks, their number the second n of the signature.
+func (a *asm) streamMXFP4(m multiplier, n int) {
+	a.text(fmt.Sprintf("mxfp4%s512x%d", m, n), 0, 74, streamSignature)
+	a.startBlocks()
 	if m == fma {
 		a.p("MOVL $0xffff0000, AX")
 		a.p("VPBROADCASTD AX, Z27")
