@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"ossify/harmony"
@@ -29,7 +31,7 @@ func value(t testing.TB, text string) harmony.Value {
 
 func schemaOf(t testing.TB, text string) *Grammar {
 	t.Helper()
-	b := NewBuilder()
+	b := NewBuilder(nil)
 	e, err := b.Schema(value(t, text))
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
@@ -139,7 +141,7 @@ func TestSchemaErrors(t *testing.T) {
 		{`[]`, "#", "no schema"},
 		{strings.Repeat(`{"anyOf":[`, 63) + `{}` + strings.Repeat(`]}`, 63), "", ""},
 	} {
-		b := NewBuilder()
+		b := NewBuilder(nil)
 		_, err := b.Schema(value(t, c.schema))
 		var e *SchemaError
 		if c.path == "" {
@@ -157,7 +159,7 @@ func TestSchemaErrors(t *testing.T) {
 		`{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}`,
 		`{"anyOf":[{"$ref":"#/$defs/a"}],"$defs":{"a":{"anyOf":[{"$ref":"#/$defs/b"},{"const":1}]},"b":{"$ref":"#/$defs/a"}}}`,
 	} {
-		b := NewBuilder()
+		b := NewBuilder(nil)
 		e, err := b.Schema(value(t, schema))
 		if err == nil {
 			_, err = New(vocabulary(), b, e)
@@ -303,7 +305,7 @@ func TestTurns(t *testing.T) {
 		"an answer of JSON": {Turn{Answer: true, Quiet: true, Text: -1}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := NewBuilder()
+			b := NewBuilder(nil)
 			turn := c.turn
 			if turn.Text < 0 {
 				turn.Text = b.Object()
@@ -381,7 +383,7 @@ func TestTurns(t *testing.T) {
 // The turns that gpt-oss is known to write are among those allowed.
 func TestKnownTurns(t *testing.T) {
 	tok := tokenizer.New()
-	b := NewBuilder()
+	b := NewBuilder(nil)
 	g, err := New(vocabulary(), b, b.Turn(Turn{Answer: true, Calls: []Call{{"f", b.Object()}}}))
 	if err != nil {
 		t.Fatal(err)
@@ -415,47 +417,123 @@ func TestKnownTurns(t *testing.T) {
 	}
 }
 
-// Schemas that could take a lot of memory or time are errors, or cheap.
+// Schemas that could take a lot of memory or time are errors, or cheap: what they
+// take is counted.
 func TestHostileSchemas(t *testing.T) {
-	wide := make([]string, 3000)
-	for i := range wide {
-		wide[i] = fmt.Sprintf(`"p%d":{"type":"string"}`, i)
+	many := func(n int, format string) string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = strings.ReplaceAll(format, "%", fmt.Sprint(i))
+		}
+		return strings.Join(all, ",")
 	}
-	for name, schema := range map[string]string{
-		"many properties":     `{"type":"object","properties":{` + strings.Join(wide, ",") + `}}`,
-		"long repetitions":    `{"type":"string","pattern":"^((a{1,500}b){1,500}c){1,500}$"}`,
-		"patterns in a row":   `{"type":"string","pattern":"` + strings.Repeat(`(\\p{L}|\\p{N}|x)*`, 300) + `"}`,
-		"nested repetitions":  `{"type":"array","maxItems":16384,"items":{"type":"array","maxItems":16384,"items":{"type":"string","maxLength":16384}}}`,
-		"ambiguous":           `{"type":"string","pattern":"^` + strings.Repeat(`(a|b|ab|a.)*`, 30) + `x$"}`,
-		"references in a row": `{"$ref":"#/$defs/a0","$defs":{` + chain(2000) + `}}`,
+	for _, c := range []struct{ name, schema, want string }{
+		{"many properties", `{"type":"object","properties":{` + many(3000, `"p%":{"type":"string"}`) + `}}`, ""},
+		{"too many properties", `{"type":"object","properties":{` + many(40000, `"p%":{}`) + `}}`, "too large"},
+		{"many required ones", `{"type":"object","required":[` + many(80000, `"p%"`) + `]}`, "too large"},
+		{"many constants of one", `{"oneOf":[` + many(20000, `{"const":%}`) + `]}`, ""},
+		{"many schemas of one", `{"oneOf":[` + many(20000, `{"type":"object","properties":{"k":{"const":%}},"required":["k"]}`) + `]}`, "too large"},
+		{"many references of one", `{"oneOf":[` + many(2000, `{"$ref":"#/$defs/a"}`) + `],"$defs":{"a":{"type":"object","required":["x"],"properties":{` + many(2000, `"%":{"const":1}`) + `}}}}`, "tell the schemas apart"},
+		{"many types", `{"enum":[` + many(50000, `"%"`) + `],"type":[` + many(50000, `"null"`) + `]}`, "no value of the type"},
+		{"many references", `{"anyOf":[` + many(20000, `{"$ref":"#/$defs/%"}`) + `],"$defs":{` + many(20000, `"%":{"const":%}`) + `}}`, "too large"},
+		{"a long constant", `{"const":"` + strings.Repeat("x", 4<<20) + `"}`, "too large"},
+		{"long repetitions", `{"type":"string","pattern":"^((a{1,500}b){1,500}c){1,500}$"}`, "not supported"},
+		{"a pattern that is long when written out", `{"type":"string","pattern":"^(` + strings.Repeat("ab", 1000) + `){1000}$"}`, "too large"},
+		{"patterns in a row", `{"type":"string","pattern":"` + strings.Repeat(`(\\p{L}|\\p{N}|x)*`, 300) + `"}`, ""},
+		{"nested repetitions", `{"type":"array","maxItems":16384,"items":{"type":"array","maxItems":16384,"items":{"type":"string","maxLength":16384}}}`, ""},
+		{"ambiguous", `{"type":"string","pattern":"^` + strings.Repeat(`(a|b|ab|a.)*`, 30) + `x$"}`, ""},
+		{"references in a row", `{"$ref":"#/$defs/a0","$defs":{` + chain(2000) + `}}`, ""},
+		{"references in a row, the last first", `{"$ref":"#/$defs/2000","$defs":{"0":{"const":1}` + func() (s string) {
+			for i := range 2000 {
+				s += fmt.Sprintf(`,"%d":{"anyOf":[{"$ref":"#/$defs/%d"},{"$ref":"#/$defs/%d"}]}`, i+1, i, i/2)
+			}
+			return s
+		}() + `}}`, ""},
+		// These took 2 to the power of their number of properties, and 3 to that of
+		// digits.
+		{"endless behind what need not be", `{"type":"object","additionalProperties":false,"required":["z"],"properties":{` + many(60, `"a%":{"type":"null"}`) + `,"z":{"$ref":"#"}}}`, "never end"},
+		{"limits of many digits", `{"anyOf":[` + many(300, `{"type":"integer","minimum":1%}`) + `]}`, ""},
 	} {
-		b := NewBuilder()
-		e, err := b.Schema(value(t, schema))
+		b := NewBuilder(nil)
+		e, err := b.Schema(value(t, c.schema))
+		if b.work > built.work+1<<16 || b.size > built.bytes {
+			t.Errorf("%s: %d bytes, %d steps", c.name, b.size, b.work)
+		}
 		var g *Grammar
 		if err == nil {
 			g, err = New(vocabulary(), b, e)
 		}
-		if err != nil {
-			t.Logf("%s: %.200v", name, err)
-			continue
+		if err == nil {
+			guide := g.Guide()
+			r := rand.New(rand.NewPCG(1, 1))
+			for range 20 {
+				id, ok := draw(r, guide.Allowed())
+				if !ok {
+					break
+				}
+				if err = guide.Accept(id); err != nil {
+					break
+				}
+			}
+			if b.work > used.work+1<<16 || b.size > used.bytes {
+				t.Errorf("%s: %d bytes, %d steps", c.name, b.size, b.work)
+			}
+			if !g.Worn() && err != nil {
+				t.Errorf("%s: %v, but it can be used again", c.name, err)
+			}
 		}
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %.300v, want %q", c.name, err, c.want)
+		}
+		t.Logf("%s: %d nodes, %d bytes, %d steps", c.name, len(b.nodes), b.size, b.work)
+	}
+}
+
+// A grammar whose states take too much says so, and lets nothing wrong through;
+// its budget has its memory back when nobody holds it.
+func TestStatesWithoutNumber(t *testing.T) {
+	budget := NewBudget(64 << 20)
+	func() {
+		b := NewBuilder(budget)
+		e, err := b.Schema(value(t, `{"type":"string","pattern":"(a|b)(.|..){400}(.|..){400}$"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := New(vocabulary(), b, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.limit = limit{8 << 20, 2_000_000}
 		guide := g.Guide()
 		r := rand.New(rand.NewPCG(1, 1))
-		for range 20 {
-			id, ok := draw(r, guide.Allowed())
+		for n := 0; err == nil && n < 1000; n++ {
+			mask := guide.Allowed()
+			id, ok := draw(r, mask)
+			if mask == nil {
+				id, ok = 5, true
+			}
 			if !ok {
-				break
+				t.Fatal("a dead end")
 			}
-			if err := guide.Accept(id); err != nil {
-				t.Logf("%s: %v", name, err)
-				break
-			}
+			err = guide.Accept(id)
 		}
-		if n := len(g.b.nodes); n > mostStates {
-			t.Errorf("%s: %d nodes", name, n)
-		} else {
-			t.Logf("%s: %d nodes", name, n)
+		if !errors.Is(err, ErrTooLarge) || !g.Worn() || b.size > b.limit.bytes || b.work > b.limit.work+1<<16 {
+			t.Errorf("%v after %d bytes, %d steps", err, b.size, b.work)
 		}
+		if left := budget.Left(); left != 64<<20-b.size {
+			t.Errorf("%d bytes of the budget are left, want %d", left, 64<<20-b.size)
+		}
+		small := NewBuilder(NewBudget(20 << 10))
+		if _, err := small.Schema(value(t, `{}`)); !errors.Is(err, ErrNoMemory) {
+			t.Errorf("%v, want %v", err, ErrNoMemory)
+		}
+	}()
+	for i := 0; budget.Left() != 64<<20 && i < 1000; i++ {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	if left := budget.Left(); left != 64<<20 {
+		t.Errorf("%d bytes of the budget are left", left)
 	}
 }
 
@@ -476,7 +554,7 @@ func FuzzSchema(f *testing.F) {
 		if err != nil || len(text) > 4096 {
 			return
 		}
-		b := NewBuilder()
+		b := NewBuilder(nil)
 		e, err := b.Schema(v)
 		if err != nil {
 			return

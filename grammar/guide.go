@@ -58,9 +58,6 @@ type Grammar struct {
 	masks map[Expr][]uint64
 }
 
-// ErrTooLarge is the error of an expression of too many parts.
-var ErrTooLarge = errors.New("grammar: too large")
-
 // ErrEndless is the error of an expression that cannot come to an end.
 var ErrEndless = errors.New("grammar: it can never end")
 
@@ -68,8 +65,8 @@ var ErrEndless = errors.New("grammar: it can never end")
 // there on.
 func New(v *Vocabulary, b *Builder, start Expr) (*Grammar, error) {
 	switch {
-	case b.full:
-		return nil, ErrTooLarge
+	case b.err != nil:
+		return nil, b.err
 	case start == never || !b.ends():
 		return nil, ErrEndless
 	}
@@ -77,11 +74,12 @@ func New(v *Vocabulary, b *Builder, start Expr) (*Grammar, error) {
 	return &Grammar{v: v, start: start, b: b, masks: map[Expr][]uint64{}}, nil
 }
 
-// Size returns how many states are known.
-func (g *Grammar) Size() int {
+// Worn reports whether so much is known of the grammar's states that a new one
+// should take its place: what it may take has an end.
+func (g *Grammar) Worn() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.b.nodes)
+	return g.b.err != nil || g.b.size > used.bytes/4 || g.b.work > used.work/2
 }
 
 // Guide returns a guide for one answer. It implements generate.Guide.
@@ -93,7 +91,8 @@ type Guide struct {
 	at Expr
 }
 
-// Allowed returns the tokens that may come next, a bit each.
+// Allowed returns the tokens that may come next, a bit each; nil, which lets
+// every token come, if that takes too much: Accept then says so.
 func (g *Guide) Allowed() []uint64 {
 	g.g.mu.Lock()
 	defer g.g.mu.Unlock()
@@ -105,8 +104,8 @@ func (g *Guide) Accept(id uint32) error {
 	g.g.mu.Lock()
 	defer g.g.mu.Unlock()
 	at := g.g.after(g.at, id)
-	if g.g.b.full {
-		return ErrTooLarge
+	if err := g.g.b.err; err != nil {
+		return err
 	}
 	if at == never {
 		return fmt.Errorf("grammar: token %d may not come here", id)
@@ -155,6 +154,9 @@ func (g *Grammar) mask(e Expr) []uint64 {
 		}
 	} else {
 		g.walk(e, set)
+	}
+	if g.b.err != nil {
+		return nil
 	}
 	if len(g.masks) >= mostMasks {
 		clear(g.masks)

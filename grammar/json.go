@@ -1,6 +1,9 @@
 package grammar
 
-import "unicode/utf8"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // What a model writes as JSON is bounded where nothing needs it to be longer:
 // white space, digits. A model that cannot choose anything else would go on for
@@ -138,6 +141,9 @@ func (b *Builder) digits(lo, hi string) Expr {
 		return never
 	case lo == "":
 		return empty
+	case strings.Trim(lo, "0") == "" && strings.Trim(hi, "9") == "":
+		// Else this would take 3 to the power of their number of steps.
+		return b.Repeat(b.between('0', '9'), len(lo), len(lo))
 	case lo[0] == hi[0]:
 		return b.seq(b.Text(lo[:1]), b.digits(lo[1:], hi[1:]))
 	}

@@ -2,7 +2,10 @@ package grammar
 
 import (
 	"encoding/binary"
+	"errors"
+	"runtime"
 	"slices"
+	"sync/atomic"
 
 	"ossify/tokenizer"
 )
@@ -62,12 +65,15 @@ type Builder struct {
 	index map[key]Expr
 	sets  map[Expr]set
 	defs  []Expr // of references
-	most  int    // nodes; more are an error
-	full  bool
-	ready bool      // classes are settled
+	err   error  // why there can be no more nodes
+	ready bool   // classes are settled
+	limit limit
+	size  int64     // bytes of nodes, about
+	work  int64     // nodes that were asked for, and steps of the like
 	class [256]byte // of bytes that no set tells apart
 	reps  []byte    // a byte of each class
 	after map[symbolAt]Expr
+	taken *taken // of a budget; nil for none
 
 	parsed *jsonExprs // the parts of JSON, once they are asked for
 }
@@ -78,27 +84,98 @@ type symbolAt struct {
 	id uint32
 }
 
-// mostNodes is how large a grammar may be before it is used, and mostStates how
-// many states it may come to have.
-const (
-	mostNodes  = 200_000
-	mostStates = 2_000_000
+// A limit is what a grammar may take: memory, and work that time is a
+// multiple of, some 0.1 µs each.
+type limit struct{ bytes, work int64 }
+
+// What a grammar may take before it is used, and until its end.
+var (
+	built = limit{64 << 20, 10_000_000}
+	used  = limit{128 << 20, 60_000_000}
 )
 
-// NewBuilder returns a Builder.
-func NewBuilder() *Builder {
-	b := &Builder{index: map[key]Expr{}, sets: map[Expr]set{}, most: mostNodes, after: map[symbolAt]Expr{}}
+// perNode is about what a node takes, its place in the index included; bytes of
+// its key and its table come on top.
+const perNode = 176
+
+// A Budget is the memory that many grammars share.
+type Budget struct{ left atomic.Int64 }
+
+// NewBudget returns a budget of so many bytes.
+func NewBudget(bytes int64) *Budget {
+	b := &Budget{}
+	b.left.Store(bytes)
+	return b
+}
+
+// Left returns how many bytes are not taken.
+func (b *Budget) Left() int64 { return b.left.Load() }
+
+// taken is a builder's part of a budget.
+type taken struct {
+	from  *Budget
+	bytes atomic.Int64
+}
+
+// NewBuilder returns a Builder, which takes its memory from a budget until
+// nobody holds it; nil has no end.
+func NewBuilder(from *Budget) *Builder {
+	b := &Builder{index: map[key]Expr{}, sets: map[Expr]set{}, limit: built, after: map[symbolAt]Expr{}}
+	if from != nil {
+		b.taken = &taken{from: from}
+		runtime.AddCleanup(b, func(t *taken) { t.from.left.Add(t.bytes.Load()) }, b.taken)
+	}
 	b.node(key{op: opNever}, false)
 	b.node(key{op: opEmpty}, true)
 	return b
 }
 
+// Errors of what takes too much.
+var (
+	ErrTooLarge = errors.New("grammar: too large")
+	ErrNoMemory = errors.New("grammar: the memory of all grammars is taken")
+)
+
+// spend counts work. It reports whether there may be more.
+func (b *Builder) spend(work int) bool {
+	if b.err != nil {
+		return false
+	}
+	if b.work += int64(work); b.work > b.limit.work {
+		b.err = ErrTooLarge
+	}
+	return b.err == nil
+}
+
+// take takes memory. It reports whether there was some.
+func (b *Builder) take(bytes int) bool {
+	n := int64(bytes)
+	switch {
+	case b.err != nil:
+		return false
+	case b.size+n > b.limit.bytes:
+		b.err = ErrTooLarge
+		return false
+	case b.taken != nil && b.taken.from.left.Add(-n) < 0:
+		b.taken.from.left.Add(n)
+		b.err = ErrNoMemory
+		return false
+	}
+	if b.taken != nil {
+		b.taken.bytes.Add(n)
+	}
+	b.size += n
+	return true
+}
+
 func (b *Builder) node(k key, null bool) Expr {
+	if !b.spend(1 + len(k.many)/16) {
+		return never
+	}
 	if e, ok := b.index[k]; ok {
 		return e
 	}
-	if len(b.nodes) >= b.most {
-		b.full = true
+	if !b.take(perNode + len(k.many)) {
 		return never
 	}
 	e := Expr(len(b.nodes))
@@ -117,7 +194,9 @@ func (b *Builder) bytes(s set) Expr {
 		bits = binary.LittleEndian.AppendUint64(bits, w)
 	}
 	e := b.node(key{op: opClass, many: string(bits)}, false)
-	b.sets[e] = s
+	if e != never {
+		b.sets[e] = s
+	}
 	return e
 }
 
@@ -180,14 +259,25 @@ func (b *Builder) seq(x, y Expr) Expr {
 func (b *Builder) Alt(list ...Expr) Expr {
 	var all []Expr
 	for _, e := range list {
-		if b.nodes[e].key.op == opAlt {
-			all = append(all, b.parts(e)...)
-		} else if e != never {
-			all = append(all, e)
-		}
+		all = b.parts(all, e)
 	}
+	b.spend(len(all) / 4)
 	slices.Sort(all)
 	all = slices.Compact(all)
+	return b.alt(all)
+}
+
+// either is x or y, like Alt. It does not join the parts of alternatives: a row
+// of n of them, each one part more than the next, takes n and not n² of memory.
+func (b *Builder) either(x, y Expr) Expr {
+	if x == never || y == never || x == y {
+		return b.Alt(x, y)
+	}
+	return b.alt([]Expr{min(x, y), max(x, y)})
+}
+
+// alt is one of several that are sorted and differ.
+func (b *Builder) alt(all []Expr) Expr {
 	switch len(all) {
 	case 0:
 		return never
@@ -203,12 +293,27 @@ func (b *Builder) Alt(list ...Expr) Expr {
 	return b.node(key{op: opAlt, many: string(many)}, null)
 }
 
-// parts returns what an opAlt is one of.
-func (b *Builder) parts(e Expr) []Expr {
+// direct returns what an opAlt is one of, alternatives among them.
+func (b *Builder) direct(e Expr) []Expr {
 	many := b.nodes[e].key.many
 	list := make([]Expr, len(many)/4)
 	for i := range list {
 		list[i] = Expr(binary.LittleEndian.Uint32([]byte(many[4*i:])))
+	}
+	return list
+}
+
+// parts adds what e is one of: no alternatives are among them, nor never.
+func (b *Builder) parts(list []Expr, e Expr) []Expr {
+	for e != never {
+		if b.nodes[e].key.op != opAlt {
+			return append(list, e)
+		}
+		direct := b.direct(e)
+		for _, x := range direct[:len(direct)-1] {
+			list = b.parts(list, x)
+		}
+		e = direct[len(direct)-1]
 	}
 	return list
 }
@@ -262,7 +367,7 @@ func (b *Builder) settle() {
 		return
 	}
 	b.ready = true
-	b.most = mostStates
+	b.limit = used
 	known := map[string]byte{}
 	var sets []set
 	for e := range b.nodes {
@@ -300,6 +405,9 @@ func (b *Builder) nextClass(e Expr, class byte) Expr {
 		return k.op == opClass && s.has(b.reps[class])
 	})
 	if b.nodes[e].next == nil {
+		if !b.take(4*len(b.reps) + 8) {
+			return never
+		}
 		t := make([]int32, len(b.reps))
 		for i := range t {
 			t[i] = -1
@@ -319,7 +427,9 @@ func (b *Builder) nextSpecial(e Expr, id uint32) Expr {
 	d := b.derive(e, func(x Expr) Expr { return b.nextSpecial(x, id) }, func(k key, _ Expr) bool {
 		return k.op == opSpecial && uint32(k.a) == id
 	})
-	b.after[at] = d
+	if b.take(48) {
+		b.after[at] = d
+	}
 	return d
 }
 
@@ -339,9 +449,12 @@ func (b *Builder) derive(e Expr, of func(Expr) Expr, is func(k key, e Expr) bool
 		}
 		return d
 	case opAlt:
-		var all []Expr
-		for _, x := range b.parts(e) {
-			all = append(all, of(x))
+		all := b.parts(nil, e)
+		if !b.spend(len(all)) {
+			return never
+		}
+		for i, x := range all {
+			all[i] = of(x)
 		}
 		return b.Alt(all...)
 	case opRepeat:
@@ -363,85 +476,122 @@ func (b *Builder) derive(e Expr, of func(Expr) Expr, is func(k key, e Expr) bool
 }
 
 // ends reports whether every reference has a text that ends, and none begins
-// with itself: else a model could never be done, or this program.
-func (b *Builder) ends() bool {
-	finite := make([]bool, len(b.defs))
-	var has func(e Expr) bool
-	memo := map[Expr]bool{}
-	has = func(e Expr) bool {
-		if v, ok := memo[e]; ok {
-			return v
-		}
-		k := b.nodes[e].key
-		v := true
-		switch k.op {
-		case opNever:
-			v = false
+// with itself: else a model could never be done, or this program. It takes time
+// as there are nodes.
+func (b *Builder) ends() bool { return b.finite() && !b.leftRecursive() }
+
+// finite reports whether every reference has a text that ends.
+func (b *Builder) finite() bool {
+	// users[from[e]:from[e+1]] are the nodes that e is part of, need how many
+	// parts of a node must have a text before it has one.
+	from := make([]int32, len(b.nodes)+1)
+	need := make([]int32, len(b.nodes))
+	parts := func(e Expr) []Expr {
+		switch k := b.nodes[e].key; k.op {
 		case opSeq:
-			v = has(k.a) && has(k.b)
+			return []Expr{k.a, k.b}
 		case opAlt:
-			v = slices.ContainsFunc(b.parts(e), has)
-		case opRepeat:
-			v = k.min == 0 || has(k.a)
-		case opExcept:
-			v = has(k.a)
+			return b.direct(e)
+		case opRepeat, opExcept:
+			return []Expr{k.a}
 		case opRef:
-			return finite[k.a] // may change
+			return []Expr{b.defs[k.a]}
 		}
-		if v {
-			memo[e] = v
-		}
-		return v
+		return nil
 	}
-	for changed := true; changed; {
-		changed = false
-		for i, d := range b.defs {
-			if !finite[i] && has(d) {
-				finite[i], changed = true, true
+	var ready []Expr
+	for i := range b.nodes {
+		for _, x := range parts(Expr(i)) {
+			from[x+1]++
+		}
+		switch k := b.nodes[i].key; {
+		case k.op == opSeq:
+			need[i] = 2
+		case k.op == opNever || k.op == opAlt || k.op == opExcept || k.op == opRef || k.op == opRepeat && k.min > 0:
+			need[i] = 1
+		default:
+			ready = append(ready, Expr(i))
+		}
+	}
+	for i := range b.nodes {
+		from[i+1] += from[i]
+	}
+	users := make([]Expr, from[len(b.nodes)])
+	at := slices.Clone(from)
+	for i := range b.nodes {
+		for _, x := range parts(Expr(i)) {
+			users[at[x]] = Expr(i)
+			at[x]++
+		}
+	}
+	for len(ready) > 0 {
+		e := ready[len(ready)-1]
+		ready = ready[:len(ready)-1]
+		for _, u := range users[from[e]:from[e+1]] {
+			if need[u]--; need[u] == 0 {
+				ready = append(ready, u)
 			}
 		}
 	}
-	if slices.Contains(finite, false) {
-		return false
-	}
-	// Left recursion.
-	state := make([]byte, len(b.defs)) // 1 under way, 2 done
-	var first func(e Expr) bool
-	first = func(e Expr) bool {
-		k := b.nodes[e].key
-		switch k.op {
-		case opSeq:
-			return first(k.a) && (!b.nodes[k.a].null || first(k.b))
-		case opAlt:
-			for _, x := range b.parts(e) {
-				if !first(x) {
-					return false
-				}
-			}
-		case opRepeat:
-			return first(k.a)
-		case opExcept:
-			return first(k.a) && first(k.b)
-		case opRef:
-			switch state[k.a] {
-			case 1:
-				return false
-			case 0:
-				state[k.a] = 1
-				if !first(b.defs[k.a]) {
-					return false
-				}
-				state[k.a] = 2
-			}
-		}
-		return true
-	}
-	for _, d := range b.defs {
-		if !first(d) {
+	for i := range b.nodes {
+		if b.nodes[i].key.op == opRef && need[i] > 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// leftRecursive reports whether a node can begin with itself.
+func (b *Builder) leftRecursive() bool {
+	begins := func(e Expr) []Expr {
+		switch k := b.nodes[e].key; k.op {
+		case opSeq:
+			if b.nodes[k.a].null {
+				return []Expr{k.a, k.b}
+			}
+			return []Expr{k.a}
+		case opAlt:
+			return b.direct(e)
+		case opRepeat:
+			return []Expr{k.a}
+		case opExcept:
+			return []Expr{k.a, k.b}
+		case opRef:
+			return []Expr{b.defs[k.a]}
+		}
+		return nil
+	}
+	type visit struct {
+		e    Expr
+		left []Expr
+	}
+	const underWay, done = 1, 2
+	state := make([]byte, len(b.nodes))
+	for _, d := range b.defs {
+		if state[d] != 0 {
+			continue
+		}
+		state[d] = underWay
+		stack := []visit{{d, begins(d)}}
+		for len(stack) > 0 {
+			v := &stack[len(stack)-1]
+			if len(v.left) == 0 {
+				state[v.e] = done
+				stack = stack[:len(stack)-1]
+				continue
+			}
+			x := v.left[0]
+			v.left = v.left[1:]
+			switch state[x] {
+			case underWay:
+				return true
+			case 0:
+				state[x] = underWay
+				stack = append(stack, visit{x, begins(x)})
+			}
+		}
+	}
+	return false
 }
 
 // steering are the special tokens that a grammar may hold.

@@ -2,7 +2,6 @@ package grammar
 
 import (
 	"fmt"
-	"math"
 	"math/big"
 	"regexp/syntax"
 	"slices"
@@ -38,13 +37,16 @@ type schema struct {
 	root harmony.Value
 	refs map[string]Expr
 	todo []string // pointers whose references have no meaning yet
+
+	told  map[string]*tells // what tells a reference's schema from others
+	chars map[string]Expr   // classes of characters of patterns
 }
 
 // Schema returns the JSON texts that are valid by a schema of JSON Schema 2020-12,
 // in the order of its properties. What it cannot hold a model to is an error,
 // not left out. Numbers have at most 15 digits before the point.
 func (b *Builder) Schema(v harmony.Value) (Expr, error) {
-	s := &schema{b: b, j: b.json(), root: v, refs: map[string]Expr{}}
+	s := &schema{b: b, j: b.json(), root: v, refs: map[string]Expr{}, told: map[string]*tells{}, chars: map[string]Expr{}}
 	e, err := s.compile(v, "#", 0)
 	for err == nil && len(s.todo) > 0 {
 		at := s.todo[0]
@@ -58,8 +60,8 @@ func (b *Builder) Schema(v harmony.Value) (Expr, error) {
 			b.Define(s.refs[at], d)
 		}
 	}
-	if err == nil && b.full {
-		err = ErrTooLarge
+	if err == nil {
+		err = b.err
 	}
 	return e, err
 }
@@ -94,6 +96,7 @@ func (s *schema) find(at string) (harmony.Value, bool) {
 			v = v.Items[i]
 			continue
 		}
+		s.b.spend(len(v.Members) / 16)
 		if v, ok = v.Get(name); !ok {
 			return v, false
 		}
@@ -147,8 +150,8 @@ func (s *schema) compile(v harmony.Value, path string, depth int) (Expr, error) 
 	switch {
 	case depth > mostDepth:
 		return never, r.fail("more than %d levels deep", mostDepth)
-	case b.full:
-		return never, ErrTooLarge
+	case b.err != nil:
+		return never, b.err
 	case v.Kind == harmony.Bool && v.Text == "true":
 		return s.j.value, nil
 	case v.Kind != harmony.Object:
@@ -168,10 +171,13 @@ func (s *schema) compile(v harmony.Value, path string, depth int) (Expr, error) 
 		values, listed = harmony.Value{Kind: harmony.Array, Items: []harmony.Value{c}}, true
 	}
 	if listed {
-		typ, typed := r.take("type")
+		types, err := r.types()
+		if err != nil {
+			return never, err
+		}
 		var all []Expr
 		for _, c := range values.Items {
-			if !typed || isType(c, typ) {
+			if len(types) == 0 || slices.ContainsFunc(types, func(t string) bool { return isType(c, t) }) {
 				all = append(all, s.literal(c))
 			}
 		}
@@ -192,6 +198,9 @@ func (s *schema) compile(v harmony.Value, path string, depth int) (Expr, error) 
 			return never, r.fail("allOf of more than one schema is not supported")
 		}
 		if name == "oneOf" && !s.disjoint(list.Items) {
+			if b.err != nil {
+				return never, b.err
+			}
 			return never, r.fail("oneOf is supported where types, or a constant of each, tell the schemas apart: want anyOf")
 		}
 		var all []Expr
@@ -208,15 +217,9 @@ func (s *schema) compile(v harmony.Value, path string, depth int) (Expr, error) 
 	if n, ok := r.take("nullable"); ok && n.Kind == harmony.Bool && n.Text == "true" {
 		null = b.Text("null")
 	}
-	var types []string
-	switch t, ok := r.take("type"); {
-	case !ok:
-	case t.Kind == harmony.String:
-		types = []string{t.Text}
-	case t.Kind == harmony.Array:
-		for _, n := range t.Items {
-			types = append(types, n.Text)
-		}
+	types, err := r.types()
+	if err != nil {
+		return never, err
 	}
 	if len(types) == 0 {
 		guess := map[string]string{"properties": "object", "required": "object", "additionalProperties": "object", "items": "array"}
@@ -247,8 +250,6 @@ func (s *schema) compile(v harmony.Value, path string, depth int) (Expr, error) 
 			e, err = s.array(r, depth)
 		case "object":
 			e, err = s.object(r, depth)
-		default:
-			err = r.fail("there is no type %s", quote.Value(t))
 		}
 		if err != nil {
 			return never, err
@@ -258,12 +259,35 @@ func (s *schema) compile(v harmony.Value, path string, depth int) (Expr, error) 
 	return b.Alt(all...), r.rest()
 }
 
-// isType reports whether a value is of a type, or of one of several.
-func isType(v, typ harmony.Value) bool {
-	if typ.Kind == harmony.Array {
-		return slices.ContainsFunc(typ.Items, func(t harmony.Value) bool { return isType(v, t) })
+// types takes the names of types, each once; none if there is no type.
+func (r *reading) types() (list []string, err error) {
+	t, ok := r.take("type")
+	if !ok {
+		return nil, nil
 	}
-	switch typ.Text {
+	items := []harmony.Value{t}
+	if t.Kind == harmony.Array {
+		items = t.Items
+	}
+	for _, n := range items {
+		switch {
+		case n.Kind != harmony.String:
+			return nil, r.fail("type is no name of a type, nor an array of such")
+		case !slices.Contains([]string{"null", "boolean", "integer", "number", "string", "array", "object"}, n.Text):
+			return nil, r.fail("there is no type %s", quote.Value(n.Text))
+		case !slices.Contains(list, n.Text):
+			list = append(list, n.Text)
+		}
+	}
+	if len(list) == 0 {
+		return nil, r.fail("type is an array of nothing")
+	}
+	return list, nil
+}
+
+// isType reports whether a value is of a type.
+func isType(v harmony.Value, typ string) bool {
+	switch typ {
 	case "null":
 		return v.Kind == harmony.Null
 	case "boolean":
@@ -277,21 +301,54 @@ func isType(v, typ harmony.Value) bool {
 	case "number":
 		return v.Kind == harmony.Number
 	case "integer":
-		n, ok := new(big.Rat).SetString(v.Text)
-		return v.Kind == harmony.Number && len(v.Text) < 100 && ok && n.IsInt()
+		n, ok := rational(v)
+		return ok && n.IsInt()
 	}
 	return false
+}
+
+// rational is a number as it is written. One of more than 400 digits, exponent
+// included, is none: its fraction would take a time that grows with them.
+func rational(v harmony.Value) (*big.Rat, bool) {
+	if v.Kind != harmony.Number || len(v.Text) > 400 {
+		return nil, false
+	}
+	if i := strings.IndexAny(v.Text, "eE"); i >= 0 {
+		if n, err := strconv.Atoi(v.Text[i+1:]); err != nil || n < -400 || n > 400 {
+			return nil, false
+		}
+	}
+	return new(big.Rat).SetString(v.Text)
 }
 
 // literal is a constant without white space.
 func (s *schema) literal(v harmony.Value) Expr { return s.b.Text(string(v.AppendJSON(nil))) }
 
+// What tells a schema from others: the constants that it lists, its type, and
+// of an object the constants of members that it must have.
+type tells struct {
+	constants map[string]bool // nil if it lists none
+	typ       string
+	members   map[string]map[string]bool
+}
+
 // disjoint reports whether no value is valid by two of the schemas, as far as
 // their types and constants tell.
 func (s *schema) disjoint(list []harmony.Value) bool {
-	for i := range list {
-		for j := range i {
-			if !s.apart(list[i], list[j]) {
+	all := make([]*tells, len(list))
+	for i, v := range list {
+		all[i] = s.tells(v)
+	}
+	owned := map[string]bool{} // constants
+	for i, x := range all {
+		for c := range x.constants {
+			if owned[c] {
+				return false
+			}
+			owned[c] = true
+		}
+		for _, y := range all[:i] {
+			if (x.constants == nil || y.constants == nil) && !s.apart(x, y) {
 				return false
 			}
 		}
@@ -299,43 +356,79 @@ func (s *schema) disjoint(list []harmony.Value) bool {
 	return true
 }
 
-func (s *schema) resolve(v harmony.Value) harmony.Value {
+func (s *schema) tells(v harmony.Value) *tells {
+	at := ""
 	for range 8 {
 		ref, ok := v.Get("$ref")
 		if !ok {
 			break
 		}
+		if known, ok := s.told[ref.Text]; ok {
+			return known
+		}
 		to, ok := s.find(ref.Text)
 		if !ok {
 			break
 		}
+		if at == "" {
+			at = ref.Text
+		}
 		v = to
 	}
-	return v
+	t := &tells{constants: constants(v)}
+	typ, _ := v.Get("type")
+	t.typ = typ.Text
+	if t.typ == "object" {
+		list, _ := v.Get("required")
+		required := map[string]bool{}
+		for _, n := range list.Items {
+			required[n.Text] = n.Kind == harmony.String
+		}
+		t.members = map[string]map[string]bool{}
+		properties, _ := v.Get("properties")
+		for _, m := range properties.Members {
+			if c := constants(m.Value); required[m.Name] && c != nil {
+				t.members[m.Name] = c
+			}
+		}
+	}
+	if at != "" {
+		s.told[at] = t
+	}
+	return t
 }
 
-func (s *schema) apart(x, y harmony.Value) bool {
-	x, y = s.resolve(x), s.resolve(y)
-	if a, b := constants(x), constants(y); a != nil && b != nil {
-		return !slices.ContainsFunc(a, func(c string) bool { return slices.Contains(b, c) })
-	}
-	tx, _ := x.Get("type")
-	ty, _ := y.Get("type")
-	if tx.Kind == harmony.String && ty.Kind == harmony.String && tx.Text != ty.Text {
+func (s *schema) apart(x, y *tells) bool {
+	s.b.spend(1)
+	if x.typ != "" && y.typ != "" && x.typ != y.typ {
 		number := func(t string) bool { return t == "integer" || t == "number" }
-		return !(number(tx.Text) && number(ty.Text))
+		return !(number(x.typ) && number(y.typ))
 	}
-	if tx.Text != "object" || ty.Text != "object" {
+	if x.typ != "object" || y.typ != "object" {
 		return false
 	}
-	px, _ := x.Get("properties")
-	py, _ := y.Get("properties")
-	for _, m := range px.Members {
-		other, ok := py.Get(m.Name)
-		if !ok || !required(x, m.Name) || !required(y, m.Name) {
-			continue
+	if len(x.members) > len(y.members) {
+		x, y = y, x
+	}
+	s.b.spend(len(x.members))
+	for name, a := range x.members {
+		if b := y.members[name]; b != nil && !s.share(a, b) {
+			return true
 		}
-		if a, b := constants(m.Value), constants(other); a != nil && b != nil && !slices.ContainsFunc(a, func(c string) bool { return slices.Contains(b, c) }) {
+	}
+	return false
+}
+
+// share reports whether two sets have something in common.
+func (s *schema) share(x, y map[string]bool) bool {
+	if len(x) > len(y) {
+		x, y = y, x
+	}
+	if !s.b.spend(len(x)) {
+		return true
+	}
+	for c := range x {
+		if y[c] {
 			return true
 		}
 	}
@@ -343,20 +436,19 @@ func (s *schema) apart(x, y harmony.Value) bool {
 }
 
 // constants returns the values that a schema lists, nil if it lists none.
-func constants(v harmony.Value) (list []string) {
+func constants(v harmony.Value) map[string]bool {
 	if c, ok := v.Get("const"); ok {
-		return []string{string(c.AppendJSON(nil))}
+		return map[string]bool{string(c.AppendJSON(nil)): true}
 	}
 	enum, _ := v.Get("enum")
-	for _, c := range enum.Items {
-		list = append(list, string(c.AppendJSON(nil)))
+	if len(enum.Items) == 0 {
+		return nil
 	}
-	return list
-}
-
-func required(v harmony.Value, name string) bool {
-	list, _ := v.Get("required")
-	return slices.ContainsFunc(list.Items, func(n harmony.Value) bool { return n.Kind == harmony.String && n.Text == name })
+	all := map[string]bool{}
+	for _, c := range enum.Items {
+		all[string(c.AppendJSON(nil))] = true
+	}
+	return all
 }
 
 func (s *schema) number(r *reading, typ string) (Expr, error) {
@@ -366,9 +458,9 @@ func (s *schema) number(r *reading, typ string) (Expr, error) {
 		if !ok {
 			return nil, nil
 		}
-		n, good := new(big.Rat).SetString(v.Text)
-		if f, err := strconv.ParseFloat(v.Text, 64); v.Kind != harmony.Number || !good || err != nil || math.Abs(f) > 1e300 {
-			return nil, r.fail("%s is no number", name)
+		n, ok := rational(v)
+		if !ok {
+			return nil, r.fail("%s is no number of at most 400 digits", name)
 		}
 		return n, nil
 	}
@@ -524,6 +616,9 @@ func (s *schema) pattern(r *reading, text string) (Expr, error) {
 
 func (s *schema) regexp(r *reading, re *syntax.Regexp) (Expr, error) {
 	b := s.b
+	if !b.spend(1) {
+		return never, b.err
+	}
 	var subs []Expr
 	for _, sub := range re.Sub {
 		e, err := s.regexp(r, sub)
@@ -552,11 +647,17 @@ func (s *schema) regexp(r *reading, re *syntax.Regexp) (Expr, error) {
 		}
 		return e, nil
 	case syntax.OpCharClass:
+		class := fmt.Sprint(re.Rune)
+		if e, ok := s.chars[class]; ok {
+			b.spend(len(re.Rune) / 16)
+			return e, nil
+		}
 		var all []Expr
 		for i := 0; i+1 < len(re.Rune); i += 2 {
 			all = append(all, s.char(re.Rune[i], re.Rune[i+1]))
 		}
-		return b.Alt(all...), nil
+		s.chars[class] = b.Alt(all...)
+		return s.chars[class], nil
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
 		return s.char(0x20, 0x10ffff), nil
 	case syntax.OpCapture:
@@ -656,17 +757,25 @@ func (s *schema) object(r *reading, depth int) (Expr, error) {
 			}
 		}
 	}
+	index := map[string]int{}
+	for i, p := range list {
+		index[p.name] = i
+	}
 	must, _ := r.take("required")
+	if must.Kind != harmony.Array && must.Kind != harmony.Null {
+		return never, r.fail("required is no array of names")
+	}
 	for _, n := range must.Items {
-		at := slices.IndexFunc(list, func(p property) bool { return p.name == n.Text })
+		at, known := index[n.Text]
 		switch {
 		case n.Kind != harmony.String:
 			return never, r.fail("required is no array of names")
-		case at >= 0:
+		case known:
 			list[at].required = true
 		case extra == never:
 			return never, r.fail("%s is required, but no property", quote.Value(n.Text))
 		default:
+			index[n.Text] = len(list)
 			list = append(list, property{n.Text, extra, true})
 		}
 	}
@@ -687,7 +796,7 @@ func (s *schema) object(r *reading, depth int) (Expr, error) {
 		here := member(names[i], p.value)
 		f, l := b.seq(here, later), b.Seq(s.j.comma, here, later)
 		if !p.required {
-			f, l = b.Alt(f, first), b.Alt(l, later)
+			f, l = b.either(f, first), b.either(l, later)
 		}
 		first, later = f, l
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"ossify/generate"
+	"ossify/grammar"
 	"ossify/internal/quote"
 )
 
@@ -93,6 +94,11 @@ func failure(err error) *Error {
 		e.Status, e.Code, e.Message = http.StatusServiceUnavailable, "overloaded", "The request waited too long for its turn. Try again later."
 	case errors.Is(err, generate.ErrStopped):
 		e.Status, e.Code, e.Message = http.StatusServiceUnavailable, "shutting_down", "The server is shutting down."
+	case errors.Is(err, grammar.ErrTooLarge):
+		e = Invalid("", "What the schema allows has too many states.")
+		e.Code, e.Cause = "invalid_json_schema", err
+	case errors.Is(err, grammar.ErrNoMemory):
+		e.Status, e.Code, e.Message = http.StatusServiceUnavailable, "overloaded", "The schemas of requests take too much memory. Try again later."
 	case errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		e.Status, e.Code, e.Message = http.StatusGatewayTimeout, "timeout", "The request took too long."
 	case errors.Is(err, context.Canceled):

@@ -1,7 +1,10 @@
 package openai
 
 import (
+	"crypto/sha256"
 	"errors"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,8 +35,7 @@ func (j *job) guided(c *conversation, choice toolChoice) *Error {
 			key.Write(t.parameters.AppendJSON(nil))
 		}
 	}
-	g, failed := j.svc.grammars.get(key.String(), func(v *grammar.Vocabulary) (*grammar.Grammar, *Error) {
-		b := grammar.NewBuilder()
+	g, failed := j.svc.grammars.get(sha256.Sum256([]byte(key.String())), func(b *grammar.Builder, v *grammar.Vocabulary) (*grammar.Grammar, *Error) {
 		turn := grammar.Turn{Answer: answer, Quiet: c.format.isJSON() || len(tools) == 0}
 		param := "tools"
 		for _, i := range tools {
@@ -75,6 +77,8 @@ func schemaError(param string, err error) *Error {
 	var s *grammar.SchemaError
 	text := "The schema is too large."
 	switch {
+	case errors.Is(err, grammar.ErrNoMemory):
+		return failure(err)
 	case errors.As(err, &s):
 		text = "The schema cannot be held to at " + shown(s.Path) + ": " + s.Text + "."
 	case errors.Is(err, grammar.ErrEndless):
@@ -88,41 +92,63 @@ func schemaError(param string, err error) *Error {
 // grammars keeps those that requests asked for lately.
 type grammars struct {
 	vocabulary func() *grammar.Vocabulary
+	budget     *grammar.Budget
 
 	mu    sync.Mutex
-	known map[string]*grammar.Grammar
-	order []string // least used first
+	known map[[sha256.Size]byte]*grammar.Grammar
+	order [][sha256.Size]byte // least used first
 }
 
 // mostGrammars is how many are kept, each with masks of some megabytes.
 const mostGrammars = 16
 
-func (g *grammars) get(key string, make func(v *grammar.Vocabulary) (*grammar.Grammar, *Error)) (*grammar.Grammar, *Error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if known, ok := g.known[key]; ok && known.Size() < mostStates {
-		for i, k := range g.order {
-			if k == key {
-				g.order = append(append(g.order[:i:i], g.order[i+1:]...), key)
-				break
-			}
-		}
+// get returns the grammar of a key, which make makes if there is none.
+func (g *grammars) get(key [sha256.Size]byte, make func(*grammar.Builder, *grammar.Vocabulary) (*grammar.Grammar, *Error)) (*grammar.Grammar, *Error) {
+	if known := g.find(key); known != nil {
 		return known, nil
 	}
-	fresh, err := make(g.vocabulary())
+	fresh, err := make(grammar.NewBuilder(g.budget), g.vocabulary())
+	if err != nil && errors.Is(err, grammar.ErrNoMemory) {
+		// Those that are kept give way.
+		g.mu.Lock()
+		clear(g.known)
+		g.order = nil
+		g.mu.Unlock()
+		runtime.GC()
+		fresh, err = make(grammar.NewBuilder(g.budget), g.vocabulary())
+	}
 	if err != nil {
 		return nil, err
 	}
+	g.keep(key, fresh)
+	return fresh, nil
+}
+
+// find returns a grammar that is kept, nil for none.
+func (g *grammars) find(key [sha256.Size]byte) *grammar.Grammar {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known, ok := g.known[key]
+	if !ok {
+		return nil
+	}
+	i := slices.Index(g.order, key)
+	g.order = append(slices.Delete(g.order, i, i+1), key)
+	if known.Worn() {
+		return nil
+	}
+	return known
+}
+
+func (g *grammars) keep(key [sha256.Size]byte, fresh *grammar.Grammar) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if _, ok := g.known[key]; !ok {
 		g.order = append(g.order, key)
 	}
 	g.known[key] = fresh
 	if len(g.order) > mostGrammars {
 		delete(g.known, g.order[0])
-		g.order = g.order[1:]
+		g.order = slices.Delete(g.order, 0, 1)
 	}
-	return fresh, nil
 }
-
-// mostStates is when a grammar that is kept begins anew.
-const mostStates = 100_000

@@ -3,6 +3,7 @@ package openai
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"net/http"
@@ -23,6 +24,10 @@ type Options struct {
 
 	// Vocabulary is what grammars look tokens up in; nil makes it at first use.
 	Vocabulary *grammar.Vocabulary
+
+	// Grammars is how many bytes the grammars of schemas may take together; 0
+	// is 512 MiB.
+	Grammars int64
 
 	Models      []string // names that requests may give the model; the first is its own
 	Context     int      // tokens of prompt and answer
@@ -77,6 +82,9 @@ func New(o Options) *Service {
 	if o.Seed == nil {
 		o.Seed = randomSeed
 	}
+	if o.Grammars == 0 {
+		o.Grammars = 512 << 20
+	}
 	o.Models = slices.Clone(o.Models)
 	return &Service{o: o, grammars: grammars{
 		vocabulary: sync.OnceValue(func() *grammar.Vocabulary {
@@ -85,7 +93,8 @@ func New(o Options) *Service {
 			}
 			return grammar.NewVocabulary(o.Encoding.Tokenizer())
 		}),
-		known: map[string]*grammar.Grammar{},
+		budget: grammar.NewBudget(o.Grammars),
+		known:  map[[sha256.Size]byte]*grammar.Grammar{},
 	}}
 }
 
