@@ -102,6 +102,15 @@ func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
 		add(&item{Type: "message", Role: "user", Status: "completed", Text: v.Text, Parts: 1})
 		return items
 	}
+	wanted := map[string]bool{}
+	for _, e := range v.Items {
+		if typ, _ := e.Get("type"); typ.Text == "item_reference" {
+			if id, ok := e.Get("id"); ok && id.Text != "" {
+				wanted[id.Text] = true
+			}
+		}
+	}
+	references := s.o.Store.items(wanted)
 	r.items(v, "input", func(v harmony.Value, path string) {
 		i := &item{Type: "message", Status: "completed"}
 		var summary string
@@ -128,7 +137,7 @@ func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
 		case "item_reference":
 			sets["id"] = func(v harmony.Value, path string) {
 				r.text(&i.ID)(v, path)
-				if known := s.o.Store.item(i.ID); known != nil {
+				if known := references[i.ID]; known != nil {
 					*i = *known
 					return
 				}
@@ -144,6 +153,8 @@ func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
 		switch {
 		case r.err != nil:
 			return
+		case i.Type == "item_reference":
+			r.fail(Invalid(path+".id", "There is no id."))
 		case i.Type == "message" && i.Role == "":
 			r.fail(Invalid(path+".role", "There is no role."))
 		case i.Type == "function_call" && (i.CallID == "" || !functionName.MatchString(i.Name)):

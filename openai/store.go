@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+
+	"ossify/harmony"
 )
 
 // A Store keeps responses in memory, the newest of them.
@@ -59,14 +61,68 @@ func (s *Store) Len() int {
 	return len(s.all)
 }
 
+// bytes is about what an item takes.
 func (i *item) bytes() int64 {
-	return int64(256 + len(i.Text) + len(i.Arguments) + 200*len(i.LogProbs))
+	n := 256 + len(i.ID) + len(i.Text) + len(i.CallID) + len(i.Name) + len(i.Arguments)
+	for _, p := range i.LogProbs {
+		n += p.bytes()
+	}
+	return int64(n)
+}
+
+func (p *logProb) bytes() int {
+	n := 96 + len(p.Token) + 8*len(p.Bytes)
+	for i := range p.Top {
+		n += p.Top[i].bytes()
+	}
+	return n
+}
+
+// bytes is about what a response takes without its items: what a client may
+// make long is counted.
+func (r *response) bytes() int64 {
+	n := 1024
+	for _, s := range []*string{r.Instructions, r.User, r.PreviousResponseID} {
+		if s != nil {
+			n += len(*s)
+		}
+	}
+	for name, v := range r.Metadata {
+		n += 64 + len(name) + len(v)
+	}
+	for _, t := range r.Tools {
+		n += 128 + len(t.Name) + len(t.Description)
+		if t.Parameters != nil {
+			n += valueBytes(*t.Parameters)
+		}
+	}
+	if f, ok := r.Text.Format.(map[string]any); ok {
+		if v, ok := f["schema"].(harmony.Value); ok {
+			n += valueBytes(v)
+		}
+		if s, ok := f["description"].(*string); ok && s != nil {
+			n += len(*s)
+		}
+	}
+	return int64(n)
+}
+
+// valueBytes is about what a value takes.
+func valueBytes(v harmony.Value) int {
+	n := 80 + len(v.Text)
+	for _, e := range v.Items {
+		n += valueBytes(e)
+	}
+	for _, m := range v.Members {
+		n += 16 + len(m.Name) + valueBytes(m.Value)
+	}
+	return n
 }
 
 func (s *Store) put(r *stored) {
 	// Items of earlier responses are shared with them, and counted again: they
 	// stay when those go.
-	r.size = 1024
+	r.size = r.response.bytes()
 	for _, i := range r.input {
 		r.size += i.bytes()
 	}
@@ -109,22 +165,27 @@ func (s *Store) get(id string) (*stored, *Error) {
 	return nil, NotFound("There is no response %s.", shown(id))
 }
 
-// item returns an item of a stored response, nil for none.
-func (s *Store) item(id string) *item {
-	if s == nil || id == "" {
-		return nil
+// items returns those items of stored responses that have one of the ids, of the
+// newest response that has one. It looks at each once, however many are asked
+// for.
+func (s *Store) items(ids map[string]bool) map[string]*item {
+	found := map[string]*item{}
+	if s == nil || len(ids) == 0 {
+		return found
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, at := range slices.Backward(s.order) {
 		r := s.all[at]
 		for _, list := range [][]*item{r.response.Output, r.input} {
-			if i := slices.IndexFunc(list, func(i *item) bool { return i.ID == id }); i >= 0 {
-				return list[i]
+			for _, i := range list {
+				if ids[i.ID] && found[i.ID] == nil {
+					found[i.ID] = i
+				}
 			}
 		}
 	}
-	return nil
+	return found
 }
 
 func (s *Store) remove(id string) bool {
