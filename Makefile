@@ -21,10 +21,14 @@ ort-library: ## operators for ONNX Runtime, as bin/libossify_ort.so
 demo: deps build ## synthesise a small model, run it, compare it with PyTorch's own values
 	bin/ossify demo --html build/demo.html
 
-serve-demo: build ## serve the small trained model that comes with ossify, at http://127.0.0.1:8080
+serve-demo: build ## serve the small trained model that comes with ossify, verified, at http://127.0.0.1:8080, and open its page
 	@test -e build/serve-demo/config.json || bin/ossify synth --preset trained build/serve-demo
+	@bin/ossify verify build/serve-demo --precision bf16 --length 96 --json >build/serve-demo.json
 	@echo "curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"trained\",\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"What is 3 + 4?\"}]}'"
-	bin/ossify serve build/serve-demo --name trained
+	bin/ossify serve build/serve-demo --name trained --verified build/serve-demo.json --open
+
+pagecheck: ## the server's page in headless Chromium; screenshots in build/pagecheck/pictures
+	tools/pagecheck/run.sh
 
 clients: ## official clients of OpenAI's API against our server (PyPI, npm)
 	tools/clients/run.sh
@@ -71,6 +75,7 @@ differential: ## short live comparisons with other people's programs (npm, PyPI)
 	tools/ortcheck/run.sh
 	tools/packcheck/run.sh
 	tools/reportcheck/run.sh
+	tools/pagecheck/run.sh
 
 module: ## rename the module, for a repository with an address: make module MODULE=example.org/me/ossify
 	@test -n "$(MODULE)" || { echo 'want MODULE=example.org/me/ossify'; exit 2; }
@@ -93,4 +98,4 @@ transformers: ## compare with PyPI's transformers: logits, keys of config.json (
 peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
 	tools/speed/run.sh
 
-.PHONY: help build install ort-library demo serve-demo clients deps test check platforms unit race arm64 generated differential module reference parity containers transformers peers-speed
+.PHONY: help build install ort-library demo serve-demo pagecheck clients deps test check platforms unit race arm64 generated differential module reference parity containers transformers peers-speed

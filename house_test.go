@@ -29,6 +29,7 @@ var rooms = map[string][]string{
 	"generate/onruntime":     {"generate", "onnx/ort"},
 	"generate/script":        {"generate"},
 	"server":                 {"generate", "openai"},
+	"server/page":            {},
 	"grammar":                {"harmony", "internal/quote", "tokenizer"},
 	"openai":                 {"generate", "grammar", "harmony", "harmony/serde", "internal/quote", "tokenizer"},
 	"harmony/internal/rust":  {},

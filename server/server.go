@@ -14,8 +14,10 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -42,6 +44,11 @@ type Options struct {
 	Read     time.Duration // for a request's headers, and again for its body; 0 is 30 s
 	Write    time.Duration // for a client to take what was sent; 0 is 60 s
 	Grace    time.Duration // for answers under way when the server ends; 0 is 30 s
+
+	// Hosts are the names that requests may call the server by, beside addresses;
+	// none takes all. A page whose name somebody made point at this machine is of
+	// the same origin to a browser, but has another name.
+	Hosts []string
 
 	LogBodies bool // requests are logged whole, which has prompts in the log
 }
@@ -230,6 +237,7 @@ func (s *Server) routes() http.Handler {
 		}}
 		handle("/{$}", true, page)
 		handle("/page/", true, page)
+		handle("/page", true, methods{"GET": nothing}) // no redirect
 	}
 	handle("/", true, methods{"GET": nothing, "POST": nothing, "PUT": nothing, "DELETE": nothing, "PATCH": nothing, "OPTIONS": nothing})
 
@@ -240,14 +248,36 @@ func (s *Server) routes() http.Handler {
 	}))
 	guarded := origin.Handler(mux)
 	odd := s.wrap("/", true, nothing)
+	stranger := s.wrap("unknown-host", true, func(http.ResponseWriter, *http.Request) error {
+		return &openai.Error{Status: http.StatusMisdirectedRequest, Type: "invalid_request_error", Code: "unknown_host", Message: "This server does not go by the name in Host."}
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// ServeMux would redirect these.
 		if p := r.URL.Path; r.Method == http.MethodConnect || p == "" || p[0] != '/' || path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/" {
 			odd.ServeHTTP(w, r)
 			return
 		}
+		if !s.known(r.Host) {
+			stranger.ServeHTTP(w, r)
+			return
+		}
 		guarded.ServeHTTP(w, r)
 	})
+}
+
+// known reports whether the server may be called by this name.
+func (s *Server) known(host string) bool {
+	if len(s.o.Hosts) == 0 || host == "" { // HTTP/1.0, which no browser speaks
+		return true
+	}
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return slices.ContainsFunc(s.o.Hosts, func(name string) bool { return strings.EqualFold(name, host) })
 }
 
 func nothing(http.ResponseWriter, *http.Request) error {

@@ -10,8 +10,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -25,6 +28,7 @@ import (
 	"ossify/harmony"
 	"ossify/openai"
 	"ossify/server"
+	"ossify/server/page"
 	"ossify/tokenizer"
 )
 
@@ -49,6 +53,10 @@ type serveFlags struct {
 	responses int
 	logs      string
 	logBodies bool
+	verified  string
+	noPage    bool
+	browser   bool
+	hosts     []string
 	onnx      onnxFlags
 }
 
@@ -59,7 +67,8 @@ func newServe() *cobra.Command {
 		Short: "Serve a model as OpenAI's API does",
 		Long: `Serve answers requests of OpenAI's API with a checkpoint: /v1/chat/completions and
 /v1/responses, streamed or not, /v1/completions, /v1/models, /tokenize,
-/detokenize, /health, /ready and /metrics.
+/detokenize, /health, /ready and /metrics. At / there is a page for a browser: a
+conversation, and what verify said of the checkpoint (--verified).
 
 Many requests are computed together, and each gets the tokens that it would get
 alone. The same seed gives the same answer. What the model writes is never
@@ -69,6 +78,7 @@ Ctrl-C ends it: new requests are refused, and those under way have the time of
 --grace to finish. See docs/server.md.`,
 		Example: `  ossify serve /tmp/20b
   ossify serve /tmp/20b --addr :8443 --tls-cert cert.pem --tls-key key.pem --api-keys keys.txt
+  ossify verify /tmp/20b --precision bf16 --json > verified.json && ossify serve /tmp/20b --verified verified.json
   ossify serve /tmp/20b --onnx /tmp/20b/model.onnx --operators
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \
     -d '{"model":"20b","messages":[{"role":"user","content":"What is jade?"}]}'`,
@@ -80,7 +90,7 @@ Ctrl-C ends it: new requests are refused, and those under way have the time of
 			if err := a.onnx.check(c); err != nil {
 				return err
 			}
-			return serve(c.Context(), c.ErrOrStderr(), args[0], &a)
+			return serve(c, args[0], &a)
 		},
 	}
 	f := c.Flags()
@@ -102,6 +112,10 @@ Ctrl-C ends it: new requests are refused, and those under way have the time of
 	f.DurationVar(&a.grace, "grace", 30*time.Second, "time for answers under way when the server ends")
 	f.IntVar(&a.responses, "stored", 1000, "responses kept for previous_response_id and GET, in memory, the newest; 0 keeps none")
 	chooseVar(c, &a.logs, "log", "text", []string{"text", "json", "off"}, "form of the log on stderr")
+	f.StringVar(&a.verified, "verified", "", "what verify --json wrote of this checkpoint, for the page")
+	f.BoolVar(&a.noPage, "no-page", false, "serve no page at /")
+	f.BoolVar(&a.browser, "open", false, "open the page in a browser, if there is one")
+	f.StringArrayVar(&a.hosts, "host", nil, "name in requests' Host, may be repeated; without keys on this machine's own address, others than localhost and addresses are refused")
 	a.memory.add(c)
 	a.onnx.add(c)
 	f.BoolVar(&a.logBodies, "log-bodies", false, "log requests whole, prompts included")
@@ -122,6 +136,10 @@ func (a *serveFlags) check() error {
 	switch {
 	case !(a.cache > 0 && a.cache < 1e6):
 		return usage("--cache %g, want gigabytes", a.cache)
+	case a.noPage && a.browser:
+		return usage("--open opens the page, want no --no-page beside it")
+	case a.noPage && a.verified != "":
+		return usage("--verified is for the page, want no --no-page beside it")
 	case (a.cert == "") != (a.key == ""):
 		return usage("want both of --tls-cert and --tls-key, or none")
 	}
@@ -169,7 +187,8 @@ func readKeys(name string) ([]string, error) {
 }
 
 // serve answers requests until ctx ends.
-func serve(ctx context.Context, stderr io.Writer, dir string, a *serveFlags) (err error) {
+func serve(c *cobra.Command, dir string, a *serveFlags) (err error) {
+	ctx, stderr := c.Context(), c.ErrOrStderr()
 	keys, err := readKeys(a.keys)
 	if err != nil {
 		return err
@@ -197,6 +216,17 @@ func serve(ctx context.Context, stderr io.Writer, dir string, a *serveFlags) (er
 	case a.context > 0:
 		most = a.context
 	}
+	var said page.Verification
+	if a.onnx.model == "" {
+		said.Command = verifyCommandOf("DIR", "", a.precision) // without this machine's names
+	} else {
+		said.Command = verifyCommandOf("DIR", "MODEL.onnx", a.precision)
+	}
+	if a.verified != "" {
+		if said, err = readVerified(c, a.verified, dir, a.onnx.model, a.precision); err != nil {
+			return err
+		}
+	}
 	model, precision, runs, end, err := a.open(ctx, ck)
 	if err != nil {
 		return err
@@ -221,7 +251,18 @@ func serve(ctx context.Context, stderr io.Writer, dir string, a *serveFlags) (er
 		store = openai.NewStore(a.responses, 256<<20)
 		defer store.Close()
 	}
-	s, err := server.New(server.Options{
+	var root http.Handler
+	if !a.noPage {
+		if root, err = page.New(page.About{Models: a.names, Precision: precision, Context: most, KeyNeeded: len(keys) > 0, Verification: said}); err != nil {
+			return err
+		}
+	}
+	l, err := net.Listen("tcp", a.addr)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	o := server.Options{
 		Service: func(done func(openai.Record)) *openai.Service {
 			return openai.New(openai.Options{
 				Generator: scheduler, Encoding: harmony.New(tokenizer.New()), Models: a.names, Context: most, Most: a.most,
@@ -229,12 +270,12 @@ func serve(ctx context.Context, stderr io.Writer, dir string, a *serveFlags) (er
 			})
 		},
 		Stats: scheduler.Stats, Log: logger(stderr, a.logs), Keys: keys, Body: a.body, Time: a.timeout, Grace: a.grace, LogBodies: a.logBodies,
-		InFlight: a.active + a.waiting + 64,
-	})
-	if err != nil {
-		return err
+		InFlight: a.active + a.waiting + 64, Page: root,
 	}
-	l, err := net.Listen("tcp", a.addr)
+	if len(keys) == 0 && loopback(l.Addr()) || len(a.hosts) > 0 {
+		o.Hosts = append([]string{"localhost"}, a.hosts...)
+	}
+	s, err := server.New(o)
 	if err != nil {
 		return err
 	}
@@ -244,10 +285,44 @@ func serve(ctx context.Context, stderr io.Writer, dir string, a *serveFlags) (er
 		l = tls.NewListener(l, &tls.Config{Certificates: certs, MinVersion: tls.VersionTLS12})
 	}
 	fmt.Fprintf(stderr, "serving %s at %s://%s (%s, %s, %d tokens of context)\n", strings.Join(a.names, ", "), scheme, l.Addr(), precision, runs, most)
+	if a.verified == "" && !a.noPage {
+		fmt.Fprintf(stderr, "not verified here: %s, then --verified verified.json\n", verifyCommandOf(dir, a.onnx.model, a.precision))
+	}
 	if len(keys) == 0 && !loopback(l.Addr()) {
 		fmt.Fprintln(stderr, "everybody who reaches this address may ask: see --api-keys")
 	}
+	if a.browser {
+		// The listener takes the browser's request until Serve answers it.
+		if err := openBrowser(scheme + "://" + l.Addr().String() + "/"); err != nil {
+			fmt.Fprintf(stderr, "open %s://%s/ in a browser: %v\n", scheme, l.Addr(), err)
+		}
+	}
 	return s.Serve(ctx, l)
+}
+
+// openBrowser asks the desktop to show an address.
+func openBrowser(address string) error {
+	words := []string{"xdg-open"}
+	switch runtime.GOOS {
+	case "darwin":
+		words = []string{"open"}
+	case "windows":
+		words = []string{"rundll32", "url.dll,FileProtocolHandler"}
+	default:
+		if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
+			return errors.New("there is no desktop here") // xdg-open would take the terminal
+		}
+	}
+	name, err := exec.LookPath(words[0])
+	if err != nil {
+		return fmt.Errorf("there is no %s here", words[0])
+	}
+	c := exec.Command(name, append(words[1:], address)...)
+	if err := c.Start(); err != nil {
+		return err
+	}
+	go c.Wait() // it ends before the server, or with it
+	return nil
 }
 
 // open opens what computes, and says how.

@@ -168,7 +168,7 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 		}
 		defer routing.Close()
 	}
-	if file != nil && t == nil && !v.noHash {
+	if (file != nil || v.asJSON) && t == nil && !v.noHash {
 		if hash, err = hashOf(c, dir); err != nil {
 			return err
 		}

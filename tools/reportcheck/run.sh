@@ -9,15 +9,8 @@
 set -euo pipefail
 source "$(dirname "$0")/../venv.sh"
 
-if ! chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome); then
-	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >"$work/apt.log"
-	chromium=$(command -v chromium)
-fi
-if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json"; then
-	mkdir -p "$work/npm"
-	cp "$here/package.json" "$here/package-lock.json" "$work/npm"
-	npm ci --prefix "$work/npm" --ignore-scripts --silent
-fi
+source "$(dirname "$0")/../browser.sh"
+browser_modules "$work/npm"
 cp "$here/check.mjs" "$work/npm"
 
 if [ $# -eq 0 ]; then

@@ -7,11 +7,12 @@
 //	endless            goes on until its client goes
 //
 // To what a function returned it answers "The tool says: ...". It prints its
-// address.
+// address. With -page it serves the page at /, too.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net"
@@ -25,21 +26,23 @@ import (
 	"ossify/harmony"
 	"ossify/openai"
 	"ossify/server"
+	"ossify/server/page"
 	"ossify/tokenizer"
 )
 
 func main() {
 	key := flag.String("key", "", "API key; none lets everybody in")
+	said := flag.String("page", "", "JSON of what the page says of verification; none serves no page")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *key); err != nil {
+	if err := run(ctx, *key, *said); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, key string) error {
+func run(ctx context.Context, key, said string) error {
 	t := tokenizer.New()
 	o := server.Options{Service: func(done func(openai.Record)) *openai.Service {
 		return openai.New(openai.Options{
@@ -47,6 +50,16 @@ func run(ctx context.Context, key string) error {
 			Store: openai.NewStore(1000, 64<<20), Done: done,
 		})
 	}, Grace: time.Second}
+	if said != "" {
+		about := page.About{Models: []string{"gpt-oss"}, Precision: "bf16", Context: 131072, KeyNeeded: key != ""}
+		if err := json.Unmarshal([]byte(said), &about.Verification); err != nil {
+			return err
+		}
+		var err error
+		if o.Page, err = page.New(about); err != nil {
+			return err
+		}
+	}
 	if key != "" {
 		o.Keys = []string{key}
 	}
