@@ -54,7 +54,7 @@ type Guide interface {
 	// Allowed returns the tokens that may come, a bit each, lowest first; those
 	// beyond may not. nil lets every token come. The bits are valid until Accept
 	// is called, and not to be changed.
-	Allowed() []uint64
+	Allowed() ([]uint64, error)
 
 	// Accept takes note of the token that came.
 	Accept(id uint32) error
@@ -209,22 +209,25 @@ func (g *run) step(next *[]uint32) error {
 	}
 }
 
-// pick draws the next token.
-func (g *run) pick(logits []float32) (Token, error) {
-	return pick(g.sampler, g.o, logits, g.start+len(g.r.Tokens), g.seen)
+// pick draws the next token, and tells the guide.
+func (g *run) pick(logits []float32) (t Token, err error) {
+	var allowed []uint64
+	if g.o.Guide != nil {
+		if allowed, err = g.o.Guide.Allowed(); err != nil {
+			return t, err
+		}
+	}
+	t, err = pick(g.sampler, g.o, logits, g.start+len(g.r.Tokens), g.seen, allowed)
+	if err == nil && g.o.Guide != nil {
+		err = g.o.Guide.Accept(t.ID)
+	}
+	return t, err
 }
 
-// pick draws the token to stand at a position, and tells the guide.
-func pick(s *Sampler, o Options, logits []float32, position int, seen map[uint32]int) (t Token, err error) {
-	if o.Guide != nil {
-		t.ID, err = s.PickAllowed(logits, position, seen, o.Guide.Allowed())
-		if err == nil {
-			err = o.Guide.Accept(t.ID)
-		}
-	} else {
-		t.ID, err = s.Pick(logits, position, seen)
-	}
-	if err != nil {
+// pick draws the token to stand at a position, one of those that are allowed;
+// nil allows all.
+func pick(s *Sampler, o Options, logits []float32, position int, seen map[uint32]int, allowed []uint64) (t Token, err error) {
+	if t.ID, err = s.PickAllowed(logits, position, seen, allowed); err != nil {
 		return Token{}, err
 	}
 	if o.LogProbs >= 0 {

@@ -89,9 +89,10 @@ type Scheduler struct {
 	stats   SchedulerStats
 
 	// Of the goroutine that runs steps.
-	active []*job // in order of admission
-	kept   []kept // in order of use
-	turn   int    // who of the prompts goes first
+	active []*job    // in order of admission
+	kept   []kept    // in order of use
+	turn   int       // who of the prompts goes first
+	begun  time.Time // when the last step's model began
 }
 
 // SchedulerStats counts what a Scheduler did and does.
@@ -125,6 +126,10 @@ type job struct {
 	tokens []uint32 // prompt and answer
 	cached int
 	first  bool // its prompt's end was kept
+
+	// allowed is what the guide lets come next, once thinking is closed.
+	allowed  []uint64
+	thinking chan struct{} // nil without a guide
 
 	ready chan struct{} // holds one: there is something to take
 
@@ -377,6 +382,9 @@ func (s *Scheduler) begin(j *job) {
 	if j.seq == nil {
 		j.seq = s.model.NewSequence()
 	}
+	if j.r.Options.Guide != nil && j.thinking == nil {
+		s.think(j, false)
+	}
 	if len(j.tokens) == len(j.r.Prompt) {
 		j.mu.Lock()
 		j.cached = common
@@ -464,9 +472,10 @@ func (s *Scheduler) step() bool {
 	}
 	var prompts []*job
 	for _, j := range s.active {
-		switch {
+		switch left := len(j.tokens) - j.seq.Len(); {
 		case j.waits():
-		case len(j.tokens)-j.seq.Len() == 1:
+		case j.thinks() && left <= max(rows, 1): // a token would have to be picked
+		case left == 1:
 			add(j, 1)
 		default:
 			prompts = append(prompts, j)
@@ -474,7 +483,11 @@ func (s *Scheduler) step() bool {
 	}
 	for i := range prompts {
 		if rows > 0 || len(jobs) == 0 {
-			add(prompts[(s.turn+i)%len(prompts)], max(rows, 1))
+			j, most := prompts[(s.turn+i)%len(prompts)], max(rows, 1)
+			if j.thinks() {
+				most = min(most, len(j.tokens)-j.seq.Len()-1)
+			}
+			add(j, most)
 		}
 	}
 	if len(jobs) == 0 {
@@ -482,6 +495,7 @@ func (s *Scheduler) step() bool {
 	}
 	s.turn++
 
+	s.begun = time.Now()
 	logits, err := s.compute(parts)
 	if err != nil {
 		for _, j := range jobs {
@@ -552,6 +566,7 @@ func (s *Scheduler) pick(jobs []*job, parts []Part, logits [][]float32) (picked 
 		})
 	}
 	wg.Wait()
+	s.await(jobs, parts)
 	for i, j := range jobs {
 		if parts[i].Logits && j.finished() {
 			s.keep(j.seq, j.tokens[:j.seq.Len()])
@@ -560,13 +575,73 @@ func (s *Scheduler) pick(jobs []*job, parts []Part, logits [][]float32) (picked 
 	return picked
 }
 
+// await lets guides find what may come after the tokens that were picked. That
+// is quick where they know it already. Those that take longer than the model
+// did sit out the next steps: nobody else waits for them.
+func (s *Scheduler) await(jobs []*job, parts []Part) {
+	timer := time.NewTimer(max(time.Since(s.begun), 5*time.Millisecond))
+	defer timer.Stop()
+	var thinking []*job
+	for i, j := range jobs {
+		if parts[i].Logits && j.r.Options.Guide != nil && !j.gone() {
+			s.think(j, true)
+			thinking = append(thinking, j)
+		}
+	}
+	for _, j := range thinking {
+		select {
+		case <-j.thinking:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// think has a job's guide find what may come next, after its last token if that
+// is of the answer.
+func (s *Scheduler) think(j *job, accept bool) {
+	done := make(chan struct{})
+	j.thinking = done
+	last := j.tokens[len(j.tokens)-1]
+	go func() {
+		defer s.signal()
+		defer close(done)
+		var err error
+		defer func() {
+			if err != nil {
+				j.end(0, err)
+			}
+		}()
+		defer contain(&err)
+		if accept {
+			if err = j.r.Options.Guide.Accept(last); err != nil {
+				return
+			}
+		}
+		j.allowed, err = j.r.Options.Guide.Allowed()
+	}()
+}
+
+// thinks reports whether a job's guide is at work.
+func (j *job) thinks() bool {
+	if j.thinking == nil {
+		return false
+	}
+	select {
+	case <-j.thinking:
+		return false
+	default:
+		return true
+	}
+}
+
 // next takes the next token of a job.
 func (j *job) next(logits []float32) {
 	var t Token
 	var err error
 	func() {
 		defer contain(&err)
-		t, err = pick(j.sampler, j.r.Options, logits, len(j.tokens), j.seen)
+		t, err = pick(j.sampler, j.r.Options, logits, len(j.tokens), j.seen, j.allowed)
 	}()
 	if err != nil {
 		j.end(0, err)

@@ -349,8 +349,58 @@ func TestSchedulerContainsFailures(t *testing.T) {
 // A guide holds whatever the sampling, and probabilities stay the model's own.
 type guide func() []uint64
 
-func (g guide) Allowed() []uint64   { return g() }
-func (g guide) Accept(uint32) error { return nil }
+func (g guide) Allowed() ([]uint64, error) { return g(), nil }
+func (g guide) Accept(uint32) error        { return nil }
+
+// A guide that takes its time holds up nobody else, and its answer is the same;
+// one that fails ends its own answer only.
+func TestSchedulerSlowGuide(t *testing.T) {
+	b := &batcher{vocab: 12, memory: 2, window: 30}
+	s := scheduler(t, b, generate.SchedulerOptions{})
+	free, asked := make(chan bool), make(chan bool, 10)
+	slow := guide(func() []uint64 {
+		asked <- true
+		<-free
+		return []uint64{1 << 9}
+	})
+	o := generate.Options{Most: 3, LogProbs: -1}
+	type result struct {
+		generate.Result
+		error
+	}
+	held := make(chan result, 1)
+	go func() {
+		o := o
+		o.Guide = slow
+		res, err := s.Generate(t.Context(), generate.Request{Prompt: []uint32{1, 2}, Options: o}, func(generate.Token) error { return nil })
+		held <- result{res, err}
+	}()
+	for range 3 {
+		<-asked
+		for range 3 {
+			o.Guide = guide(func() []uint64 { return []uint64{1 << 8} })
+			res, err := s.Generate(t.Context(), generate.Request{Prompt: []uint32{1, 2, 3}, Options: o}, func(generate.Token) error { return nil })
+			if err != nil || !slices.Equal(res.Tokens, []uint32{8, 8, 8}) {
+				t.Fatalf("beside: %v, %v", res, err)
+			}
+		}
+		free <- true
+	}
+	if r := <-held; r.error != nil || !slices.Equal(r.Tokens, []uint32{9, 9, 9}) {
+		t.Errorf("%+v", r)
+	}
+	o.Guide = failing{}
+	if res, err := s.Generate(t.Context(), generate.Request{Prompt: []uint32{1, 2}, Options: o}, func(generate.Token) error { return nil }); err != errGuide || len(res.Tokens) > 0 {
+		t.Errorf("%v, %v, want %v", res, err, errGuide)
+	}
+}
+
+var errGuide = errors.New("too much")
+
+type failing struct{}
+
+func (failing) Allowed() ([]uint64, error) { return nil, errGuide }
+func (failing) Accept(uint32) error        { return nil }
 
 // A reader that is slow, or stops, holds up nobody else.
 func TestSchedulerSlowReader(t *testing.T) {

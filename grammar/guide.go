@@ -91,12 +91,13 @@ type Guide struct {
 	at Expr
 }
 
-// Allowed returns the tokens that may come next, a bit each; nil, which lets
-// every token come, if that takes too much: Accept then says so.
-func (g *Guide) Allowed() []uint64 {
+// Allowed returns the tokens that may come next, a bit each. It fails if that
+// takes too much.
+func (g *Guide) Allowed() ([]uint64, error) {
 	g.g.mu.Lock()
 	defer g.g.mu.Unlock()
-	return g.g.mask(g.at)
+	m := g.g.mask(g.at)
+	return m, g.g.b.err
 }
 
 // Accept takes note of the token that came.

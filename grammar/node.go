@@ -90,8 +90,8 @@ type limit struct{ bytes, work int64 }
 
 // What a grammar may take before it is used, and until its end.
 var (
-	built = limit{64 << 20, 10_000_000}
-	used  = limit{128 << 20, 60_000_000}
+	built = limit{64 << 20, 4_000_000}
+	used  = limit{128 << 20, 10_000_000}
 )
 
 // perNode is about what a node takes, its place in the index included; bytes of

@@ -23,7 +23,10 @@ func (d drawn) Generate(_ context.Context, r generate.Request, emit func(generat
 		closing = append(closing, ids(string(c))...)
 	}
 	for {
-		mask := r.Options.Guide.Allowed()
+		mask, err := r.Options.Guide.Allowed()
+		if err != nil {
+			return res, err
+		}
 		has := func(id uint32) bool { return mask[id/64]>>(id%64)&1 != 0 }
 		var liked []uint32
 		for id := uint32(tokenizer.Ordinary); id < tokenizer.VocabSize; id++ {

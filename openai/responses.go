@@ -2,6 +2,7 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"math"
 	"net/http"
 	"slices"
@@ -66,11 +67,11 @@ type (
 		Verbosity string `json:"verbosity"`
 	}
 	responseTool struct {
-		Type        string         `json:"type"`
-		Name        string         `json:"name"`
-		Description string         `json:"description"`
-		Parameters  *harmony.Value `json:"parameters"`
-		Strict      bool           `json:"strict"`
+		Type        string          `json:"type"`
+		Name        string          `json:"name"`
+		Description string          `json:"description"`
+		Parameters  json.RawMessage `json:"parameters"` // its values would take forty times as much
+		Strict      bool            `json:"strict"`
 	}
 	responseUsage struct {
 		Input     int `json:"input_tokens"`
@@ -216,7 +217,7 @@ func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
 	}
 	tools := []responseTool{}
 	for _, t := range conv.tools {
-		tools = append(tools, responseTool{"function", t.name, t.description, t.parameters, t.strict})
+		tools = append(tools, responseTool{"function", t.name, t.description, raw(t.parameters), t.strict})
 	}
 	choice.apply(r, &conv)
 	if r.err != nil {
@@ -249,7 +250,15 @@ func (f format) response() any {
 	if f.kind != "json_schema" {
 		return map[string]string{"type": f.kind}
 	}
-	return map[string]any{"type": f.kind, "name": f.name, "description": optional(f.description), "schema": f.schema, "strict": f.strict}
+	return map[string]any{"type": f.kind, "name": f.name, "description": optional(f.description), "schema": raw(&f.schema), "strict": f.strict}
+}
+
+// raw is a value as JSON, null for nil.
+func raw(v *harmony.Value) json.RawMessage {
+	if v == nil {
+		return json.RawMessage("null")
+	}
+	return v.AppendJSON(nil)
 }
 
 func (t toolChoice) response() any {

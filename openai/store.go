@@ -2,11 +2,10 @@ package openai
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"sync"
-
-	"ossify/harmony"
 )
 
 // A Store keeps responses in memory, the newest of them.
@@ -91,32 +90,17 @@ func (r *response) bytes() int64 {
 		n += 64 + len(name) + len(v)
 	}
 	for _, t := range r.Tools {
-		n += 128 + len(t.Name) + len(t.Description)
-		if t.Parameters != nil {
-			n += valueBytes(*t.Parameters)
-		}
+		n += 128 + len(t.Name) + len(t.Description) + len(t.Parameters)
 	}
 	if f, ok := r.Text.Format.(map[string]any); ok {
-		if v, ok := f["schema"].(harmony.Value); ok {
-			n += valueBytes(v)
+		if v, ok := f["schema"].(json.RawMessage); ok {
+			n += len(v)
 		}
 		if s, ok := f["description"].(*string); ok && s != nil {
 			n += len(*s)
 		}
 	}
 	return int64(n)
-}
-
-// valueBytes is about what a value takes.
-func valueBytes(v harmony.Value) int {
-	n := 80 + len(v.Text)
-	for _, e := range v.Items {
-		n += valueBytes(e)
-	}
-	for _, m := range v.Members {
-		n += 16 + len(m.Name) + valueBytes(m.Value)
-	}
-	return n
 }
 
 func (s *Store) put(r *stored) {

@@ -9,9 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -39,7 +37,9 @@ type Options struct {
 	Keys  []string                       // one of which a request must bear; none lets everybody in
 
 	Body     int64         // bytes of a request; 0 is 4 MiB
+	Bodies   int64         // bytes of all requests under way, the first 64 KiB of each not counted; 0 is 256 MiB
 	InFlight int           // requests at once; 0 is 512
+	Conns    int           // connections at once, others wait; 0 is 4 times InFlight
 	Time     time.Duration // from a request's last byte to the answer's; 0 is 1 h
 	Read     time.Duration // for a request's headers, and again for its body; 0 is 30 s
 	Write    time.Duration // for a client to take what was sent; 0 is 60 s
@@ -61,6 +61,7 @@ type Server struct {
 	keys     [][sha256.Size]byte
 	slots    chan struct{}
 	parsing  chan struct{} // memory of requests being read is a multiple of their size
+	bodies   budget
 	metrics  *metrics
 	handler  http.Handler
 	draining atomic.Bool
@@ -90,7 +91,13 @@ func New(o Options) (*Server, error) {
 	if o.InFlight == 0 {
 		o.InFlight = 512
 	}
-	if o.Body < 0 || o.InFlight < 0 || o.Time < 0 || o.Read < 0 || o.Write < 0 || o.Grace < 0 {
+	if o.Bodies == 0 {
+		o.Bodies = 256 << 20
+	}
+	if o.Conns == 0 {
+		o.Conns = 4 * o.InFlight
+	}
+	if o.Body < 0 || o.Bodies < 0 || o.Conns < 0 || o.InFlight < 0 || o.Time < 0 || o.Read < 0 || o.Write < 0 || o.Grace < 0 {
 		return nil, errors.New("server: a limit is negative")
 	}
 	s := &Server{o: o, log: o.Log, slots: make(chan struct{}, o.InFlight), parsing: make(chan struct{}, parsers)}
@@ -103,6 +110,7 @@ func New(o Options) (*Server, error) {
 		}
 		s.keys = append(s.keys, sha256.Sum256([]byte(k)))
 	}
+	s.bodies.left.Store(o.Bodies)
 	s.metrics = newMetrics(o.Stats)
 	s.svc = o.Service(s.metrics.record)
 	s.handler = s.routes()
@@ -124,10 +132,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnState:         hold(s.o.Conns),
+
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- h.Serve(l) }()
+	go func() { ended <- h.Serve(speaking{l}) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("server: %w", err)
@@ -466,14 +477,19 @@ func (s *Server) owner(r *http.Request) string {
 // post answers a request that package openai knows by its path.
 func (s *Server) post(route string) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		body, err := s.body(w, r)
+		body, release, err := s.body(w, r)
 		if err != nil {
 			return err
 		}
+		defer release() // a call holds about as much as its body
 		if s.o.LogBodies {
 			s.log.Info("body", "route", route, "id", w.Header().Get("X-Request-Id"), "body", string(body))
 		}
-		s.parsing <- struct{}{}
+		select {
+		case s.parsing <- struct{}{}:
+		case <-r.Context().Done():
+			return gone(context.Cause(r.Context()))
+		}
 		call, e := func() (openai.Call, *openai.Error) {
 			defer func() { <-s.parsing }()
 			return s.svc.Parse(route, body, s.owner(r))
@@ -493,32 +509,6 @@ func (s *Server) post(route string) func(http.ResponseWriter, *http.Request) err
 		}
 		return s.stream(ctx, w, call)
 	}
-}
-
-// body reads a request's body within its limits.
-func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if t := r.Header.Get("Content-Type"); t != "" {
-		if media, _, err := mime.ParseMediaType(t); err != nil || media != "application/json" {
-			return nil, &openai.Error{Status: http.StatusUnsupportedMediaType, Type: "invalid_request_error", Code: "unsupported_media_type", Message: "The body is not of the type application/json."}
-		}
-	}
-	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return nil, &openai.Error{Status: http.StatusUnsupportedMediaType, Type: "invalid_request_error", Code: "unsupported_encoding", Message: "The body is encoded, want it as it is."}
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.o.Body))
-	var large *http.MaxBytesError
-	var slow net.Error
-	switch {
-	case errors.As(err, &large):
-		return nil, &openai.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "request_too_large", Message: fmt.Sprintf("The body has more than %d bytes.", s.o.Body)}
-	case errors.As(err, &slow) && slow.Timeout():
-		w.Header().Set("Connection", "close")
-		return nil, &openai.Error{Status: http.StatusRequestTimeout, Type: "invalid_request_error", Code: "timeout", Message: fmt.Sprintf("The body did not come within %v.", s.o.Read)}
-	case err != nil:
-		return nil, openai.Invalid("", "The body ends early.")
-	}
-	http.NewResponseController(w).SetReadDeadline(time.Time{}) // the answer may take longer
-	return body, nil
 }
 
 // deadline gives the client time to take what is written next.
