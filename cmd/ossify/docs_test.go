@@ -48,6 +48,33 @@ func TestDocsCommands(t *testing.T) {
 	}
 }
 
+// Sentences that readers have stumbled on, and notes that told of one day at
+// work, stay out of docs, help texts and messages.
+func TestSentences(t *testing.T) {
+	texts := map[string]string{}
+	for _, pattern := range []string{"*.md", "docs/*.md", "tools/*/*.md", "testdata/*.md", "cmd/*/*.go", "gptoss/*.go", "onnx/*.go", "onnx/*/*.go", "verify/*.go", "verify/*/*.go", "parity/*.go"} {
+		for _, file := range must(filepath.Glob(filepath.Join("..", "..", pattern))) {
+			if !strings.HasSuffix(file, "_test.go") {
+				texts[file] = string(must(os.ReadFile(file)))
+			}
+		}
+	}
+	if len(texts) < 60 {
+		t.Fatalf("%d files, want docs and commands", len(texts))
+	}
+	for file, text := range texts {
+		text = strings.Join(strings.Fields(strings.ReplaceAll(text, "\n//", "\n")), " ")
+		for _, sentence := range []string{
+			"fail, or ambiguous", "It fails with exit code", "of it 0 on one side", "those in the column", "are of a twin", "then of a twin", "shown to fail on",
+			"a quarter of an hour before", "Freely, rounding turns", "values of parity-traps", "returns the nodes that are left",
+		} {
+			if strings.Contains(text, sentence) {
+				t.Errorf("%s: %q", file, sentence)
+			}
+		}
+	}
+}
+
 // The README's first commands work as they stand there, in this order.
 func TestREADME(t *testing.T) {
 	text := string(must(os.ReadFile(filepath.Join("..", "..", "README.md"))))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -60,6 +61,10 @@ func (x *onnxFlags) load(ctx context.Context, ck *gptoss.Checkpoint, threads int
 	if err != nil {
 		return nil, "", nil, err
 	}
+	sum := m.Summary()
+	if err := sum.Loadable(); err != nil {
+		return nil, "", nil, fmt.Errorf("%s: %w", filepath.Base(x.model), err)
+	}
 	rt, err := openRuntime(x.library)
 	if err != nil {
 		return nil, "", nil, err
@@ -70,7 +75,7 @@ func (x *onnxFlags) load(ctx context.Context, ck *gptoss.Checkpoint, threads int
 			err = errors.Join(err, shut())
 		}
 	}()
-	s, err := rt.Load(ctx, x.model, ort.Options{Threads: threads, Operators: x.operators, Want: ort.WantDecoder(m.Summary().OutputNames())})
+	s, err := rt.Load(ctx, x.model, ort.Options{Threads: threads, Spin: true, Operators: x.operators, Want: ort.WantDecoder(sum.OutputNames())})
 	if err != nil {
 		return nil, "", nil, err
 	}

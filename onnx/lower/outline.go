@@ -35,8 +35,8 @@ type region struct {
 	children []*region
 }
 
-// outline replaces what modules and stages lowered to by calls of functions,
-// one for all that are alike, and returns the nodes that are left.
+// An outline makes functions of what modules and stages lowered to, one for all
+// that are alike, and calls in their place.
 type outline struct {
 	l         *lowering
 	lastUse   map[string]int // of a value: index in lowering.nodes, or len of it for outputs

@@ -5,6 +5,7 @@ package ort_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -16,7 +17,9 @@ import (
 	"time"
 
 	"ossify/checkpoint"
+	"ossify/onnx/build"
 	"ossify/onnx/ort"
+	"ossify/onnx/wire"
 )
 
 // open loads the library that `make deps` installs.
@@ -254,9 +257,49 @@ func TestLoadIsGivenUp(t *testing.T) {
 		}
 	}
 	load(t, r, "types.onnx", ort.Options{})
-	for r.Loading() > 0 { // the library may be unloaded then
-		runtime.Gosched()
+
+	// A model of 2^10 operators takes the library most of a second: Load has
+	// returned long before.
+	slow := filepath.Join(t.TempDir(), "slow.onnx")
+	if err := os.WriteFile(slow, doubling(10), 0o600); err != nil {
+		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	before := r.Loading()
+	go func() {
+		for r.Loading() == before {
+			runtime.Gosched()
+		}
+		cancel()
+	}()
+	if _, err := r.Load(ctx, slow, ort.Options{}); !errors.Is(err, context.Canceled) || r.Loading() == 0 {
+		t.Errorf("got %v, %d loads still going on, want one that was given up", err, r.Loading())
+	}
+	for r.Loading() > 0 { // the library may be unloaded then
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// doubling returns a model of functions of which each calls the one before it
+// twice: 2^levels operators.
+func doubling(levels int) []byte {
+	opsets := []*wire.Opset{{Version: 21}, {Domain: "d", Version: 1}}
+	call := func(level int, in, out string) *wire.Node {
+		n := build.NewNode(fmt.Sprint("f", level), []string{in}, out)
+		n.Domain = "d"
+		return n
+	}
+	x := []*wire.Value{build.Typed("x", wire.Float, build.Size(1))}
+	y := []*wire.Value{build.Typed("y", wire.Float, build.Size(1))}
+	m := &wire.Model{IR: 10, Opsets: opsets, Graph: &wire.Graph{Name: "g", Nodes: []*wire.Node{call(levels, "x", "y")}, Inputs: x, Outputs: y}}
+	for i := range levels + 1 {
+		f := &wire.Function{Name: fmt.Sprint("f", i), Domain: "d", Inputs: []string{"x"}, Outputs: []string{"y"}, Opsets: opsets}
+		if f.Nodes = []*wire.Node{build.NewNode("Neg", []string{"x"}, "y")}; i > 0 {
+			f.Nodes = []*wire.Node{call(i-1, "x", "t"), call(i-1, "t", "y")}
+		}
+		m.Functions = append(m.Functions, f)
+	}
+	return wire.Encode(m)
 }
 
 // Nothing is written to the user's cache.

@@ -57,6 +57,7 @@ type Options struct {
 	Fold    bool // compute at load what depends on no input: bfloat16 matrices become float32 in memory
 	Prepack bool // keep matrices in memory in the order in which the kernels read them
 	Plain   bool // no rewriting of the graph at all: each operator as it stands
+	Spin    bool // threads keep their processors busy while they wait: quicker where nobody else wants them
 
 	// Operators has functions of ossify's models run on the engine's kernels, as
 	// the operator library does in other programs (package ortlib).
@@ -85,6 +86,9 @@ func (o Options) config() map[string]string {
 	}
 	if !o.Prepack {
 		c["session.disable_prepacking"] = "1"
+	}
+	if !o.Spin {
+		c["session.intra_op.allow_spinning"] = "0"
 	}
 	return c
 }

@@ -276,9 +276,6 @@ func TestCheckRefuses(t *testing.T) {
 			}
 		})
 	}
-	if err := sane(&file.Summary{Operators: map[string]int64{"Add": 1 << 17, "Mul": 1}}); err == nil {
-		t.Error("more than 2^17 operators are let through")
-	}
 }
 
 // Only ossify's own models are loaded with their weights mapped; others' as ONNX
