@@ -30,6 +30,10 @@ var rooms = map[string][]string{
 	"generate/script":        {"generate"},
 	"server":                 {"generate", "openai"},
 	"server/page":            {},
+	"pipeline":               {},
+	"pipeline/beam":          {"pipeline"},
+	"batch":                  {"internal/fileset", "internal/quote", "pipeline"},
+	"batch/worker":           {"batch", "engine", "generate", "generate/onengine", "gptoss", "harmony", "openai", "pipeline", "pull", "tokenizer", "verify"},
 	"grammar":                {"harmony", "internal/quote", "tokenizer"},
 	"openai":                 {"generate", "grammar", "harmony", "harmony/serde", "internal/quote", "tokenizer"},
 	"harmony/internal/rust":  {},
@@ -160,6 +164,9 @@ func TestWhatStaysInItsRoom(t *testing.T) {
 		dir := filepath.ToSlash(filepath.Dir(path))
 		for _, imp := range f.Imports {
 			p := strings.Trim(imp.Path.Value, `"`)
+			if strings.HasPrefix(p, "github.com/apache/beam") && dir != "pipeline/beam" {
+				t.Errorf("%s imports %s: Beam stays in pipeline/beam", path, p)
+			}
 			if strings.HasPrefix(p, "google.golang.org/protobuf") && dir != "onnx/wire" || p == module+"/onnx/wire" && !strings.HasPrefix(dir, "onnx") {
 				t.Errorf("%s imports %s: the wire form of ONNX stays in onnx", path, p)
 			}

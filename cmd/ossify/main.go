@@ -20,6 +20,9 @@ import (
 )
 
 func main() {
+	if beamWorker(os.Args[1:], kindsOfWorkers()) {
+		return
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
@@ -139,6 +142,7 @@ func newRoot() *cobra.Command {
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(
 		// One line a command, each in a file of its own.
+		newBatch(),
 		newBench(),
 		newChat(),
 		newConform(),

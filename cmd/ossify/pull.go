@@ -43,13 +43,7 @@ are not public is read from HF_TOKEN, and sent to that host alone.`,
 			}
 			q.Repo, q.Dir, q.Token = args[0], args[1], os.Getenv("HF_TOKEN")
 			q.Proxy = http.ProxyFromEnvironment
-			q.Endpoint = endpoint
-			if q.Endpoint == "" {
-				q.Endpoint = os.Getenv("HF_ENDPOINT")
-			}
-			if q.Endpoint == "" {
-				q.Endpoint = hubAddress
-			}
+			q.Endpoint = hubEndpoint(endpoint)
 			q.Room = fileset.Room
 			progress, finish := progressOf(c.ErrOrStderr(), "pull")
 			q.Progress = progress

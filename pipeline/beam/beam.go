@@ -1,0 +1,210 @@
+//go:build !386 && !arm
+
+package beam
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/dataflow"
+	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/flink"
+	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/spark"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal/extworker"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal/runnerlib"
+
+	"ossify/pipeline"
+)
+
+// Prism is Beam's runner in this process.
+const Prism = "prism"
+
+// Runners are the names of what a pipeline runs on.
+func Runners() []string { return []string{Prism, "flink", "spark", "dataflow", "universal"} }
+
+// Options say where a job runs.
+type Options struct {
+	Runner string
+
+	// Endpoint is the address of a job server, host:port; Prism has none.
+	Endpoint string
+
+	// Flags are options of Beam and of its runner, each NAME=VALUE, as Beam's own
+	// programs take them on the command line.
+	Flags []string
+
+	Log io.Writer // takes warnings and errors of Beam, of a cluster also its news; nil for none
+}
+
+// Worker runs this process as a worker, if these are the arguments with which
+// Beam's containers start one, and reports whether they are. It returns when the
+// runner has no more work.
+func Worker(args []string, kinds map[string]pipeline.Kind) bool {
+	if !slices.Contains(args, "--worker=true") && !slices.Contains(args, "--worker") {
+		return false
+	}
+	flag.CommandLine.Init("ossify worker", flag.ExitOnError)
+	flag.CommandLine.Parse(args) // exits if they are wrong
+	here.start(kinds)            // runs the worker
+	return true
+}
+
+// Run runs a job, with workers of kinds, and returns when it has ended. Programs
+// that run in other processes must know the same kinds.
+func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o Options) error {
+	if err := j.Check(); err != nil {
+		return err
+	}
+	kind, ok := kinds[j.Kind]
+	switch {
+	case !ok:
+		return fmt.Errorf("beam: no workers of kind %q", j.Kind)
+	case !slices.Contains(Runners(), o.Runner):
+		return fmt.Errorf("beam: runner %q, want one of %s", o.Runner, strings.Join(Runners(), ", "))
+	case o.Runner == Prism && o.Endpoint != "":
+		return errors.New("beam: prism runs in this process, want no endpoint; universal reaches one that runs elsewhere")
+	case (o.Runner == "flink" || o.Runner == "spark" || o.Runner == "universal") && o.Endpoint == "":
+		return fmt.Errorf("beam: %s without an endpoint, want its job server's host:port", o.Runner)
+	}
+	for _, f := range o.Flags {
+		name, value, ok := strings.Cut(f, "=")
+		if !ok || flag.CommandLine.Lookup(name) == nil || name == "worker" {
+			return fmt.Errorf("beam: %q is no option of Beam, want NAME=VALUE", f)
+		}
+		if err := flag.CommandLine.Set(name, value); err != nil {
+			return fmt.Errorf("beam: option %s: %w", name, err)
+		}
+	}
+	if o.Endpoint != "" {
+		if err := flag.CommandLine.Set("endpoint", o.Endpoint); err != nil {
+			return err
+		}
+	}
+	here.start(kinds)
+	quieten(o) // Beam's start makes a log of its own
+
+	var id [8]byte
+	rand.Read(id[:])
+	run := hex.EncodeToString(id[:])
+	p := pipeline.NewPool(ctx, kind, j.Config, j.Parallel)
+	here.begin(run, p)
+	defer here.end(run)
+
+	plan, root := beam.NewPipelineWithRoot()
+	elements := beam.ParDo(root, &splitFn{j.Elements, j.Skip}, beam.Impulse(root))
+	beam.ParDo0(root, &workFn{Run: run, Kind: j.Kind, Config: j.Config, Parallel: j.Parallel}, beam.Reshuffle(root, elements))
+	var err error
+	if o.Runner == Prism {
+		err = runPrism(ctx, plan)
+	} else {
+		_, err = beam.Run(ctx, o.Runner, plan)
+	}
+	// What a worker here said is nearer to the cause than what Beam makes of it.
+	switch failed := p.Close(); {
+	case context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	case failed != nil:
+		return failed
+	case err != nil:
+		return fmt.Errorf("beam: %s: %w", o.Runner, err)
+	}
+	return nil
+}
+
+// runPrism runs a pipeline on Prism with workers in this process.
+func runPrism(ctx context.Context, plan *beam.Pipeline) error {
+	client, err := connect()
+	if err != nil {
+		return err
+	}
+	edges, _, err := plan.Build()
+	if err != nil {
+		return err
+	}
+	lasting := context.WithoutCancel(ctx) // an end is the workers', so that nothing of theirs is left
+	loop, err := extworker.StartLoopback(lasting, 0)
+	if err != nil {
+		return err
+	}
+	defer loop.Stop(lasting)
+	env, err := graphx.CreateEnvironment(lasting, graphx.URNEnvExternal, loop.EnvironmentConfig)
+	if err != nil {
+		return err
+	}
+	proto, err := graphx.Marshal(edges, &graphx.Options{Environment: env})
+	if err != nil {
+		return err
+	}
+	// There is no program to be sent; what is sent must be a file.
+	if err := runnerlib.UpdateGoEnvironmentWorker(os.DevNull, proto); err != nil {
+		return err
+	}
+	o := &runnerlib.JobOptions{Name: "ossify", Loopback: true, Parallelism: -1}
+	id, artifacts, token, err := runnerlib.Prepare(lasting, client, proto, o)
+	if err != nil {
+		return err
+	}
+	if token, err = runnerlib.Stage(lasting, id, artifacts, os.DevNull, token); err != nil {
+		return err
+	}
+	job, err := runnerlib.Submit(lasting, client, id, token)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		client.Cancel(lasting, &jobpb.CancelJobRequest{JobId: job})
+	})
+	defer stop()
+	return runnerlib.WaitForCompletion(lasting, client, job)
+}
+
+// quieten has Beam log to where o says.
+func quieten(o Options) {
+	w := o.Log
+	if w == nil {
+		w = io.Discard
+	}
+	level := slog.LevelWarn
+	if o.Runner != Prism {
+		level = slog.LevelInfo
+	} else if o.Log == nil {
+		level = slog.LevelError + 1
+	}
+	h := slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
+	slog.SetDefault(slog.New(h)) // Prism takes no other
+	log.SetLogger(logger{slog.New(h)})
+}
+
+type logger struct{ log *slog.Logger }
+
+func (l logger) Log(ctx context.Context, s log.Severity, _ int, text string) {
+	level := slog.LevelDebug
+	switch {
+	case s >= log.SevError:
+		level = slog.LevelError
+	case s == log.SevWarn:
+		level = slog.LevelWarn
+	case s == log.SevInfo:
+		level = slog.LevelInfo
+	}
+	l.log.Log(ctx, level, text)
+}
+
+// prismServer is the Prism of this process, which has no end.
+var prismServer struct {
+	sync.Mutex
+	client jobpb.JobServiceClient
+}
