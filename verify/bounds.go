@@ -74,7 +74,13 @@ func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, q Sequence
 			return values[stage]
 		}
 	}
+	tell := tellerOf(ctx)
 	err := oracle.Bounds(ctx, g, w, q.at(positions), positions, a, known, func(stage string, at []int, lo, hi []float64) ([]float64, []bool) {
+		if tell != nil {
+			if i := slices.IndexFunc(g.Nodes, func(n graph.Node) bool { return n.Name == stage }); i >= 0 {
+				tell(stage, i, len(g.Nodes))
+			}
+		}
 		v, ok := values[stage]
 		if s, step := steps[stage]; step {
 			return b.step(s, v, at, lo, hi)
@@ -87,12 +93,34 @@ func NewBounds(ctx context.Context, g *graph.Graph, w oracle.Weights, q Sequence
 	return b, err
 }
 
+// A teller is told which node has its bounds, and how many of how many come before
+// it.
+type teller func(stage string, done, of int)
+
+type tellerKey struct{}
+
+// Telling returns a context in which NewBounds, and what computes bounds by it,
+// tells how far it is.
+func Telling(ctx context.Context, tell func(stage string, done, of int)) context.Context {
+	return context.WithValue(ctx, tellerKey{}, teller(tell))
+}
+
+func tellerOf(ctx context.Context) teller {
+	tell, _ := ctx.Value(tellerKey{}).(teller)
+	return tell
+}
+
 // stagesOf returns the stages of a model, with their steps if these are judged.
 func stagesOf(g *graph.Graph, q Sequence, within []int) []gptoss.Stage {
 	if len(within) == 0 {
 		return gptoss.Stages(g)
 	}
 	return gptoss.StagesAndSteps(g, len(q.Tokens))
+}
+
+// stage returns a stage, or a step within one, of the model.
+func (b *Bounds) stage(name string) gptoss.Stage {
+	return b.Stages[slices.IndexFunc(b.Stages, func(s gptoss.Stage) bool { return s.Name == name })]
 }
 
 // rows returns the positions at which a stage is judged.
@@ -133,6 +161,27 @@ func (b *Bounds) step(s gptoss.Stage, own []float64, at []int, lo, hi []float64)
 		}
 	}
 	return values, has
+}
+
+// Joined returns bounds of several runs as those of one: of positions that follow
+// each other, without steps within stages.
+func Joined(parts ...*Bounds) (*Bounds, error) {
+	b := &Bounds{Stages: parts[0].Stages, typ: parts[0].typ, spans: map[string]span{}, by: map[string][]float64{}}
+	for _, p := range parts {
+		if n := len(b.Positions); len(p.Within) > 0 || p.typ != b.typ || len(p.Stages) != len(b.Stages) || n > 0 && p.Positions[0] <= b.Positions[n-1] {
+			return nil, fmt.Errorf("verify: bounds from position %d on do not follow those before", p.Positions[0])
+		}
+		b.Positions = append(b.Positions, p.Positions...)
+		for _, s := range b.Stages {
+			if by, ok := p.by[s.Name]; ok {
+				b.by[s.Name] = append(b.by[s.Name], by...)
+			}
+			if x, ok := p.spans[s.Name]; ok {
+				b.spans[s.Name] = span{append(b.spans[s.Name].lo, x.lo...), append(b.spans[s.Name].hi, x.hi...)}
+			}
+		}
+	}
+	return b, nil
 }
 
 // Judge judges a stage's values, a row for each of the positions. A strict

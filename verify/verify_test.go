@@ -652,3 +652,23 @@ func TestFreeRunIsJudgedAtFewRows(t *testing.T) {
 		}
 	}
 }
+
+// Who computes bounds is told of every node, in order, and of no more than there
+// are.
+func TestTelling(t *testing.T) {
+	ck := open(t, goldenSeed)
+	golden := openGolden(t, ck, "tiny-f32")
+	next := 0
+	ctx := Telling(t.Context(), func(stage string, done, of int) {
+		if done != next || of != len(ck.Graph.Nodes) || stage != ck.Graph.Nodes[done].Name {
+			t.Errorf("%s: %d of %d, want %d", stage, done, of, next)
+		}
+		next++
+	})
+	if _, err := golden.bounds(ctx, ck.Graph, ck.Weights, golden.arithmetic()); err != nil {
+		t.Fatal(err)
+	}
+	if next != len(ck.Graph.Nodes) {
+		t.Errorf("told of %d nodes of %d", next, len(ck.Graph.Nodes))
+	}
+}

@@ -82,12 +82,28 @@ func (b *bar) draw(done, total int64) {
 	if b.start.IsZero() {
 		b.start = now
 	}
+	if b.due(now) {
+		b.show(barText(b.what, done, total, now.Sub(b.start), b.width()))
+	}
+}
+
+// line draws a text in place of what is there, ten times a second at most.
+func (b *bar) line(text string) {
+	if b.due(b.now()) {
+		b.show(text)
+	}
+}
+
+// due reports whether the line may be drawn again.
+func (b *bar) due(now time.Time) bool {
 	if b.drawn && now.Sub(b.last) < 100*time.Millisecond {
-		return
+		return false
 	}
 	b.last, b.drawn = now, true
-	fmt.Fprintf(b.w, "\r%s\x1b[K", barText(b.what, done, total, now.Sub(b.start), b.width()))
+	return true
 }
+
+func (b *bar) show(text string) { fmt.Fprintf(b.w, "\r%s\x1b[K", text) }
 
 // clear leaves an empty line.
 func (b *bar) clear() {

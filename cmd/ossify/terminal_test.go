@@ -5,6 +5,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ossify/engine"
+	"ossify/gptoss"
+	"ossify/internal/modeltest"
+	"ossify/verify"
 )
 
 // At every width the line is shorter than the terminal, which would go on in
@@ -57,6 +62,33 @@ func TestBar(t *testing.T) {
 	}
 	if draw, finish := progressOf(&out, "x"); draw != nil {
 		t.Error("a bar on what is no terminal")
+	} else {
+		finish()
+	}
+}
+
+// What verify tells is a line for what begins, and one for how far it is, which
+// goes away and is never as wide as the terminal.
+func TestTeller(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(1000, 0)
+	x := &teller{w: &out, bar: bar{w: &out, now: func() time.Time { return now }}, width: func() int { return 24 }}
+	ctx, say, finish := x.on(t.Context())
+	say("oracle")
+	ck := modeltest.Open(t, modeltest.Write(t, modeltest.Tiny(t), gptoss.Original, 1))
+	if _, err := verify.Run(ctx, ck.Graph, ck.Weights, verify.Request{Tokens: []uint32{1, 2, 3}, Precision: engine.F32}); err != nil {
+		t.Fatal(err)
+	}
+	say("engine")
+	finish()
+	if got, want := out.String(), "verify: oracle\n\rverify:   0%, tokens\x1b[K\r\x1b[Kverify: engine\n"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if tellerOn(&out) != nil {
+		t.Error("a teller on what is no terminal")
+	}
+	if got, say, finish := (*teller)(nil).on(t.Context()); got != t.Context() || say != nil {
+		t.Error("no teller tells")
 	} else {
 		finish()
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -189,8 +191,10 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 	case v.attack > 0:
 		return v.runAttack(c, ck, t, o)
 	}
-	q := verify.Request{Golden: t, Routing: routing, Tokens: tokens, Precision: p, Engine: o, Most: v.most, Progress: sayOn(c.ErrOrStderr())}
-	r, err := verify.Run(c.Context(), ck.Graph, ck.Weights, q)
+	ctx, say, finish := tellerOn(c.ErrOrStderr()).on(c.Context())
+	q := verify.Request{Golden: t, Routing: routing, Tokens: tokens, Precision: p, Engine: o, Most: v.most, Progress: say}
+	r, err := verify.Run(ctx, ck.Graph, ck.Weights, q)
+	finish()
 	if err != nil {
 		return err
 	}
@@ -330,10 +334,35 @@ func (v *verifyCommand) runAttack(c *cobra.Command, ck *gptoss.Checkpoint, t *ve
 	return err
 }
 
-// sayOn returns a function that tells a terminal what begins, else nil.
-func sayOn(w io.Writer) func(string) {
+// A teller tells a terminal what begins, and how far the oracle is with it.
+type teller struct {
+	w     io.Writer
+	bar   bar
+	width func() int
+}
+
+// tellerOn returns nil if w is no terminal.
+func tellerOn(w io.Writer) *teller {
 	if terminalOf(w).width == 0 {
 		return nil
 	}
-	return func(what string) { fmt.Fprintf(w, "verify: %s\n", what) }
+	return &teller{w: w, bar: bar{w: w, now: time.Now}, width: func() int { return terminalOf(w).width }}
+}
+
+// say is for Request.Progress.
+func (t *teller) say(what string) {
+	t.bar.clear()
+	fmt.Fprintf(t.w, "verify: %s\n", what)
+}
+
+// on returns what a request is made with: a context that tells how far it is, and
+// a function for what begins. finish leaves an empty line.
+func (t *teller) on(ctx context.Context) (with context.Context, say func(string), finish func()) {
+	if t == nil {
+		return ctx, nil, func() {}
+	}
+	return verify.Telling(ctx, func(stage string, done, of int) {
+		text := fmt.Sprintf("verify: %3.0f%%, %s", 100*float64(done)/float64(of), stage)
+		t.bar.line(text[:min(len(text), max(0, t.width()-1))])
+	}), t.say, t.bar.clear
 }

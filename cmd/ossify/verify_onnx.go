@@ -84,7 +84,8 @@ func (x *verifyONNX) run(c *cobra.Command, v *verifyCommand, ck *gptoss.Checkpoi
 	if decode < 0 {
 		decode = verify.StepsOf(ck.Graph, n).Decode
 	}
-	q := verifyonnx.Request{Model: x.model, Golden: t, Tokens: tokens, Decode: decode, Engine: o, Twin: true, Brief: x.brief, Routing: routing, Load: ort.Options{Operators: x.operators}, Progress: sayOn(c.ErrOrStderr())}
+	ctx, say, finish := tellerOn(c.ErrOrStderr()).on(c.Context())
+	q := verifyonnx.Request{Model: x.model, Golden: t, Tokens: tokens, Decode: decode, Engine: o, Twin: true, Brief: x.brief, Routing: routing, Load: ort.Options{Operators: x.operators}, Progress: say}
 	if t == nil {
 		q.Positions = verify.Positions(ck.Graph, n, v.most, 0, ck.Config.Window, 256, n-decode, n)
 	}
@@ -101,7 +102,8 @@ func (x *verifyONNX) run(c *cobra.Command, v *verifyCommand, ck *gptoss.Checkpoi
 	if x.faults {
 		return x.runFaults(c, v, rt, ck, q)
 	}
-	r, err := verifyonnx.Check(c.Context(), rt, ck, q)
+	r, err := verifyonnx.Check(ctx, rt, ck, q)
+	finish()
 	if err != nil {
 		return err
 	}
