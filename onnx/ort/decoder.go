@@ -2,8 +2,10 @@ package ort
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -331,6 +333,27 @@ func (s *State) Forward(ctx context.Context, tokens [][]uint32) (map[string]Tens
 func (s *State) Cache(layer int) (key, value Tensor) {
 	p := s.d.Past[layer]
 	return s.cache[p.Key.Name], s.cache[p.Value.Name]
+}
+
+// Put makes others of the keys and values of a layer from a column on: rows of
+// heads·dim, of a batch of one. The cache must be of float32.
+func (s *State) Put(layer, from int, keys, values []float64) error {
+	key, value := s.Cache(layer)
+	for _, x := range []struct {
+		to   Tensor
+		rows []float64
+	}{{key, keys}, {value, values}} {
+		heads, columns, dim := x.to.Shape[1], x.to.Shape[2], x.to.Shape[3]
+		n := len(x.rows) / (heads * dim)
+		if x.to.Type != checkpoint.F32 || x.to.Shape[0] != 1 || len(x.rows) != n*heads*dim || from < 0 || n > columns-from {
+			return fmt.Errorf("ort: layer %d: %d values for a cache of %v %v from column %d on, want whole rows within one of F32 of one sequence", layer, len(x.rows), x.to.Type, x.to.Shape, from)
+		}
+		for i, v := range x.rows {
+			row, h, j := i/(heads*dim), i/dim%heads, i%dim
+			binary.LittleEndian.PutUint32(x.to.Data[4*((h*columns+from+row)*dim+j):], math.Float32bits(float32(v)))
+		}
+	}
+	return nil
 }
 
 // Rows returns, of an output [batch, rows, ..], the last n rows of a sequence.

@@ -98,6 +98,64 @@ func TestSequence(t *testing.T) {
 	}
 }
 
+// What is put into a cache is what the next token sees: another sequence's keys
+// and values give that sequence's logits.
+func TestPut(t *testing.T) {
+	r := open(t)
+	s, err := r.Load(t.Context(), exported(t, onnx.Options{}), ort.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d, err := ort.NewDecoder(s, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := func(s *ort.State, tokens ...uint32) []float64 {
+		t.Helper()
+		out, err := s.Forward(t.Context(), [][]uint32{tokens})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ort.Rows(out[d.Logits.Name], 0, 1)
+	}
+	rows := func(x ort.Tensor) []float64 { // [1, heads, positions, dim] by position
+		heads, n, dim := x.Shape[1], x.Shape[2], x.Shape[3]
+		from, to := x.Float64s(), make([]float64, heads*n*dim)
+		for i := range to {
+			h, p, j := i/(n*dim), i/dim%n, i%dim
+			to[(p*heads+h)*dim+j] = from[i]
+		}
+		return to
+	}
+	a, b := d.NewState(1), d.NewState(1)
+	forward(a, 5, 90, 17, 211)
+	forward(b, 5, 8, 400, 211)
+	for layer := range d.Layers() {
+		key, value := a.Cache(layer)
+		k, v := rows(key), rows(value)
+		width := len(k) / 4
+		if err := b.Put(layer, 0, k[:3*width], v[:3*width]); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Put(layer, 3, k[3*width:], v[3*width:]); err != nil {
+			t.Fatal(err)
+		}
+		for what, err := range map[string]error{
+			"beyond its end": b.Put(layer, 3, k[2*width:], v[2*width:]),
+			"before it":      b.Put(layer, -1, k[:width], v[:width]),
+			"half a row":     b.Put(layer, 0, k[:width/2], v[:width/2]),
+		} {
+			if err == nil {
+				t.Errorf("%s: no error", what)
+			}
+		}
+	}
+	if got, want := forward(b, 77), forward(a, 77); !slices.Equal(got, want) {
+		t.Error("with another sequence's cache: other logits than that sequence's")
+	}
+}
+
 // Sessions with operators come and go.
 func TestSessionsWithOperators(t *testing.T) {
 	r := open(t)

@@ -70,6 +70,7 @@ const (
 	columnTorch  = "pytorch"
 	columnEngine = "engine"
 	columnONNX   = "onnx"
+	columnCached = "cached"
 )
 
 // check is a comparison under way.
@@ -180,15 +181,6 @@ func (v *check) programs(ctx context.Context, sum *file.Summary) error {
 	own, err := v.traced(ctx, sum)
 	if err != nil {
 		return err
-	}
-	if own != nil {
-		what := "the model, from its own values"
-		if v.r.Twin {
-			what = "a twin of the model, exported from the same checkpoint with every stage as an output; the model itself is compared with it below"
-		}
-		if err := v.column(ctx, columnONNX, what, own, arithmetic()); err != nil {
-			return err
-		}
 	}
 
 	v.say("%s, prefill and decode", v.q.Model)
@@ -332,8 +324,8 @@ func (v *check) engine(ctx context.Context, g *graph.Graph, w *weight.Set, wante
 	return k.Run, s.Free(ctx, v.tokens, verify.Steps{Chunk: len(v.tokens), Decode: v.q.Decode}, wanted, k.See)
 }
 
-// traced returns the stages of a run of the model, or of a twin if the model is
-// ossify's and shows none; nil if there is no way to see them.
+// traced judges the stages of a run of the model, or of a twin if the model is
+// ossify's and shows none, and returns them; nil if there is no way to see them.
 func (v *check) traced(ctx context.Context, sum *file.Summary) (parity.Run, error) {
 	path := v.q.Model
 	if !v.shows(sum) {
@@ -365,7 +357,17 @@ func (v *check) traced(ctx context.Context, sum *file.Summary) (parity.Run, erro
 	if err != nil {
 		return nil, err
 	}
-	return r.stages, nil
+	what := "the model, from its own values"
+	if v.r.Twin {
+		what = "a twin of the model, exported from the same checkpoint with every stage as an output; the model itself is compared with it below"
+	}
+	if err := v.column(ctx, columnONNX, what, r.stages, arithmetic()); err != nil {
+		return nil, err
+	}
+	if v.q.Golden != nil && m.d.Layers() > 0 {
+		err = v.cached(ctx, m, nil, 0)
+	}
+	return r.stages, err
 }
 
 // shows reports whether every stage is an output.

@@ -182,9 +182,64 @@ func TestCheckWithGolden(t *testing.T) {
 		if tt.spoiled != "" {
 			want = parity.Fail
 		}
-		if !slices.Equal(columns, []string{columnTorch, columnEngine, columnONNX}) || r.Verdict != want || r.First != tt.spoiled || tt.spoiled != "" && r.Where != columnTorch {
+		if !slices.Equal(columns, []string{columnTorch, columnEngine, columnONNX, columnCached}) || r.Verdict != want || r.First != tt.spoiled || tt.spoiled != "" && r.Where != columnTorch {
 			t.Errorf("%s, %q spoiled: columns %v, verdict %s, first %q, %s\n%s", tt.precision, tt.spoiled, columns, r.Verdict, r.First, r.Where, text(t, r))
 		}
+	}
+}
+
+// A model that is wrong from a position on is caught there in the column of the
+// reference's cache too, at the stage that is wrong, in both precisions; in a
+// prefill's chunks and one by one. A right one passes, and each row is judged.
+func TestCached(t *testing.T) {
+	rt, ck := library(t), open(t)
+	for _, tt := range []struct {
+		precision, fault string
+		from             int
+		want             string
+	}{
+		{"f32", "", 0, ""},
+		{"f32", "window +1", 300, "block.0.attn.sdpa"}, // a chunk begins there
+		{"bf16", "", 0, ""},
+		{"bf16", "YaRN factor 31.99", 418, "block.0.attn.rope.q"},
+	} {
+		golden, err := verify.OpenGolden(filepath.Join("..", "..", "testdata", "goldens", "tiny-"+tt.precision+".safetensors"), ck.Graph)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := request(ck)
+		q.Golden, q.Decode = golden, 10
+		v, err := newCheck(rt, ck, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		right, err := v.exported(t.Context(), ck.Graph, ck.Weights, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var other *model
+		for _, f := range fault.Table() {
+			if f.Name != tt.fault {
+				continue
+			}
+			g, w := f.Apply(ck.Graph, ck.Weights)
+			if other, err = v.exported(t.Context(), g, w, t.TempDir()); err != nil {
+				t.Fatal(err)
+			}
+			defer other.s.Close()
+		}
+		if (other == nil) != (tt.fault == "") {
+			t.Fatalf("no fault %q", tt.fault)
+		}
+		if err := v.cached(t.Context(), right, other, tt.from); err != nil {
+			t.Fatal(err)
+		}
+		v.r.Judge()
+		if c := v.r.Columns[0]; c.First != tt.want || len(c.Stages) != 79 || (v.r.Verdict == parity.Pass) != (tt.want == "") || c.Stages[0].Fit.Elements != len(golden.Positions())*64 {
+			t.Errorf("%s, %q from %d: first %q, want %q; %d stages, verdict %s", tt.precision, tt.fault, tt.from, c.First, tt.want, len(c.Stages), v.r.Verdict)
+		}
+		right.s.Close()
+		golden.Close()
 	}
 }
 

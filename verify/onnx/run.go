@@ -85,13 +85,23 @@ func (m *model) run(ctx context.Context, v *check, sizes []int) (*modelRun, erro
 
 // turned is run, with another model, if it is not nil, from a position on.
 func (m *model) turned(ctx context.Context, v *check, sizes []int, other *model, from int) (*modelRun, error) {
+	return m.through(ctx, v, sizes, func(s *ort.State, first int) {
+		if other != nil && first >= from {
+			s.Switch(other.d)
+		}
+	}, nil)
+}
+
+// through is run; before each call, and after it, a function may look at the
+// state. first is the position of the call's first token. Either may be nil.
+func (m *model) through(ctx context.Context, v *check, sizes []int, before func(s *ort.State, first int), after func(s *ort.State, first int) error) (*modelRun, error) {
 	if m.d.Layers() == 0 {
 		sizes = []int{len(v.tokens)}
 	}
 	k, r, first := verify.NewKeeper(v.stages, v.positions, nil), &modelRun{state: m.d.NewState(1)}, 0
 	for _, n := range sizes {
-		if other != nil && first >= from {
-			r.state.Switch(other.d)
+		if before != nil {
+			before(r.state, first)
 		}
 		out, err := r.state.Forward(ctx, [][]uint32{v.tokens[first : first+n]})
 		if err != nil {
@@ -123,6 +133,11 @@ func (m *model) turned(ctx context.Context, v *check, sizes []int, other *model,
 				if err := v.also(stage, at, values); err != nil {
 					return nil, err
 				}
+			}
+		}
+		if after != nil {
+			if err := after(r.state, first); err != nil {
+				return nil, err
 			}
 		}
 		first += n
