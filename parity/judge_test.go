@@ -137,6 +137,22 @@ func TestDiffer(t *testing.T) {
 			t.Errorf("%s: %+v", tt.name, c)
 		}
 	}
+	for _, tt := range []struct {
+		name      string
+		want, got []float64
+		verdict   Verdict
+	}{
+		{"equal", []float64{1, 2}, []float64{1, 2}, Pass},
+		{"near", []float64{900, 1}, []float64{900, 1.0009}, Pass},
+		{"far, but not beside the others", []float64{900, 1}, []float64{900, 1.0011}, Fail},
+		{"NaN", []float64{1, nan}, []float64{1, nan}, Fail},
+		{"none", nil, nil, Fail},
+		{"too few", []float64{1, 2}, []float64{1}, Fail},
+	} {
+		if c := CheckWithin(tt.name, 1e-3, tt.want, tt.got); c.Verdict != tt.verdict || (c.Why == "") != (tt.verdict == Pass) || !c.Absolute {
+			t.Errorf("%s: %+v", tt.name, c)
+		}
+	}
 	if same, rows := SameTop([]float64{1, 2, 5, 4, 0, 0}, []float64{0, 3, 1, 9, 7, 7}, 2); same != 2 || rows != 3 {
 		t.Errorf("same top in %d of %d rows", same, rows)
 	}

@@ -57,10 +57,12 @@ func (d *Difference) Relative(v float64) float64 {
 // A Check is a comparison of values of which no stages are seen.
 type Check struct {
 	Name    string  `json:"name"`
-	Max     float64 `json:"max"` // |Δ|, in units of the rms
+	Max     float64 `json:"max"` // |Δ|, in units of the rms, or of nothing if it is absolute
 	Bound   float64 `json:"bound"`
 	Verdict Verdict `json:"verdict"`
 	Why     string  `json:"why,omitempty"`
+
+	Absolute bool `json:"absolute,omitempty"`
 }
 
 // CheckNear checks that no value is farther from want than bound times their
@@ -78,6 +80,24 @@ func CheckNear(name string, bound float64, want, values []float64) Check {
 		c.Verdict, c.Why = Fail, fmt.Sprintf("%d values are NaN, or infinite on one side", d.NonFinite)
 	case !(d.Max <= bound*d.RMS):
 		c.Verdict, c.Why = Fail, fmt.Sprintf("value %d is off by %.3g, rms %.3g", d.Worst, d.Max, d.RMS)
+	}
+	return c
+}
+
+// CheckWithin checks that no value is farther from want than bound, absolutely.
+func CheckWithin(name string, bound float64, want, values []float64) Check {
+	c := Check{Name: name, Bound: bound, Verdict: Pass, Absolute: true}
+	if len(want) != len(values) || len(values) == 0 {
+		c.Verdict, c.Why = Fail, fmt.Sprintf("%d values, want %d", len(values), len(want))
+		return c
+	}
+	d := Differ(want, values)
+	c.Max = bounded(d.Max)
+	switch {
+	case d.NonFinite > 0:
+		c.Verdict, c.Why = Fail, fmt.Sprintf("%d values are NaN, or infinite on one side", d.NonFinite)
+	case !(d.Max <= bound):
+		c.Verdict, c.Why = Fail, fmt.Sprintf("value %d is off by %.3g", d.Worst, d.Max)
 	}
 	return c
 }

@@ -58,7 +58,11 @@ func (r *Report) WriteText(w io.Writer, o Text) error {
 		b.WriteByte('\n')
 		lines := [][]string{{"check", "max|Δ|/rms", "at most", "verdict"}}
 		for _, c := range r.Checks {
-			lines = append(lines, []string{c.Name, fmt.Sprintf("%.1e", c.Max), fmt.Sprintf("%g", c.Bound), o.verdict(c.Verdict)})
+			unit := ""
+			if c.Absolute {
+				unit = " absolute"
+			}
+			lines = append(lines, []string{c.Name, fmt.Sprintf("%.1e", c.Max) + unit, fmt.Sprintf("%g", c.Bound), o.verdict(c.Verdict)})
 		}
 		columns(&b, lines)
 	}

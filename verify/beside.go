@@ -192,8 +192,12 @@ func (b *Beside) Judge(r *parity.Report, who string) error {
 
 	rows, _ := slices.BinarySearch(b.t.Positions(), clean) // those before a turn
 	name := fmt.Sprintf("%s: logits as pytorch's, %d rows", who, rows)
+	absolute := fmt.Sprintf("%s: the same logits, absolutely, %d rows", who, rows)
 	if rows == 0 {
-		r.Checks = append(r.Checks, parity.Check{Name: name, Bound: near, Verdict: parity.NotJudged, Why: "a choice of experts is turned at or before the first row"})
+		const why = "a choice of experts is turned at or before the first row"
+		r.Checks = append(r.Checks,
+			parity.Check{Name: name, Bound: near, Verdict: parity.NotJudged, Why: why},
+			parity.Check{Name: absolute, Bound: nearMost, Verdict: parity.NotJudged, Why: why, Absolute: true})
 		return nil
 	}
 	last := b.t.stages[len(b.t.stages)-1]
@@ -203,8 +207,7 @@ func (b *Beside) Judge(r *parity.Report, who string) error {
 		return fmt.Errorf("verify: %s: %s: %d values, want %d or more", who, last.Name, len(our), n)
 	}
 	our = our[:n]
-	bound := min(near, nearMost/parity.Differ(ref, our).RMS)
-	r.Checks = append(r.Checks, parity.CheckNear(name, bound, ref, our))
+	r.Checks = append(r.Checks, parity.CheckNear(name, near, ref, our), parity.CheckWithin(absolute, nearMost, ref, our))
 	return nil
 }
 

@@ -107,6 +107,9 @@ func TestBeside(t *testing.T) {
 		if got := check(t, report, "free: logits"); got.Verdict != tt.logits || !strings.HasSuffix(got.Name, tt.rows) {
 			t.Errorf("%s: %s %s %s", tt.name, got.Name, got.Verdict, got.Why)
 		}
+		if got := check(t, report, "free: the same logits, absolutely"); got.Verdict != tt.logits || !got.Absolute || got.Bound != 1e-3 || !strings.HasSuffix(got.Name, tt.rows) {
+			t.Errorf("%s: %s %s %s", tt.name, got.Name, got.Verdict, got.Why)
+		}
 		if got := check(t, report, "forced: rms error"); got.Verdict != parity.Pass {
 			t.Errorf("%s: %+v", tt.name, got)
 		}
@@ -146,6 +149,9 @@ func TestBesideFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := check(t, report, "free: logits"); got.Verdict != parity.Fail {
+		t.Errorf("a logit that is 0.01 off: %+v", got)
+	}
+	if got := check(t, report, "free: the same logits, absolutely"); got.Verdict != parity.Fail || !(got.Max > 0.009 && got.Max < 0.011) {
 		t.Errorf("a logit that is 0.01 off: %+v", got)
 	}
 
