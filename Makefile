@@ -89,9 +89,9 @@ reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS
 containers: ## convert what Orbax, Flax and PyTorch write live, and compare: tiny and small (PyPI; PRESETS=tiny for one)
 	tools/containers/run.sh $(PRESETS)
 
-parity: ## a checkpoint at full depth in PyTorch, engine and ONNX Runtime, one report: make parity CKPT=DIR [PROMPT=... | CONVERSATION=FILE] (an hour for 20b, resumed if killed)
+parity: ## a checkpoint at full depth in PyTorch, engine and ONNX Runtime, one report: make parity CKPT=DIR [PROMPT=... | CONVERSATION=FILE] [HTML=FILE] (an hour for 20b, resumed if killed)
 	@test -n "$(CKPT)" || { echo 'want CKPT=DIR, a checkpoint in the original/ layout'; exit 2; }
-	@PROMPT='$(subst ','\'',$(PROMPT))' CONVERSATION='$(CONVERSATION)' PRECISIONS='$(PRECISIONS)' ROWS='$(ROWS)' STATE='$(STATE)' tools/reference/parity.sh '$(CKPT)'
+	@PROMPT='$(subst ','\'',$(PROMPT))' CONVERSATION='$(CONVERSATION)' PRECISIONS='$(PRECISIONS)' ROWS='$(ROWS)' STATE='$(STATE)' HTML='$(HTML)' tools/reference/parity.sh '$(CKPT)'
 
 transformers: ## compare with PyPI's transformers: logits, keys of config.json (downloads PyTorch)
 	tools/transformers/run.sh
