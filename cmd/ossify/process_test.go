@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -22,6 +23,17 @@ import (
 // TestMain is the program itself where a test starts it as a process.
 func TestMain(m *testing.M) {
 	if os.Getenv("OSSIFY_TEST_PROGRAM") != "" {
+		if file := os.Getenv("OSSIFY_TEST_PEAK"); file != "" { // for TestPeakMemory
+			code := run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+			status, err := os.ReadFile("/proc/self/status")
+			if err == nil {
+				err = os.WriteFile(file, status, 0o600)
+			}
+			if err != nil {
+				panic(err)
+			}
+			os.Exit(code)
+		}
 		main()
 	}
 	os.Exit(m.Run())
