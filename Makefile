@@ -57,7 +57,7 @@ unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
 
 race: ## the packages that start goroutines, under the race detector
 	go test -timeout 30m -race -short ./engine
-	go test -timeout 30m -race ./batch ./pipeline ./weight ./checkpoint ./convert ./generate ./gptoss ./openai ./oracle ./pull ./server ./synth ./internal/fileset ./internal/mapped
+	go test -timeout 30m -race ./batch ./batch/store ./pipeline ./weight ./checkpoint ./convert ./generate ./gptoss ./openai ./oracle ./pull ./server ./synth ./internal/fileset ./internal/mapped
 	go test -timeout 30m -race -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
 	go test -timeout 30m -race -tags nobeam -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
 

@@ -57,7 +57,7 @@ func (f *fake) answer(_ context.Context, url string, body []byte) (int, []byte) 
 }
 
 // run computes a batch in this process.
-func run(ctx context.Context, p *Plan, dir string, files []string, answer Answerer, done func(Ref)) error {
+func run(ctx context.Context, p *Plan, dir string, files []string, answer Answerer, done func(Finished)) error {
 	if _, err := p.Begin(ctx, dir); err != nil {
 		return err
 	}
@@ -253,10 +253,12 @@ func TestEndedRuns(t *testing.T) {
 				cancel(ended)
 			}
 		}
-		err = run(ctx, p, dir, files, f.answer, func(r Ref) {
+		err = run(ctx, p, dir, files, f.answer, func(r Finished) {
 			mu.Lock()
 			defer mu.Unlock()
-			finished[r.Number]++
+			if !r.Earlier {
+				finished[r.Number]++
+			}
 		})
 		cancel(nil)
 		if err == nil {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,8 +32,8 @@ type Runner struct {
 	urls   []string
 	many   bool // files
 	answer Answerer
-	slots  chan struct{} // requests under way
-	done   func(Ref)     // may be nil
+	slots  chan struct{}  // requests under way
+	done   func(Finished) // may be nil
 
 	id func(prefix string) string
 }
@@ -40,7 +41,7 @@ type Runner struct {
 // NewRunner returns a Runner that writes into dir, where a plan for these files
 // is, with that many requests under way at once. done, which may be nil, is told
 // of each line that is finished.
-func NewRunner(dir string, files, urls []string, active int, answer Answerer, done func(Ref)) (*Runner, error) {
+func NewRunner(dir string, files, urls []string, active int, answer Answerer, done func(Finished)) (*Runner, error) {
 	if active < 1 || len(files) == 0 {
 		return nil, fmt.Errorf("batch: %d requests at once of %d files, want 1 or more", active, len(files))
 	}
@@ -70,6 +71,19 @@ func randomID(prefix string) string {
 	return prefix + hex.EncodeToString(b[:])
 }
 
+// A Finished line has its place in a part file.
+type Finished struct {
+	Ref
+	Failed  bool // it is a line of the errors
+	Earlier bool // by an earlier run
+}
+
+func (r *Runner) tell(ref Ref, kind byte, earlier bool) {
+	if r.done != nil {
+		r.done(Finished{ref, kind == kindError, earlier})
+	}
+}
+
 // Do computes a shard, which is JSON, as far as it is not there.
 func (r *Runner) Do(ctx context.Context, element []byte) error {
 	var s Shard
@@ -96,10 +110,16 @@ func (r *Runner) Do(ctx context.Context, element []byte) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
+	earlier := maps.Clone(found.lines)
 	left := slices.DeleteFunc(slices.Clone(s.Lines), func(ref Ref) bool {
-		_, ok := found.lines[ref.Number]
+		_, ok := earlier[ref.Number]
 		return ok
 	})
+	for _, ref := range s.Lines {
+		if l, ok := earlier[ref.Number]; ok {
+			r.tell(ref, l.kind, true)
+		}
+	}
 	for _, ref := range left {
 		select {
 		case r.slots <- struct{}{}:
@@ -118,9 +138,7 @@ func (r *Runner) Do(ctx context.Context, element []byte) error {
 				cancel(err)
 				return
 			}
-			if r.done != nil {
-				r.done(ref)
-			}
+			r.tell(ref, kind, false)
 		})
 	}
 	wg.Wait()

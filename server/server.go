@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ossify/batch/store"
 	"ossify/generate"
 	"ossify/openai"
 )
@@ -50,6 +51,8 @@ type Options struct {
 	// the same origin to a browser, but has another name.
 	Hosts []string
 
+	Batches *Batches // nil keeps no files and batches
+
 	LogBodies bool // requests are logged whole, which has prompts in the log
 }
 
@@ -63,6 +66,7 @@ type Server struct {
 	parsing  chan struct{} // memory of requests being read is a multiple of their size
 	bodies   budget
 	metrics  *metrics
+	batches  *store.Store // nil if there are none
 	handler  http.Handler
 	draining atomic.Bool
 	cut      atomic.Int64 // answers that the end cut off
@@ -113,6 +117,11 @@ func New(o Options) (*Server, error) {
 	s.bodies.left.Store(o.Bodies)
 	s.metrics = newMetrics(o.Stats)
 	s.svc = o.Service(s.metrics.record)
+	if o.Batches != nil {
+		if err := s.openBatches(*o.Batches); err != nil {
+			return nil, err
+		}
+	}
 	s.handler = s.routes()
 	return s, nil
 }
@@ -124,6 +133,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // requests are refused, answers under way have the time of Grace to finish, and
 // those that do not get an error. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	defer s.Close()
 	base, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
 	h := &http.Server{
@@ -145,6 +155,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
+	s.Close() // what it has of a batch is on disk
 	under := len(s.slots)
 	s.log.Info("ending", "under_way", under, "grace", s.o.Grace)
 	grace, cancel := context.WithTimeout(context.Background(), s.o.Grace)
@@ -162,10 +173,21 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
+// Close ends the batch under way, with which the next server goes on. Serve does
+// it.
+func (s *Server) Close() error {
+	if s.batches == nil {
+		return nil
+	}
+	return s.batches.Close()
+}
+
+// methods are what a path takes.
+type methods map[string]func(w http.ResponseWriter, r *http.Request) error
+
 // routes returns the handler of all paths.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	type methods map[string]func(w http.ResponseWriter, r *http.Request) error
 	handle := func(pattern string, open bool, m methods) {
 		mux.Handle(pattern, s.wrap(pattern, open, func(w http.ResponseWriter, r *http.Request) error {
 			method := r.Method
@@ -222,6 +244,7 @@ func (s *Server) routes() http.Handler {
 			return s.svc.InputItems(id, q.Get("after"), q.Get("order"), limit)
 		}),
 	})
+	s.batchRoutes(func(pattern string, m methods) { handle(pattern, false, m) })
 	handle("/v1/models", false, methods{"GET": func(w http.ResponseWriter, r *http.Request) error {
 		return answer(w, http.StatusOK, s.svc.Models())
 	}})

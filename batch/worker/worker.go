@@ -60,7 +60,7 @@ type Process struct {
 	Token string                                // for Pull; "" is none
 	Proxy func(*http.Request) (*url.URL, error) // for Pull; may be nil
 	Known map[string]string                     // hashes of checkpoints that this process has computed, by folder
-	Done  func(batch.Ref)                       // is told of finished lines; may be nil
+	Done  func(batch.Finished)                  // is told of finished lines; may be nil
 	Used  func(openai.Record)                   // is told of answers; may be nil
 }
 

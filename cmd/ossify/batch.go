@@ -252,7 +252,7 @@ type batchWatch struct {
 	last              time.Time
 }
 
-func (b *batchWatch) line(batch.Ref) {
+func (b *batchWatch) line(batch.Finished) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lines++

@@ -34,30 +34,33 @@ import (
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
-	addr      string
-	names     []string
-	keys      string
-	cert, key string
-	precision string
-	memory    memoryFlags
-	threads   int
-	context   int
-	most      int
-	cache     float64
-	active    int
-	waiting   int
-	wait      time.Duration
-	body      int64
-	timeout   time.Duration
-	grace     time.Duration
-	responses int
-	logs      string
-	logBodies bool
-	verified  string
-	noPage    bool
-	browser   bool
-	hosts     []string
-	onnx      onnxFlags
+	addr        string
+	names       []string
+	keys        string
+	cert, key   string
+	precision   string
+	memory      memoryFlags
+	threads     int
+	context     int
+	most        int
+	cache       float64
+	active      int
+	waiting     int
+	wait        time.Duration
+	body        int64
+	timeout     time.Duration
+	grace       time.Duration
+	responses   int
+	batches     string
+	batchBytes  float64
+	batchActive int
+	logs        string
+	logBodies   bool
+	verified    string
+	noPage      bool
+	browser     bool
+	hosts       []string
+	onnx        onnxFlags
 }
 
 func newServe() *cobra.Command {
@@ -111,6 +114,9 @@ Ctrl-C ends it: new requests are refused, and those under way have the time of
 	f.DurationVar(&a.timeout, "timeout", time.Hour, "longest time of an answer")
 	f.DurationVar(&a.grace, "grace", 30*time.Second, "time for answers under way when the server ends")
 	f.IntVar(&a.responses, "stored", 1000, "responses kept for previous_response_id and GET, in memory, the newest; 0 keeps none")
+	f.StringVar(&a.batches, "batches", "", "folder for /v1/files and /v1/batches, made if need be; without it there are none")
+	f.Float64Var(&a.batchBytes, "batches-bytes", 10, "gigabytes of all files that are uploaded")
+	f.IntVar(&a.batchActive, "batches-active", 8, "requests of batches computed together, among those of --active")
 	chooseVar(c, &a.logs, "log", "text", []string{"text", "json", "off"}, "form of the log on stderr")
 	f.StringVar(&a.verified, "verified", "", "what verify --json wrote of this checkpoint, for the page")
 	f.BoolVar(&a.noPage, "no-page", false, "serve no page at /")
@@ -134,6 +140,10 @@ func (a *serveFlags) check() error {
 		}
 	}
 	switch {
+	case !(a.batchBytes > 0 && a.batchBytes < 1e6):
+		return usage("--batches-bytes %g, want gigabytes", a.batchBytes)
+	case a.batchActive < 1:
+		return usage("--batches-active %d, want 1 or more", a.batchActive)
 	case !(a.cache > 0 && a.cache < 1e6):
 		return usage("--cache %g, want gigabytes", a.cache)
 	case a.noPage && a.browser:
@@ -271,6 +281,9 @@ func serve(c *cobra.Command, dir string, a *serveFlags) (err error) {
 		},
 		Stats: scheduler.Stats, Log: logger(stderr, a.logs), Keys: keys, Body: a.body, Time: a.timeout, Grace: a.grace, LogBodies: a.logBodies,
 		InFlight: a.active + a.waiting + 64, Page: root,
+	}
+	if a.batches != "" {
+		o.Batches = &server.Batches{Dir: a.batches, Active: a.batchActive, Bytes: int64(a.batchBytes * 1e9)}
 	}
 	if len(keys) == 0 && loopback(l.Addr()) || len(a.hosts) > 0 {
 		o.Hosts = append([]string{"localhost"}, a.hosts...)

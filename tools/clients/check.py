@@ -1,6 +1,8 @@
 """PyPI's openai and langchain-openai against the scripted server at sys.argv[1]."""
 
+import json
 import sys
+import time
 
 import openai
 import pydantic
@@ -106,6 +108,49 @@ check("queued", r.status == "queued", r)
 check("cancelled", client.responses.cancel(r.id).status == "cancelled")
 r = client.responses.create(model=MODEL, input="say one two three", max_output_tokens=3)
 check("incomplete", r.status == "incomplete" and r.incomplete_details.reason == "max_output_tokens", r)
+
+# Files and batches.
+def line(name, body, url="/v1/chat/completions"):
+    return json.dumps({"custom_id": name, "method": "POST", "url": url, "body": body}) + "\n"
+
+
+def ended(b):
+    while b.status in ("validating", "in_progress", "finalizing", "cancelling"):
+        time.sleep(0.05)
+        b = client.batches.retrieve(b.id)
+    return b
+
+
+def lines(file):
+    return [json.loads(x) for x in client.files.content(file).text.splitlines()]
+
+
+text = line("a", {"model": MODEL, "messages": say("say Köln"), "seed": 1}) + line("b", {"model": "none"}) + "wrong\n" + line("c", {}, "/v1/responses")
+f = client.files.create(file=("in.jsonl", text.encode()), purpose="batch")
+check("file", f.purpose == "batch" and f.bytes == len(text.encode()) and client.files.retrieve(f.id) == f, f)
+check("its content", client.files.content(f.id).text == text)
+b = ended(client.batches.create(input_file_id=f.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"k": "v"}))
+check("batch", b.status == "completed" and (b.request_counts.total, b.request_counts.completed, b.request_counts.failed) == (4, 1, 3) and b.metadata == {"k": "v"}, b)
+out = lines(b.output_file_id)
+check("output", out[0]["custom_id"] == "a" and out[0]["response"]["status_code"] == 200 and out[0]["error"] is None, out)
+here = client.chat.completions.with_raw_response.create(model=MODEL, messages=say("say Köln"), seed=1).http_response.json()
+for d in (here, out[0]["response"]["body"]):
+    d.pop("id"), d.pop("created")
+check("as served", here == out[0]["response"]["body"], (here, out))
+check("errors", sorted(str(x["custom_id"]) + " " + (x["error"] or {"code": str(x["response"]["status_code"])})["code"] for x in lines(b.error_file_id)) == ["None invalid_json_line", "b 404", "c invalid_url"], lines(b.error_file_id))
+check("batches", client.batches.list(limit=1).data[0].id == b.id)
+check("files by pages", len(list(client.files.list(limit=1))) >= 3)
+check("files deleted", client.files.delete(f.id).deleted)
+fails("no such file", openai.NotFoundError, lambda: client.files.retrieve(f.id))
+fails("no such purpose", openai.BadRequestError, lambda: client.files.create(file=("x", b"x"), purpose="assistants"))
+f = client.files.create(file=("in.jsonl", (line("a", {"model": MODEL, "messages": say("endless")}) + line("b", {"model": MODEL, "messages": say("say x")})).encode()), purpose="batch")
+b = client.batches.create(input_file_id=f.id, endpoint="/v1/chat/completions", completion_window="24h")
+while b.request_counts is None or b.request_counts.completed == 0:
+    time.sleep(0.05)
+    b = client.batches.retrieve(b.id)
+check("cancelling", client.batches.cancel(b.id).status == "cancelling")
+b = ended(b)
+check("what was answered is kept", b.status == "cancelled" and [x["custom_id"] for x in lines(b.output_file_id)] == ["b"] and lines(b.error_file_id)[0]["error"]["code"] == "batch_cancelled", b)
 
 # LangChain.
 for responses in (False, True):

@@ -2,16 +2,17 @@
 # Official clients against our server, which a script answers for.
 #
 #   tools/clients/run.sh                all
-#   tools/clients/run.sh python         one of python and node
+#   tools/clients/run.sh python         one of python, node and go
 #
-# Needs Go, Python 3.9 or later with venv, Node 20 with npm, PyPI and the npm registry. Works in build/clients.
+# Needs Go, Python 3.9 or later with venv, Node 20 with npm, PyPI, the npm registry and the Go module proxy. Works in build/clients.
 set -euo pipefail
 source "$(dirname "$0")/../venv.sh"
 
-[ $# -gt 0 ] || set -- python node
+[ $# -gt 0 ] || set -- python node go
 key=a-key-of-the-clients
 (cd "$root" && go build -o "$work/scripted" ./tools/clients/scripted)
-"$work/scripted" -key "$key" >"$work/address" &
+rm -rf "$work/batches"
+"$work/scripted" -key "$key" -batches "$work/batches" >"$work/address" &
 server=$!
 trap 'kill -INT $server; wait $server' EXIT
 for _ in $(seq 100); do
@@ -35,8 +36,11 @@ for client; do
 		cp "$here/check.mjs" "$work/npm"
 		node "$work/npm/check.mjs" "$url" "$key"
 		;;
+	go)
+		go -C "$here/openaigo" run . "$url" "$key"
+		;;
 	*)
-		echo "no client $client, want python or node" >&2
+		echo "no client $client, want python, node or go" >&2
 		exit 2
 		;;
 	esac

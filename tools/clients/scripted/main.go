@@ -7,7 +7,8 @@
 //	endless            goes on until its client goes
 //
 // To what a function returned it answers "The tool says: ...". It prints its
-// address. With -page it serves the page at /, too.
+// address. With -page it serves the page at /, too, with -batches
+// files and batches.
 package main
 
 import (
@@ -33,16 +34,17 @@ import (
 func main() {
 	key := flag.String("key", "", "API key; none lets everybody in")
 	said := flag.String("page", "", "JSON of what the page says of verification; none serves no page")
+	batches := flag.String("batches", "", "folder for files and batches; none keeps none")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *key, *said); err != nil {
+	if err := run(ctx, *key, *said, *batches); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, key, said string) error {
+func run(ctx context.Context, key, said, batches string) error {
 	t := tokenizer.New()
 	o := server.Options{Service: func(done func(openai.Record)) *openai.Service {
 		return openai.New(openai.Options{
@@ -59,6 +61,9 @@ func run(ctx context.Context, key, said string) error {
 		if o.Page, err = page.New(about); err != nil {
 			return err
 		}
+	}
+	if batches != "" {
+		o.Batches = &server.Batches{Dir: batches}
 	}
 	if key != "" {
 		o.Keys = []string{key}
