@@ -73,11 +73,17 @@ type Options struct {
 	Progress func(done, total int64) // bytes of data written; may be nil
 }
 
-// A File is one of an export that is made in memory, when the names of the data
-// files are known.
+// A File is one of an export that is made in memory, when the model and the
+// names of its data files are known.
 type File struct {
 	Name string // in the export's folder
-	Make func(data []string) ([]byte, error)
+	Make func(Made) ([]byte, error)
+}
+
+// Made is what an export has beside such files.
+type Made struct {
+	Data            []string // names of the data files, below its folder
+	Inputs, Outputs []*wire.Value
 }
 
 // Result says what an export wrote.
@@ -187,12 +193,12 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 	if err != nil {
 		return nil, err
 	}
-	data := result.Files[1:]
+	all := Made{Data: result.Files[1:], Inputs: low.Inputs, Outputs: low.Outputs}
 	for i, f := range opt.Files {
 		if beside[i] == nil {
 			continue
 		}
-		made, err := f.Make(data)
+		made, err := f.Make(all)
 		if err != nil {
 			return nil, err
 		}

@@ -433,7 +433,7 @@ func remade(t *testing.T, w *weight.Set, edit func(first *checkpoint.Tensor, fil
 
 // beside lets an export write one more file.
 func beside(name string) []onnx.File {
-	return []onnx.File{{Name: name, Make: func([]string) ([]byte, error) { return []byte("{}"), nil }}}
+	return []onnx.File{{Name: name, Make: func(onnx.Made) ([]byte, error) { return []byte("{}"), nil }}}
 }
 
 // A failed export leaves the folder as it was.

@@ -26,7 +26,7 @@ const mostFormer = 64 << 20
 func formerly(dir string) *former {
 	f := &former{dir: dir}
 	var listed []string
-	for _, folder := range []string{".", "onnx"} {
+	for _, folder := range []string{".", "onnx", "1"} {
 		file := path.Join(folder, ModelFile)
 		at := filepath.Join(dir, filepath.FromSlash(file))
 		info, err := os.Lstat(at)
@@ -63,12 +63,12 @@ func formerly(dir string) *former {
 }
 
 // dataName are the names of data files that exports have had.
-var dataName = regexp.MustCompile(`^(onnx/)?model\.onnx(\.data|_data(_[0-9]+)?)$`)
+var dataName = regexp.MustCompile(`^(onnx/|1/)?model\.onnx(\.data|_data(_[0-9]+)?)$`)
 
 // packaged are the names of other files that exports write.
 var packaged = map[string]bool{
 	"config.json": true, "generation_config.json": true, "genai_config.json": true, "tokenizer.json": true,
-	"tokenizer_config.json": true, "special_tokens_map.json": true, "chat_template.jinja": true,
+	"tokenizer_config.json": true, "special_tokens_map.json": true, "chat_template.jinja": true, "config.pbtxt": true,
 }
 
 // has reports whether an earlier export wrote the file at path.

@@ -33,10 +33,12 @@ earlier export wrote is replaced, other files only with --force.
 
 With --for, the folder has what onnxruntime-genai, transformers.js or optimum
 load besides: configuration, tokenizer and chat template, from our own
-vocabulary.`,
+vocabulary. For triton the folder is a model's of a model repository: its
+config.pbtxt, and the model in 1.`,
 		Example: `  ossify export --in-place /tmp/20b
   ossify export /tmp/20b -o /tmp/20b-onnx
   ossify export /tmp/20b -o genai --for genai --last
+  ossify export /tmp/20b -o models/gpt-oss --for triton --last --ort-library /opt/libossify_ort.so
   ossify export /tmp/20b -o web --for transformersjs --last --weights f16`,
 		Args: oneArgument("CKPT"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -54,10 +56,10 @@ vocabulary.`,
 				return usage("%v (--target)", err)
 			case errProgram != nil:
 				return usage("%v (--for)", errProgram)
-			case library != "" && program != pack.GenAI:
-				return usage("--ort-library is for --for genai: other programs are given it in their own code")
-			case opt.InPlace && program == pack.TransformersJS:
-				return usage("--for transformersjs wants the model in a folder of its own: -o")
+			case library != "" && program != pack.GenAI && program != pack.Triton:
+				return usage("--ort-library is for --for genai and triton: other programs are given it in their own code")
+			case opt.InPlace && (program == pack.TransformersJS || program == pack.Triton):
+				return usage("--for %s wants the model in a folder of its own: -o", program)
 			case opt.InPlace && weights != "bf16":
 				return usage("--weights %s makes new files, want -o", weights)
 			case opt.InPlace && (shard != "" || c.Flags().Changed("align")):
@@ -108,7 +110,7 @@ vocabulary.`,
 	f.StringVarP(&out, "output", "o", "", "folder to write model and weights to")
 	chooseVar(c, &target, "target", lower.Portable().Name, []string{lower.Portable().Name}, "operators to use (portable: opset 21)")
 	chooseVar(c, &loader, "for", "", programs(), "write what a program loads besides")
-	f.StringVar(&library, "ort-library", "", "of --for genai: operator library that the program is to load ('make ort-library')")
+	f.StringVar(&library, "ort-library", "", "of --for genai and triton: operator library that the program is to load ('make ort-library'), where it runs")
 	chooseVar(c, &weights, "weights", "", []string{"bf16", "f32", "f16"}, "of -o, what bfloat16 tensors become (bf16: the checkpoint's bytes, the default; f32: exact, the default for transformersjs)")
 	f.BoolVar(&opt.Force, "force", false, "replace files of that name that no earlier export wrote")
 	f.BoolVar(&opt.Inline, "inline", false, "no functions: one flat graph")

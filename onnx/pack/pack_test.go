@@ -110,7 +110,7 @@ func TestPackages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			model := map[Program]string{TransformersJS: "onnx/model.onnx"}[p]
+			model := map[Program]string{TransformersJS: "onnx/model.onnx", Triton: "1/model.onnx"}[p]
 			if model == "" {
 				model = "model.onnx"
 			}
@@ -122,6 +122,16 @@ func TestPackages(t *testing.T) {
 			}
 			if r.Files[0] != model || data < 2 {
 				t.Errorf("%s: files %v", p, r.Files)
+			}
+			if p == Triton {
+				if !slices.Contains(r.Files, "config.pbtxt") || slices.Contains(r.Files, "config.json") {
+					t.Errorf("%s: files %v", p, r.Files)
+				}
+				again, err := Export(t.Context(), ck, from, Package{Program: p}, onnx.Options{Weights: weights, ShardSize: 400_000}, dir)
+				if err != nil || !slices.Equal(again.Files, r.Files) {
+					t.Errorf("%s: again: %v, %v", p, again, err)
+				}
+				continue
 			}
 			var config struct {
 				Type string `json:"model_type"`
@@ -165,6 +175,9 @@ func TestPackages(t *testing.T) {
 			{Package{GenAI, "none.so"}, "no such file"},
 			{Package{GenAI, "."}, "not a regular file"},
 			{Package{Optimum, "pack_test.go"}, "want genai"},
+			{Package{Triton, "relative.so"}, "want an absolute path where Triton runs"},
+			{Package{Triton, "/a\nb"}, "want an absolute path where Triton runs"},
+			{Package{Triton, "/b.so"}, "want a folder of its own"},
 		} {
 			_, err := Export(t.Context(), ck, from, tt.p, onnx.Options{InPlace: true}, from)
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
@@ -176,6 +189,60 @@ func TestPackages(t *testing.T) {
 		}
 		if _, err := Export(t.Context(), ck, from, Package{Program: TransformersJS}, onnx.Options{InPlace: true}, from); err == nil {
 			t.Error("transformers.js in place")
+		}
+	}
+}
+
+// Every input and output of the model stands in Triton's configuration, with its
+// sizes where they are fixed.
+func TestTriton(t *testing.T) {
+	from := t.TempDir()
+	c, err := gptoss.Preset("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Layers = 1
+	if err := synth.Write(t.Context(), from, c, gptoss.Original, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	ck, err := gptoss.OpenCheckpoint(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ck.Close()
+	const head = "# Written by ossify export --for triton. A call without a past has caches of no positions.\n" +
+		"backend: \"onnxruntime\"\ndefault_model_filename: \"model.onnx\"\nmax_batch_size: 0\n"
+	for name, tt := range map[string]struct {
+		opt     onnx.Options
+		library string
+		want    string
+	}{
+		"open": {onnx.Options{}, "", head + `input { name: "input_ids" data_type: TYPE_INT64 dims: [ -1, -1 ] }
+input { name: "attention_mask" data_type: TYPE_INT64 dims: [ -1, -1 ] }
+input { name: "past_key_values.0.key" data_type: TYPE_FP32 dims: [ -1, 2, -1, 16 ] }
+input { name: "past_key_values.0.value" data_type: TYPE_FP32 dims: [ -1, 2, -1, 16 ] }
+output { name: "logits" data_type: TYPE_FP32 dims: [ -1, -1, 512 ] }
+output { name: "present.0.key" data_type: TYPE_FP32 dims: [ -1, 2, -1, 16 ] }
+output { name: "present.0.value" data_type: TYPE_FP32 dims: [ -1, 2, -1, 16 ] }
+instance_group { count: 1 kind: KIND_CPU }
+`},
+		"fixed, last, with a library": {onnx.Options{Batch: 1, Seq: 4, Total: 12, LastOnly: true}, `/opt/a "b" ü.so`, head + `input { name: "input_ids" data_type: TYPE_INT64 dims: [ 1, 4 ] }
+input { name: "attention_mask" data_type: TYPE_INT64 dims: [ 1, 12 ] }
+input { name: "past_key_values.0.key" data_type: TYPE_FP32 dims: [ 1, 2, 8, 16 ] }
+input { name: "past_key_values.0.value" data_type: TYPE_FP32 dims: [ 1, 2, 8, 16 ] }
+output { name: "logits" data_type: TYPE_FP32 dims: [ 1, 1, 512 ] }
+output { name: "present.0.key" data_type: TYPE_FP32 dims: [ 1, 2, 12, 16 ] }
+output { name: "present.0.value" data_type: TYPE_FP32 dims: [ 1, 2, 12, 16 ] }
+instance_group { count: 1 kind: KIND_CPU }
+model_operations { op_library_filename: "/opt/a \"b\" ü.so" }
+`},
+	} {
+		dir := t.TempDir()
+		if _, err := Export(t.Context(), ck, from, Package{Triton, tt.library}, tt.opt, dir); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(read(t, dir, "config.pbtxt")); got != tt.want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, tt.want)
 		}
 	}
 }
@@ -198,7 +265,7 @@ func TestPrograms(t *testing.T) {
 			t.Errorf("%s: %v", p, err)
 		}
 	}
-	if _, err := ParseProgram("vim"); err == nil || fmt.Sprint(err) != `pack: program "vim", want genai, transformersjs or optimum` {
+	if _, err := ParseProgram("vim"); err == nil || fmt.Sprint(err) != `pack: program "vim", want genai, transformersjs, optimum or triton` {
 		t.Errorf("got %v", err)
 	}
 }
