@@ -30,7 +30,7 @@ serve-demo: build ## serve the small trained model that comes with ossify, verif
 pagecheck: ## the server's page in headless Chromium; screenshots in build/pagecheck/pictures
 	tools/pagecheck/run.sh
 
-clients: ## official clients of OpenAI's API against our server (PyPI, npm)
+clients: ## official clients of OpenAI's API against our server (PyPI, npm, Go modules)
 	tools/clients/run.sh
 
 deps: ## install ONNX Runtime's library into build/deps

@@ -114,8 +114,14 @@ func (p *Sampler) PickAllowed(logits []float32, position int, seen map[uint32]in
 		p.add(uint32(id), v, top)
 	}
 	if p.cuts() {
-		slices.SortFunc(p.list, func(a, b candidate) int {
-			return cmp.Or(cmp.Compare(b.v, a.v), cmp.Compare(a.id, b.id))
+		slices.SortFunc(p.list, func(a, b candidate) int { // of 200,000: cmp.Compare, which knows NaN, takes twice as long
+			switch {
+			case a.v > b.v:
+				return -1
+			case a.v < b.v:
+				return 1
+			}
+			return cmp.Compare(a.id, b.id)
 		})
 	}
 	return p.draw(position), nil

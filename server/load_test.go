@@ -94,6 +94,8 @@ func plain(t *testing.T, b []byte) string {
 // page and no goroutine behind.
 func TestLoad(t *testing.T) {
 	m := tiny(t)
+	before := runtime.NumGoroutine()
+	var ends []func()
 	serve := func(o generate.SchedulerOptions) (string, *generate.Scheduler) {
 		s, err := generate.NewScheduler(onengine.New(m), o)
 		if err != nil {
@@ -104,12 +106,14 @@ func TestLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		web := httptest.NewServer(h)
-		t.Cleanup(func() { web.Close(); s.Close() })
+		end := sync.OnceFunc(func() { web.Close(); s.Close() })
+		t.Cleanup(end)
+		ends = append(ends, end)
 		return web.URL, s
 	}
 	n := *clients * *requests
 	want := make([]string, n)
-	url, alone := serve(generate.SchedulerOptions{Active: 1, Kept: -1})
+	url, _ := serve(generate.SchedulerOptions{Active: 1, Kept: -1})
 	begin := time.Now()
 	for i := range want {
 		path, body := mixed(uint64(i))
@@ -144,7 +148,7 @@ func TestLoad(t *testing.T) {
 	var gone sync.WaitGroup
 	client := &http.Client{Transport: &http.Transport{}}
 	limit := make(chan bool, 32)
-	for i := range 10 * n {
+	for i := range min(10*n, 1000) {
 		limit <- true
 		gone.Go(func() {
 			defer func() { <-limit }()
@@ -165,14 +169,20 @@ func TestLoad(t *testing.T) {
 	if st := s.Stats(); st.Active+st.Waiting > 0 {
 		t.Errorf("%+v", st)
 	}
-	s.Close()
-	alone.Close()
-	for range 50 {
+	http.DefaultClient.CloseIdleConnections()
+	for _, end := range ends {
+		end()
+	}
+	for range 200 {
 		runtime.GC()
-		if m.CacheBytes() == 0 {
+		if m.CacheBytes() == 0 && runtime.NumGoroutine() <= before {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+	if now := runtime.NumGoroutine(); now > before {
+		buf := make([]byte, 1<<16)
+		t.Errorf("%d goroutines, %d before: %s", now, before, buf[:runtime.Stack(buf, true)])
 	}
 	if b := m.CacheBytes(); b != 0 {
 		t.Errorf("%d bytes of pages are left", b)

@@ -6,9 +6,9 @@
 //	raw TEXT           writes TEXT, in which special tokens are spelled
 //	endless            goes on until its client goes
 //
-// To what a function returned it answers "The tool says: ...". It prints its
-// address. With -page it serves the page at /, too, with -batches
-// files and batches.
+// To what a function returned it answers "The tool says: ...". With -cases it
+// calls what a line of that file wants for its input. It prints its address. With
+// -page it serves the page at /, too, with -batches files and batches.
 package main
 
 import (
@@ -35,20 +35,25 @@ func main() {
 	key := flag.String("key", "", "API key; none lets everybody in")
 	said := flag.String("page", "", "JSON of what the page says of verification; none serves no page")
 	batches := flag.String("batches", "", "folder for files and batches; none keeps none")
+	cases := flag.String("cases", "", "file of lines of JSON with tool_name, input and expected_arguments, as those of openai/gpt-oss's compatibility-test")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *key, *said, *batches); err != nil {
+	if err := run(ctx, *key, *said, *batches, *cases); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, key, said, batches string) error {
+func run(ctx context.Context, key, said, batches, cases string) error {
 	t := tokenizer.New()
+	calls, err := readCases(cases)
+	if err != nil {
+		return err
+	}
 	o := server.Options{Service: func(done func(openai.Record)) *openai.Service {
 		return openai.New(openai.Options{
-			Generator: model{t}, Encoding: harmony.New(t), Models: []string{"gpt-oss"}, Context: 131072,
+			Generator: model{t, calls}, Encoding: harmony.New(t), Models: []string{"gpt-oss"}, Context: 131072,
 			Store: openai.NewStore(1000, 64<<20), Done: done,
 		})
 	}, Grace: time.Second}
@@ -80,7 +85,41 @@ func run(ctx context.Context, key, said, batches string) error {
 	return s.Serve(ctx, l)
 }
 
-type model struct{ t *tokenizer.Tokenizer }
+// A call is what a case wants.
+type call struct {
+	Name      string `json:"tool_name"`
+	Input     string `json:"input"`
+	Arguments string `json:"expected_arguments"`
+}
+
+// readCases returns the calls of a file by what a user says; none if there is no
+// file.
+func readCases(name string) (map[string]call, error) {
+	if name == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]call{}
+	for line := range strings.Lines(string(data)) {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		var c call
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all[c.Input] = c
+	}
+	return all, nil
+}
+
+type model struct {
+	t     *tokenizer.Tokenizer
+	cases map[string]call
+}
 
 func (m model) Generate(ctx context.Context, r generate.Request, emit func(generate.Token) error) (generate.Result, error) {
 	prompt, err := m.t.DecodeReplacing(r.Prompt)
@@ -94,6 +133,9 @@ func (m model) Generate(ctx context.Context, r generate.Request, emit func(gener
 	const thinks = "<|channel|>analysis<|message|>I do as I am told.<|end|><|start|>assistant"
 	verb, rest, _ := strings.Cut(text, " ")
 	out := thinks + "<|channel|>final<|message|>" + text + "<|return|>"
+	if c, ok := m.cases[text]; ok && strings.HasPrefix(header, "user") {
+		verb, rest = "call", c.Name+" "+c.Arguments
+	}
 	switch {
 	case strings.HasPrefix(header, "functions."):
 		out = thinks + "<|channel|>final<|message|>The tool says: " + text + "<|return|>"
