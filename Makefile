@@ -44,20 +44,22 @@ check: ## format, modules, vet, static analysis
 	go vet ./...
 	$(STATICCHECK) ./...
 
-# GOOS/GOARCH. Tests are compiled, not run: vet reads them too.
+# GOOS/GOARCH. vet compiles all that is imported and reads the tests too; what
+# a linker alone sees shows in the command.
 PLATFORMS := linux/amd64 linux/arm64 linux/386 linux/arm darwin/arm64 windows/amd64
 
 platforms: ## build and vet for other systems and processors, without cgo, and without Beam, which takes minutes for each
-	@set -e; for p in $(PLATFORMS); do echo "GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 go build, vet"; \
+	@set -e; for p in $(PLATFORMS); do echo "GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 go vet, build"; \
 		export GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0; \
-		list=$$(go list ./... | grep -v /pipeline/beam); go build -tags nobeam $$list; go vet -tags nobeam $$list; done
+		go vet -tags nobeam $$(go list ./... | grep -v /pipeline/beam); go build -tags nobeam -o /dev/null ./cmd/ossify; done
 
 unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
 	go test -timeout 30m ./...
 
 race: ## the packages that start goroutines, under the race detector
 	go test -timeout 30m -race -short ./engine
-	go test -timeout 30m -race ./batch ./batch/store ./pipeline ./weight ./checkpoint ./convert ./generate ./gptoss ./openai ./oracle ./pull ./server ./synth ./internal/fileset ./internal/mapped
+	go test -timeout 30m -race ./batch ./batch/store ./pipeline ./weight ./checkpoint ./generate ./gptoss ./openai ./oracle ./pull ./server ./synth ./internal/fileset ./internal/mapped
+	go test -timeout 30m -race ./convert -mutations 4
 	go test -timeout 30m -race -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
 	go test -timeout 30m -race -tags nobeam -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
 
@@ -80,7 +82,8 @@ differential: ## short live comparisons with other people's programs (npm, PyPI)
 
 module: ## rename the module, for a repository with an address: make module MODULE=example.org/me/ossify
 	@test -n "$(MODULE)" || { echo 'want MODULE=example.org/me/ossify'; exit 2; }
-	old=$$(go list -m); git grep -lE "\"$$old/" -- '*.go' | xargs sed -i -E "s#\"$$old/#\"$(MODULE)/#g"; go mod edit -module $(MODULE)
+	old=$$(go list -m); git grep -lE "[\"[]$$old/" -- '*.go' | xargs sed -i -E "s#([\"[])$$old/#\1$(MODULE)/#g"; \
+	git ls-files go.mod '*/go.mod' | xargs sed -i -E "s#(^|[[:space:]])$$old(/|[[:space:]]|\$$)#\1$(MODULE)\2#"
 	gofmt -w .
 
 reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS=200 (downloads PyTorch)

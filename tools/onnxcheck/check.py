@@ -1,11 +1,11 @@
 """Check exported models in other people's programs.
 
-    python check.py [--runtime ort|reference|openvino] [--library FILE] DIR
+    python check.py [--runtime ort|reference|openvino] [--library FILE] [--checked] DIR
 
 DIR holds what `go run ./tools/onnxcheck DIR` writes: folders with model.onnx,
 and beside each NAME.expected.safetensors with the oracle's float64 values. Each
 model is checked by onnx.checker (full) and strict shape inference with data
-propagation, then run: at once, in chunks through the cache, and as a left-padded
+propagation (unless --checked says that it was, as these don't depend on the runtime), then run: at once, in chunks through the cache, and as a left-padded
 batch of three lengths. Exits 1 if anything fails.
 """
 
@@ -32,6 +32,7 @@ class Ort:
         import onnxruntime
 
         o = onnxruntime.SessionOptions()
+        o.add_session_config_entry("session.intra_op.allow_spinning", "0")  # small models: threads would wait most of the time
         if self.library:
             o.register_custom_ops_library(self.library)
         self.s = onnxruntime.InferenceSession(path, o, providers=["CPUExecutionProvider"])
@@ -66,13 +67,17 @@ class OpenVINO:
 
 
 def check(path):
-    """Runs onnx.checker and strict shape inference; returns graph inputs."""
+    """Runs onnx.checker and strict shape inference."""
     onnx.checker.check_model(path, full_check=True)
     model = onnx.load(path, load_external_data=False)
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     assert {o.domain for o in model.opset_import} <= {"", "ossify"}, "operators beyond the standard's"
     same = {f.name for f in model.functions} & {s.name for s in onnx.defs.get_all_schemas_with_history()}
     assert not same, f"functions named as standard operators: {same}"
+
+
+def graph_inputs(path):
+    model = onnx.load(path, load_external_data=False)
     return {v.name: [d.dim_value or None for d in v.type.tensor_type.shape.dim] for v in model.graph.input}
 
 
@@ -102,7 +107,7 @@ def compare(what, got, want, rms, tolerance):
 
 
 def check_one(runtime, path, expected, tolerance, calls):
-    inputs = check(path)
+    inputs = graph_inputs(path)
     s = runtime(path)
     ids = expected["input_ids"]
     n = len(ids)
@@ -161,6 +166,7 @@ def main():
     runtimes = {"ort": Ort, "reference": Reference, "openvino": OpenVINO}
     p.add_argument("--runtime", choices=runtimes, default="ort")
     p.add_argument("--library", default="", help="of operators, for ort")
+    p.add_argument("--checked", action="store_true", help="the files were checked, without this option, in the same way before")
     p.add_argument("--only", default="", help="examples whose name starts so")
     p.add_argument("dir")
     a = p.parse_args()
@@ -176,6 +182,8 @@ def main():
         whole = any(name.startswith(s) for s in ("model", "fault", "checkpoint", "block", "mlp"))
         tolerance = TOLERANCE["model" if whole else "module"]
         try:
+            if not a.checked:
+                check(path)
             worst, stage = check_one(runtimes[a.runtime], path, load_file(file), tolerance, not name.startswith("fault"))
             print(f"{name}: off by at most {worst:.2g} of rms ({stage})", flush=True)
         except Exception as e:  # one line each; go on with the others

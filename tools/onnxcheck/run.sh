@@ -16,18 +16,21 @@ venv
 (cd "$root" && go run ./tools/onnxcheck "$work/cases" && go run ./tools/onnxcheck -plain "$work/cases-plain")
 
 [ $# -gt 0 ] || set -- "$oldest" "$newest" reference
+checked= # the checker and shape inference are the same beside every runtime
 for runtime; do
 	case $runtime in
 	# Its GatherElements takes no more than 32 choices.
 	reference) "$python" "$here/check.py" --runtime reference "$work/cases-plain" ;;
 	openvino)
 		[ -d "$work/openvino" ] || install --no-deps --target "$work/openvino" openvino==2026.4.1 openvino-telemetry==2025.2.0
-		PYTHONPATH=$work/openvino "$python" "$here/check.py" --runtime openvino "$work/cases"
+		PYTHONPATH=$work/openvino "$python" "$here/check.py" --runtime openvino $checked "$work/cases"
+		checked=--checked
 		;;
 	*)
 		[ -d "$work/onnxruntime-$runtime" ] || install --no-deps --target "$work/onnxruntime-$runtime" "onnxruntime==$runtime"
 		echo "ONNX Runtime $runtime"
-		PYTHONPATH=$work/onnxruntime-$runtime "$python" "$here/check.py" --runtime ort "$work/cases"
+		PYTHONPATH=$work/onnxruntime-$runtime "$python" "$here/check.py" --runtime ort $checked "$work/cases"
+		checked=--checked
 		;;
 	esac
 done

@@ -26,6 +26,7 @@ FAULTY = 1e-4  # of models with a fault, some of which amplify rounding: what ch
 def session(model, library, everything=False):
     o = ort.SessionOptions()
     o.intra_op_num_threads = 2
+    o.add_session_config_entry("session.intra_op.allow_spinning", "0")
     o.log_severity_level = 3
     if library:
         o.register_custom_ops_library(library)

@@ -16,7 +16,7 @@ make -C "$root" --no-print-directory ort-library
 for release; do
 	[ -d "$work/onnxruntime-$release" ] || "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$work/onnxruntime-$release" "onnxruntime==$release"
 	echo "ONNX Runtime $release, against the oracle"
-	ORT_DISABLE_TELEMETRY=1 PYTHONPATH=$work/onnxruntime-$release "$work/venv/bin/python" "$root/tools/onnxcheck/check.py" --library "$root/bin/libossify_ort.so" "$work/cases"
+	ORT_DISABLE_TELEMETRY=1 PYTHONPATH=$work/onnxruntime-$release "$work/venv/bin/python" "$root/tools/onnxcheck/check.py" --checked --library "$root/bin/libossify_ort.so" "$work/cases"
 	ORT_DISABLE_TELEMETRY=1 PYTHONPATH=$work/onnxruntime-$release "$work/venv/bin/python" "$root/tools/ortcheck/check.py" "$root/bin/libossify_ort.so" "$work/cases"
 	ORT_DISABLE_TELEMETRY=1 PYTHONPATH=$work/onnxruntime-$release "$work/venv/bin/python" "$root/tools/ortcheck/snippet.py" "$root/docs/onnxruntime.md" "$root/bin/libossify_ort.so" "$work/cases/model"
 done
