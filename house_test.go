@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 	"pipeline":               {},
 	"pipeline/beam":          {"pipeline"},
 	"batch":                  {"internal/fileset", "internal/quote", "pipeline"},
+	"sweep":                  {"internal/fileset", "internal/quote", "parity", "pipeline"},
 	"batch/store":            {"batch", "internal/fileset", "internal/quote", "pipeline"},
 	"batch/worker":           {"batch", "engine", "generate", "generate/onengine", "gptoss", "harmony", "openai", "pipeline", "pull", "tokenizer", "verify"},
 	"grammar":                {"harmony", "internal/quote", "tokenizer"},

@@ -62,6 +62,26 @@ type engineSubject struct {
 	m      *engine.Model
 	logits string
 	steps  map[string]gptoss.Stage // what is within stages
+	over   engine.Tap              // what stands in for stages of a run that is not forced; may be nil
+}
+
+// tap returns a tap that sees what stands in for a stage.
+func (s engineSubject) tap(see engine.Tap) engine.Tap {
+	if s.over == nil {
+		return see
+	}
+	return func(stage string, at []int, values []float32) []float32 {
+		own := s.over(stage, at, values)
+		if own != nil {
+			values = own
+		}
+		if see != nil {
+			if by := see(stage, at, values); by != nil {
+				return by
+			}
+		}
+		return own
+	}
 }
 
 // Engine returns our engine as a subject.
@@ -75,7 +95,7 @@ func engineOf(g *graph.Graph, w *weight.Set, o engine.Options) (Subject, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := engineSubject{m, g.Nodes[g.Output()].Name, map[string]gptoss.Stage{}}
+	s := engineSubject{m: m, logits: g.Nodes[g.Output()].Name, steps: map[string]gptoss.Stage{}}
 	for _, step := range gptoss.StagesAndSteps(g, 0) {
 		if step.Within != "" {
 			s.steps[step.Name] = step
@@ -226,7 +246,7 @@ func (s engineSubject) Free(ctx context.Context, tokens []uint32, steps Steps, w
 func (s engineSubject) through(ctx context.Context, tokens []uint32, steps Steps, tap engine.Tap, done func(at []int, logits []float32)) error {
 	session, first := s.m.NewSession(), 0
 	for _, n := range steps.sizes(len(tokens)) {
-		logits, err := session.Trace(ctx, tokens[first:first+n], tap)
+		logits, err := session.Trace(ctx, tokens[first:first+n], s.tap(tap))
 		if err != nil {
 			return err
 		}

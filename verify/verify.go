@@ -21,7 +21,9 @@ type Request struct {
 	Golden    *Golden          // of the reference; may be nil
 	Routing   *Routing         // of the golden's sequence; may be nil, else the engine is judged beside the reference too
 	Tokens    []uint32         // the sequence, if there is no golden
+	First     int              // position of the first of Tokens, which see none before; 0 runs through the cache, too
 	Precision engine.Precision // if there is no golden
+	Inject    *Injection       // a bug to be found, if there is no golden; may be nil
 	Engine    engine.Options   // Precision and Chunk are not looked at
 
 	// Most is how many multiplications the oracle may take for a free run, which
@@ -43,6 +45,14 @@ func Run(ctx context.Context, g *graph.Graph, w *weight.Set, q Request) (*parity
 	if err != nil {
 		return nil, err
 	}
+	if q.Golden != nil && (q.First != 0 || q.Inject != nil) {
+		return nil, errors.New("verify: a golden has a first position of its own, and no bug is put in beside it but by Faults")
+	}
+	if q.Inject != nil {
+		if s, err = inject(g, w, o, s, *q.Inject); err != nil {
+			return nil, err
+		}
+	}
 	return run(ctx, g, w, q, s, o.Precision)
 }
 
@@ -59,7 +69,11 @@ func run(ctx context.Context, g *graph.Graph, w oracle.Weights, q Request, s Sub
 		v.r.Title = append(v.r.Title, parity.Fact{Name: "precision", Text: p.String()}, parity.Fact{Name: "tokens", Text: fmt.Sprint(len(tokens))})
 	}
 	v.r.Title = append(v.r.Title, parity.Fact{Name: "to pass", Text: "every element is the rounding of a number within its bounds (docs/parity.md)"})
-	if err := v.free(tokens); err != nil {
+	if q.First > 0 {
+		if err := v.from(tokens); err != nil {
+			return nil, err
+		}
+	} else if err := v.free(tokens); err != nil {
 		return nil, err
 	}
 	v.r.Judge()

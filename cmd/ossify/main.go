@@ -156,6 +156,7 @@ func newRoot() *cobra.Command {
 		newPull(),
 		newReport(),
 		newServe(),
+		newSweep(),
 		newSynth(),
 		newTokenize(),
 		newTrace(),

@@ -12,6 +12,7 @@ import (
 
 	"ossify/batch/worker"
 	"ossify/pipeline"
+	"ossify/sweep"
 )
 
 // runnerFlags say what runs a pipeline.
@@ -63,5 +64,5 @@ func workerProcess() worker.Process {
 
 // kindsOfWorkers are the workers that a process of a cluster can be asked for.
 func kindsOfWorkers() map[string]pipeline.Kind {
-	return map[string]pipeline.Kind{worker.Kind: worker.Opener(workerProcess())}
+	return map[string]pipeline.Kind{worker.Kind: worker.Opener(workerProcess()), sweep.Kind: openSweep}
 }

@@ -7,11 +7,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"ossify/engine"
+	"ossify/fault"
 	"ossify/gptoss"
 	"ossify/kernel"
 	"ossify/parity"
@@ -29,6 +31,9 @@ type verifyCommand struct {
 	attack               int
 	seed                 uint64
 	length               int
+	first, injectAt      int
+	tokensSeed           uint64
+	inject               string
 	asJSON, all, noHash  bool
 	most                 float64
 	onnx                 verifyONNX
@@ -73,6 +78,10 @@ With --html it writes the report as a page for a browser, too, with pictures
 	f.StringVar(&v.prompt, "prompt", "", "text of a user's message, instead of a golden")
 	f.StringVar(&v.conversation, "conversation", "", "JSON file of a conversation, instead of a golden")
 	f.IntVar(&v.length, "length", 0, "without any of these: random tokens (default 256 and more than three windows)")
+	f.Uint64Var(&v.tokensSeed, "tokens-seed", 8, "seed of random tokens")
+	f.IntVar(&v.first, "first", 0, "position of the first token, which sees none before; beyond 0 all rows at once")
+	f.StringVar(&v.inject, "inject", "", "name of a bug of the fault table, put into the engine at --inject-at alone, to see that it is found")
+	f.IntVar(&v.injectAt, "inject-at", 0, "position of --inject")
 	chooseVar(c, &v.precision, "precision", "f32", []string{"f32", "bf16"}, "rounding of the engine; a golden has its own")
 	f.BoolVar(&v.faults, "faults", false, "show that known bugs are caught")
 	f.IntVar(&v.attack, "attack", 0, "random edits of weights; show how many are found")
@@ -124,6 +133,12 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 		return usage("--force is of --html, which is missing")
 	case v.golden != "" && c.Flags().Changed("precision"):
 		return usage("--golden has a precision of its own, want no --precision beside it")
+	case v.first < 0:
+		return usage("--first %d, want 0 or more", v.first)
+	case (v.first > 0 || v.inject != "") && (v.golden != "" || v.onnx.asked()):
+		return usage("--first and --inject are of the engine without a golden")
+	case v.inject == "" && c.Flags().Changed("inject-at"):
+		return usage("--inject-at is of --inject, which is missing")
 	case v.length < 0 || v.length == 1:
 		return usage("--length %d, want at least 2", v.length)
 	}
@@ -192,7 +207,11 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 		return v.runAttack(c, ck, t, o)
 	}
 	ctx, say, finish := tellerOn(c.ErrOrStderr()).on(c.Context())
-	q := verify.Request{Golden: t, Routing: routing, Tokens: tokens, Precision: p, Engine: o, Most: v.most, Progress: say}
+	injection, err := v.injection()
+	if err != nil {
+		return err
+	}
+	q := verify.Request{First: v.first, Inject: injection, Golden: t, Routing: routing, Tokens: tokens, Precision: p, Engine: o, Most: v.most, Progress: say}
 	r, err := verify.Run(ctx, ck.Graph, ck.Weights, q)
 	finish()
 	if err != nil {
@@ -251,11 +270,26 @@ func (v *verifyCommand) randomTokens(config *gptoss.Config) (tokens []uint32) {
 	if n == 0 {
 		n = 256 + 3*config.Window + 16
 	}
-	r := rand.New(rand.NewPCG(20, 8)) // any
+	r := rand.New(rand.NewPCG(20, v.tokensSeed))
 	for range n {
 		tokens = append(tokens, uint32(r.IntN(config.Vocab)))
 	}
 	return tokens
+}
+
+// injection returns the bug of --inject.
+func (v *verifyCommand) injection() (*verify.Injection, error) {
+	if v.inject == "" {
+		return nil, nil
+	}
+	var names []string
+	for _, f := range fault.Table() {
+		if f.Name == v.inject {
+			return &verify.Injection{Fault: f, Position: v.injectAt}, nil
+		}
+		names = append(names, f.Name)
+	}
+	return nil, usage("--inject %q, want one of: %s", v.inject, strings.Join(names, ", "))
 }
 
 // sameCheckpoint fails if the golden was made from another checkpoint.
