@@ -58,7 +58,7 @@ unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
 
 race: ## the packages that start goroutines, under the race detector
 	go test -timeout 30m -race -short ./engine
-	go test -timeout 30m -race ./batch ./batch/store ./pipeline ./weight ./checkpoint ./generate ./gptoss ./openai ./oracle ./pull ./server ./synth ./internal/fileset ./internal/mapped
+	go test -timeout 30m -race ./batch ./batch/store ./pipeline ./weight ./checkpoint ./generate ./gptoss ./openai ./oracle ./pull ./server ./server/mcp ./synth ./internal/fileset ./internal/mapped
 	go test -timeout 30m -race ./convert -mutations 4
 	go test -timeout 30m -race -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
 	go test -timeout 30m -race -tags nobeam -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify

@@ -29,6 +29,7 @@ var rooms = map[string][]string{
 	"generate/onruntime":     {"generate", "onnx/ort"},
 	"generate/script":        {"generate"},
 	"server":                 {"batch/store", "generate", "openai"},
+	"server/mcp":             {"internal/quote"},
 	"server/page":            {},
 	"pipeline":               {},
 	"pipeline/beam":          {"pipeline"},

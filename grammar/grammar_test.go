@@ -384,7 +384,9 @@ func TestTurns(t *testing.T) {
 func TestKnownTurns(t *testing.T) {
 	tok := tokenizer.New()
 	b := NewBuilder(nil)
-	g, err := New(vocabulary(), b, b.Turn(Turn{Answer: true, Calls: []Call{{"f", b.Object()}}}))
+	g, err := New(vocabulary(), b, b.Turn(Turn{
+		Answer: true, Calls: []Call{{"f", b.Object()}}, Builtins: []Builtin{{"browser.search", b.Object()}, {Recipient: "python"}},
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,6 +398,16 @@ func TestKnownTurns(t *testing.T) {
 		"<|channel|>commentary to=functions.f json<|message|>{\"a\": 1}<|call|>":                                                                   true,
 		" to=functions.f<|channel|>commentary <|constrain|>json<|message|>{}<|call|>":                                                              true,
 		"<|channel|>commentary<|message|>I will look.<|end|><|start|>assistant<|channel|>commentary to=functions.f<|message|>{}<|call|>":           true,
+		"<|channel|>analysis to=browser.search code<|message|>{\"query\": \"x\"}<|call|>":                                                          true,
+		" to=browser.search<|channel|>analysis code<|message|>{}<|call|>":                                                                          true,
+		"<|channel|>commentary to=browser.search <|constrain|>json<|message|>{}<|call|>":                                                           true,
+		"<|channel|>analysis to=browser.search<|message|>{}<|call|>":                                                                               true,
+		"<|channel|>analysis<|message|>Run.<|end|><|start|>assistant<|channel|>analysis to=python code<|message|>print(1)\n<|call|>":               true,
+		"<|channel|>analysis to=python code<|message|><|call|>":                                                                                    true,
+		"<|channel|>analysis to=browser.close code<|message|>{}<|call|>":                                                                           false,
+		"<|channel|>analysis to=browser.search code<|message|>[]<|call|>":                                                                          false,
+		"<|channel|>final to=python code<|message|>1<|call|>":                                                                                      false,
+		"<|channel|>analysis to=python code<|message|>1<|return|>":                                                                                 false,
 		"<|channel|>commentary to=functions.g<|message|>{}<|call|>":                                                                                false,
 		"<|channel|>commentary to=functions.f<|message|>{<|call|>":                                                                                 false,
 		"<|channel|>finale<|message|>Hi<|return|>":                                                                                                 false,

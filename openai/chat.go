@@ -171,13 +171,20 @@ func (s *Service) parseChat(v harmony.Value, owner string) (Call, *Error) {
 
 // prepare makes the job of a conversation.
 func (b *base) prepare(conv *conversation, choice toolChoice, p sampling, stops []string, most int) *Error {
-	ids, head, err := conv.prompt(b.svc)
+	conv.room = most
+	if most == 0 {
+		conv.room = b.svc.o.Context / 8
+	}
+	ids, head, err := conv.fitted(b.svc)
 	if err != nil {
 		return Invalid("messages", "%s.", strings.TrimPrefix(err.Error(), "harmony: "))
 	}
 	b.job = job{svc: b.svc, path: b.path, owner: b.owner, prompt: ids, stops: stops, json: conv.format.isJSON(), choices: 1}
 	if head > 0 {
 		b.job.marks = []int{head}
+	}
+	if choice.mode != "function" {
+		b.job.builtins = conv.recipients()
 	}
 	for _, t := range conv.tools {
 		b.job.functions = append(b.job.functions, t.name)

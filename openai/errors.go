@@ -87,7 +87,7 @@ func failure(err error) *Error {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &full):
-		return tooLong(full.Tokens, full.Context)
+		return tooLong("messages", full.Tokens, full.Context)
 	case errors.Is(err, generate.ErrBusy):
 		e.Status, e.Code, e.Message = http.StatusTooManyRequests, "rate_limit_exceeded", "Too many requests wait. Try again later."
 	case errors.Is(err, generate.ErrWaited):
@@ -109,8 +109,8 @@ func failure(err error) *Error {
 	return e
 }
 
-func tooLong(tokens, context int) *Error {
-	e := Invalid("messages", "This model's context is %d tokens; the prompt has %d, and at least one must be left for the answer.", context, tokens)
+func tooLong(param string, tokens, context int) *Error {
+	e := Invalid(param, "This model's context is %d tokens; the prompt has %d, and at least one must be left for the answer.", context, tokens)
 	e.Code = "context_length_exceeded"
 	return e
 }

@@ -23,6 +23,9 @@ func (j *job) guided(c *conversation, choice toolChoice) *Error {
 	if c.format.kind == "json_schema" {
 		key.Write(c.format.schema.AppendJSON(nil))
 	}
+	for _, name := range j.builtins {
+		key.WriteString("\x00\x02" + name)
+	}
 	var tools []int // those that may be called
 	for i, t := range c.tools {
 		if choice.mode == "function" && t.name != choice.name {
@@ -36,8 +39,15 @@ func (j *job) guided(c *conversation, choice toolChoice) *Error {
 		}
 	}
 	g, failed := j.svc.grammars.get(sha256.Sum256([]byte(key.String())), func(b *grammar.Builder, v *grammar.Vocabulary) (*grammar.Grammar, *Error) {
-		turn := grammar.Turn{Answer: answer, Quiet: c.format.isJSON() || len(tools) == 0}
+		turn := grammar.Turn{Answer: answer, Quiet: c.format.isJSON() || len(tools)+len(j.builtins) == 0}
 		param := "tools"
+		for _, name := range j.builtins {
+			c := grammar.Builtin{Recipient: name}
+			if name != pythonTool {
+				c.Arguments = b.Object()
+			}
+			turn.Builtins = append(turn.Builtins, c)
+		}
 		for _, i := range tools {
 			call := grammar.Call{Name: c.tools[i].name, Arguments: b.Object()}
 			if p := c.tools[i].parameters; c.tools[i].strict && p != nil {

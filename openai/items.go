@@ -9,14 +9,15 @@ import (
 // An item is one of a response's input or output.
 type item struct {
 	ID        string
-	Type      string // message, reasoning, function_call or function_call_output
+	Type      string // message, reasoning, function_call, function_call_output or mcp_call
 	Role      string // of a message
 	Status    string
-	Text      string // of a message, of reasoning, or what a function returned
+	Text      string // of a message, of reasoning, or what a function or tool returned
+	Failed    bool   // a tool's Text says what went wrong
 	Parts     int    // of a message or reasoning: 0 has no content
 	LogProbs  []logProb
 	CallID    string
-	Name      string
+	Name      string // of a function; of an mcp_call the recipient
 	Arguments string
 }
 
@@ -80,6 +81,23 @@ func (i *item) MarshalJSON() ([]byte, error) {
 			Name      string `json:"name"`
 			Arguments string `json:"arguments"`
 		}{h, i.CallID, i.Name, i.Arguments}), nil
+	case "mcp_call":
+		tool, function := splitRecipient(i.Name)
+		call := struct {
+			head
+			ServerLabel string  `json:"server_label"`
+			Name        string  `json:"name"`
+			Arguments   string  `json:"arguments"`
+			Output      *string `json:"output"`
+			Error       *string `json:"error"`
+			Approval    *string `json:"approval_request_id"`
+		}{head: h, ServerLabel: tool, Name: function, Arguments: i.Arguments}
+		if i.Failed {
+			call.Error = &i.Text
+		} else if i.Status == "completed" {
+			call.Output = &i.Text
+		}
+		return encode(call), nil
 	}
 	return encode(struct {
 		head
@@ -94,7 +112,7 @@ var _ json.Marshaler = (*item)(nil)
 func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
 	add := func(i *item) {
 		if i.ID == "" {
-			i.ID = s.o.ID(map[string]string{"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_"}[i.Type])
+			i.ID = s.o.ID(map[string]string{"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_", "mcp_call": "mcp_"}[i.Type])
 		}
 		items = append(items, i)
 	}
@@ -113,11 +131,11 @@ func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
 	references := s.o.Store.items(wanted)
 	r.items(v, "input", func(v harmony.Value, path string) {
 		i := &item{Type: "message", Status: "completed"}
-		var summary string
+		var summary, label, output, failed string
 		r.members(v, path, false, map[string]set{"type": r.text(&i.Type)})
 		sets := map[string]set{
 			"id":     r.text(&i.ID),
-			"status": r.choice(&i.Status, "in_progress", "completed", "incomplete"),
+			"status": r.choice(&i.Status, "in_progress", "completed", "incomplete", "calling", "failed"),
 		}
 		switch i.Type {
 		case "message":
@@ -134,6 +152,9 @@ func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
 		case "function_call_output":
 			sets["call_id"] = r.text(&i.CallID)
 			sets["output"] = r.content(&i.Text, "input_text", "output_text", "text")
+		case "mcp_call":
+			sets["server_label"], sets["name"] = r.text(&label), r.text(&i.Name)
+			sets["arguments"], sets["output"], sets["error"] = r.text(&i.Arguments), r.text(&output), r.text(&failed)
 		case "item_reference":
 			sets["id"] = func(v harmony.Value, path string) {
 				r.text(&i.ID)(v, path)
@@ -146,7 +167,7 @@ func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
 				r.fail(e)
 			}
 		default:
-			r.fail(unsupported(path+".type", "This is %s, want one of message, reasoning, function_call, function_call_output, item_reference.", shown(i.Type)))
+			r.fail(unsupported(path+".type", "This is %s, want one of message, reasoning, function_call, function_call_output, mcp_call, item_reference.", shown(i.Type)))
 			return
 		}
 		r.members(v, path, false, sets)
@@ -159,6 +180,16 @@ func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
 			r.fail(Invalid(path+".role", "There is no role."))
 		case i.Type == "function_call" && (i.CallID == "" || !functionName.MatchString(i.Name)):
 			r.fail(Invalid(path, "This is no call of a function, want a call_id and a name."))
+		case i.Type == "mcp_call":
+			if i.Name != label {
+				i.Name = label + "." + i.Name
+			}
+			if !isBuiltin(i.Name) {
+				r.fail(Invalid(path, "This is a call of %s, want one of browser or python.", shown(i.Name)))
+			}
+			if i.Text, i.Failed = output, failed != ""; i.Failed {
+				i.Text = failed
+			}
 		case i.Type == "reasoning":
 			if i.Text == "" {
 				i.Text = summary
@@ -186,7 +217,7 @@ func (c *conversation) addItems(r *reader, items []*item) {
 			case "assistant":
 				channel := harmony.Final
 				for _, next := range items[n+1:] {
-					if next.Type == "function_call" {
+					if next.Type == "function_call" || next.Type == "mcp_call" {
 						channel = harmony.Commentary
 					}
 					if next.Type != "reasoning" {
@@ -203,6 +234,8 @@ func (c *conversation) addItems(r *reader, items []*item) {
 			c.call(i.CallID, i.Name, i.Arguments)
 		case "function_call_output":
 			c.result(r, "input", i.CallID, i.Text)
+		case "mcp_call":
+			c.addBuiltin(i.Name, i.Arguments, i.Text)
 		}
 	}
 }
@@ -215,6 +248,8 @@ func (s *Service) itemOf(g *segment) *item {
 		i.Type, i.ID, i.Parts = "reasoning", s.o.ID("rs_"), 1
 	case text:
 		i.Type, i.ID, i.Role, i.Parts = "message", s.o.ID("msg_"), "assistant", 1
+	case builtin:
+		i.Type, i.ID, i.Name = "mcp_call", s.o.ID("mcp_"), g.name
 	case call:
 		i.Type, i.ID, i.CallID, i.Name = "function_call", s.o.ID("fc_"), s.o.ID("call_"), g.name
 	}

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime/debug"
@@ -21,6 +22,7 @@ type job struct {
 	options   generate.Options
 	stops     []string // texts before which an answer's text ends
 	functions []string // names of those that may be called
+	builtins  []string // recipients that are tools of the server
 	json      bool     // the text is to be JSON
 	raw       bool     // there are no messages, but one text
 	specials  bool     // of which special tokens are part
@@ -73,7 +75,8 @@ func (s *Service) options(p sampling, prompt []uint32, most int) generate.Option
 // ready proves that the prompt leaves room.
 func (j *job) ready() *Error {
 	if c := j.svc.o.Context; c > 0 && len(j.prompt) >= c {
-		return tooLong(len(j.prompt), c)
+		param := map[string]string{PathResponses: "input", PathCompletions: "prompt"}[j.path]
+		return tooLong(cmp.Or(param, "messages"), len(j.prompt), c)
 	}
 	return nil
 }
@@ -120,7 +123,7 @@ func (j *job) run(ctx context.Context, choice int, emit func(*turn, []event) err
 		switch {
 		case cut:
 			out.finish = finishLength
-		case slices.ContainsFunc(t.segments, func(s *segment) bool { return s.kind == call }):
+		case slices.ContainsFunc(t.segments, func(s *segment) bool { return s.kind == call || s.kind == builtin }):
 			out.finish = finishCalls
 		}
 		record.Finish = out.finish

@@ -3,6 +3,7 @@ package openai
 import (
 	"regexp"
 	"slices"
+	"sort"
 	"strings"
 
 	"ossify/harmony"
@@ -15,7 +16,11 @@ type conversation struct {
 	messages     []harmony.Message
 	calls        map[string]string // names of functions by the ids of their calls
 	tools        []tool
+	builtins     map[string]bool // tools of the server that are declared, by their names
 	format       format
+
+	truncate bool // the oldest turns go where all do not fit
+	room     int  // tokens that are then left for the answer
 }
 
 // A tool is a function that may be called.
@@ -85,6 +90,12 @@ func (c *conversation) result(r *reader, path, id, text string) {
 func (c *conversation) prompt(s *Service) (ids []uint32, head int, err error) {
 	system := harmony.NewSystemContent().WithReasoningEffort(c.effort).
 		WithConversationStartDate(s.o.Now().UTC().Format("2006-01-02"))
+	if c.builtins[browserTool] {
+		system = system.WithBrowserTool()
+	}
+	if c.builtins[pythonTool] {
+		system = system.WithPythonTool()
+	}
 	messages := []harmony.Message{harmony.NewMessage(harmony.System, system)}
 
 	var d harmony.DeveloperContent
@@ -125,6 +136,37 @@ func (c *conversation) prompt(s *Service) (ids []uint32, head int, err error) {
 	ids, err = e.RenderForCompletion(harmony.Conversation{Messages: append(messages, c.messages...)}, harmony.Assistant, harmony.DropBeforeLastFinal)
 	if err == nil && len(first) < len(ids) && slices.Equal(first, ids[:len(first)]) {
 		head = len(first)
+	}
+	return ids, head, err
+}
+
+// fitted returns the prompt as prompt does, without the oldest turns if the
+// context is too small for all and the request allows it. A turn begins with a
+// user's message, so that no result stays without its call. The last turn stays.
+func (c *conversation) fitted(s *Service) (ids []uint32, head int, err error) {
+	ids, head, err = c.prompt(s)
+	most := s.o.Context - max(1, min(c.room, s.o.Context/2))
+	if err != nil || !c.truncate || s.o.Context == 0 || len(ids) <= most {
+		return ids, head, err
+	}
+	all := c.messages
+	var turns []int // where they begin, but for the first
+	for i, m := range all {
+		if i > 0 && m.Role == harmony.User && all[i-1].Role != harmony.User {
+			turns = append(turns, i)
+		}
+	}
+	if len(turns) == 0 {
+		return ids, head, nil
+	}
+	try := func(n int) bool {
+		c.messages = all[turns[n]:]
+		ids, head, err = c.prompt(s)
+		return err != nil || len(ids) <= most
+	}
+	// Fewer messages take fewer tokens. What was tried last need not be the answer.
+	if n := sort.Search(len(turns), try); err == nil {
+		try(min(n, len(turns)-1))
 	}
 	return ids, head, err
 }
@@ -221,13 +263,13 @@ func (t *toolChoice) apply(r *reader, c *conversation) {
 		t.mode = "auto"
 	case t.mode == "function" && !has(t.name):
 		r.fail(Invalid("tool_choice", "There is no function %s among the tools.", shown(t.name)))
-	case t.mode == "required" && len(c.tools) == 0:
+	case t.mode == "required" && len(c.tools)+len(c.builtins) == 0:
 		r.fail(Invalid("tool_choice", "There are no tools, want some if one is required."))
 	}
-	if len(c.tools) == 0 {
+	if len(c.tools)+len(c.builtins) == 0 {
 		t.mode = "none"
 	}
 	if t.mode == "none" {
-		c.tools = nil
+		c.tools, c.builtins = nil, nil
 	}
 }

@@ -16,8 +16,9 @@ type responseCall struct {
 	store      bool
 	background bool
 	response   response
-	input      []*item // of this request, and of those before it
-	fresh      int     // where this request's begin
+	input      []*item      // of this request, and of those before it
+	fresh      int          // where this request's begin
+	conv       conversation // which grows by what tools of the server return
 }
 
 // A response is the answer's object.
@@ -86,6 +87,16 @@ type (
 	}
 )
 
+// MarshalJSON returns the tool in OpenAI's form: one of the server has a type
+// alone.
+func (t responseTool) MarshalJSON() ([]byte, error) {
+	if t.Name == "" {
+		return encode(map[string]string{"type": t.Type}), nil
+	}
+	type plain responseTool
+	return encode(plain(t)), nil
+}
+
 func (u Usage) response() *responseUsage {
 	r := &responseUsage{Input: u.Prompt, Output: u.Completion, Total: u.Prompt + u.Completion}
 	r.InputMore.Cached = u.Cached
@@ -101,7 +112,7 @@ func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
 	var choice toolChoice
 	var input harmony.Value
 	var instructions, previous, user, summary string
-	var include []string
+	var include, builtins []string
 	effort, truncation, verbosity := "medium", "disabled", "medium"
 	top, most, calls := 0, 0, 0
 	parallel := true
@@ -121,7 +132,7 @@ func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
 		"max_output_tokens":    r.integer(&most, 1, math.MaxInt32),
 		"max_tool_calls":       r.integer(&calls, 1, math.MaxInt32),
 		"parallel_tool_calls":  r.boolean(&parallel),
-		"truncation":           r.choice(&truncation, "disabled"),
+		"truncation":           r.choice(&truncation, "disabled", "auto"),
 		"include":              r.strings(&include, 16),
 		"reasoning": func(v harmony.Value, path string) {
 			r.members(v, path, true, map[string]set{
@@ -149,8 +160,13 @@ func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
 			r.items(v, path, func(v harmony.Value, path string) {
 				var typ string
 				r.members(v, path, false, map[string]set{"type": r.text(&typ)})
+				if builtinTypes[typ] != "" {
+					builtins = append(builtins, typ)
+					r.builtinTool(s, &conv, typ, v, path)
+					return
+				}
 				if r.err == nil && typ != "function" {
-					r.fail(unsupported(path+".type", "This is %s, want function: there are no other tools here.", shown(typ)))
+					r.fail(unsupported(path+".type", "This is %s, want function, web_search or code_interpreter: there are no other tools here.", shown(typ)))
 					return
 				}
 				r.function(&conv, v, path, map[string]set{"type": nil})
@@ -216,6 +232,9 @@ func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
 		r.fail(unsupported("background", "No responses are stored here."))
 	}
 	tools := []responseTool{}
+	for _, typ := range builtins {
+		tools = append(tools, responseTool{Type: typ})
+	}
 	for _, t := range conv.tools {
 		tools = append(tools, responseTool{"function", t.name, t.description, raw(t.parameters), t.strict})
 	}
@@ -223,7 +242,7 @@ func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	conv.effort = efforts[effort]
+	conv.effort, conv.truncate = efforts[effort], truncation == "auto"
 	if e := c.prepare(&conv, choice, p, nil, most); e != nil {
 		return nil, e
 	}
@@ -237,6 +256,7 @@ func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
 		Text: responseText{conv.format.response(), verbosity}, ToolChoice: choice.response(), Tools: tools, TopLogProbs: top, TopP: p.topP,
 		Truncation: truncation, User: optional(user), Metadata: meta,
 	}
+	c.conv = conv
 	if most > 0 {
 		c.response.MaxOutputTokens = &most
 	}
@@ -297,17 +317,17 @@ func (c *responseCall) run(ctx context.Context, send func(name string, data []by
 		}
 		return whole("response.in_progress")
 	}
-	outs, failed := c.job.runAll(ctx, func(_ int, t *turn, events []event) error {
+	out, failed := c.rounds(ctx, func(t *turn, base int, events []event) error {
 		if err := begin(); err != nil {
 			return err
 		}
 		for _, ev := range events {
-			if err := c.event(e, t, ev); err != nil {
+			if err := c.event(e, t, base, ev); err != nil {
 				return err
 			}
 		}
 		return nil
-	}, nil)
+	}, e)
 	if failed == nil {
 		if err := begin(); err != nil {
 			failed = failure(err)
@@ -329,7 +349,6 @@ func (c *responseCall) run(ctx context.Context, send func(name string, data []by
 		}
 		return failed
 	}
-	out := outs[0]
 	a.Usage = out.usage.response()
 	a.Status = "completed"
 	name := "response.completed"
@@ -345,9 +364,10 @@ func (c *responseCall) run(ctx context.Context, send func(name string, data []by
 }
 
 // event applies an event to the response, and sends what it means.
-func (c *responseCall) event(e *emitter, t *turn, ev event) error {
+func (c *responseCall) event(e *emitter, t *turn, base int, ev event) error {
 	a := &c.response
 	s := t.segments[ev.segment]
+	ev.segment += base
 	if ev.opened {
 		i := c.svc.itemOf(s)
 		a.Output = append(a.Output, i)
@@ -356,22 +376,25 @@ func (c *responseCall) event(e *emitter, t *turn, ev event) error {
 		if err := e.put("response.output_item.added", map[string]any{"output_index": ev.segment, "item": &shown}); err != nil {
 			return err
 		}
-		if s.kind == call {
+		switch s.kind {
+		case call:
 			return nil
+		case builtin:
+			return e.put("response.mcp_call.in_progress", map[string]any{"item_id": i.ID, "output_index": ev.segment})
 		}
 		return e.put("response.content_part.added", map[string]any{"item_id": i.ID, "output_index": ev.segment, "content_index": 0, "part": i.part()})
 	}
 	i := a.Output[ev.segment]
 	at := func(more map[string]any) map[string]any {
 		more["item_id"], more["output_index"] = i.ID, ev.segment
-		if s.kind != call {
+		if s.kind != call && s.kind != builtin {
 			more["content_index"] = 0
 		}
 		return more
 	}
-	name := map[kind]string{reasoning: "response.reasoning_text", text: "response.output_text", call: "response.function_call_arguments"}[s.kind]
+	name := map[kind]string{reasoning: "response.reasoning_text", text: "response.output_text", call: "response.function_call_arguments", builtin: "response.mcp_call_arguments"}[s.kind]
 	if ev.text != "" {
-		if s.kind == call {
+		if s.kind == call || s.kind == builtin {
 			i.Arguments += ev.text
 		} else {
 			i.Text += ev.text
@@ -396,6 +419,10 @@ func (c *responseCall) event(e *emitter, t *turn, ev event) error {
 	if s.cut {
 		i.Status = "incomplete"
 	}
+	if s.kind == builtin {
+		i.Status = "in_progress" // until its tool answered
+		return e.put(name+".done", at(map[string]any{"arguments": i.Arguments}))
+	}
 	more := map[string]any{"text": i.Text}
 	switch s.kind {
 	case call:
@@ -412,6 +439,27 @@ func (c *responseCall) event(e *emitter, t *turn, ev event) error {
 		}
 	}
 	return e.put("response.output_item.done", map[string]any{"output_index": ev.segment, "item": i})
+}
+
+// dropped ends the call of a tool that is not asked.
+func (c *responseCall) dropped(e *emitter, at int) error {
+	i := c.response.Output[at]
+	i.Status = "incomplete"
+	return e.put("response.output_item.done", map[string]any{"output_index": at, "item": i})
+}
+
+// returned completes the call of a tool of the server.
+func (c *responseCall) returned(e *emitter, at int, output string, failed bool) error {
+	i := c.response.Output[at]
+	i.Text, i.Failed, i.Status = output, failed, "completed"
+	name := "response.mcp_call.completed"
+	if failed {
+		i.Status, name = "failed", "response.mcp_call.failed"
+	}
+	if err := e.put(name, map[string]any{"item_id": i.ID, "output_index": at}); err != nil {
+		return err
+	}
+	return e.put("response.output_item.done", map[string]any{"output_index": at, "item": i})
 }
 
 func (c *responseCall) Answer(ctx context.Context) ([]byte, *Error) {

@@ -45,6 +45,8 @@ type Options struct {
 	Done func(Record)
 
 	Store *Store // of responses; nil keeps none
+
+	Tools Tools // that responses may ask the server to run; by default none
 }
 
 // A Record is what an answer took.
@@ -85,6 +87,7 @@ func New(o Options) *Service {
 	if o.Grammars == 0 {
 		o.Grammars = 512 << 20
 	}
+	o.Tools.defaults()
 	o.Models = slices.Clone(o.Models)
 	return &Service{o: o, grammars: grammars{
 		vocabulary: sync.OnceValue(func() *grammar.Vocabulary {

@@ -18,6 +18,7 @@ const (
 	reasoning kind = iota // thoughts, and whatever is neither text nor a call
 	text                  // for the user
 	call                  // of a function
+	builtin               // a call of a tool that the server runs
 )
 
 // A segment is a message of the model as a client gets it.
@@ -42,6 +43,7 @@ type event struct {
 // A turn reads what a model writes after <|start|>assistant.
 type turn struct {
 	functions map[string]bool // that may be called
+	builtins  map[string]bool // recipients that are tools of the server
 	json      bool            // text is final only: words before it would spoil it
 	tokens    *tokenizer.Tokenizer
 	recovery  *harmony.Recovery
@@ -70,7 +72,7 @@ type heldProb struct {
 
 // newTurn returns a turn of a job.
 func (j *job) newTurn() *turn {
-	t := &turn{functions: map[string]bool{}, json: j.json, tokens: j.svc.o.Encoding.Tokenizer(), stops: j.stops, asked: j.options.LogProbs >= 0, current: -1}
+	t := &turn{functions: map[string]bool{}, builtins: map[string]bool{}, json: j.json, tokens: j.svc.o.Encoding.Tokenizer(), stops: j.stops, asked: j.options.LogProbs >= 0, current: -1}
 	if j.raw {
 		t.raw, t.specials, t.decoder = true, j.specials, t.tokens.NewDecoder()
 		return t
@@ -79,6 +81,10 @@ func (j *job) newTurn() *turn {
 	for _, name := range j.functions {
 		t.functions["functions."+name] = true
 		tools = append(tools, "functions."+name)
+	}
+	for _, name := range j.builtins {
+		t.builtins[name] = true
+		tools = append(tools, name)
 	}
 	t.recovery = j.svc.o.Encoding.NewRecovery(harmony.RecoveryOptions{Tools: tools})
 	return t
@@ -90,6 +96,9 @@ func (t *turn) kindOf(m harmony.Message) (kind, string) {
 	if to, ok := m.Recipient.Get(); ok && to != "all" && m.Role == harmony.Assistant {
 		if t.functions[to] {
 			return call, strings.TrimPrefix(to, "functions.")
+		}
+		if t.builtins[to] {
+			return builtin, to
 		}
 		return reasoning, ""
 	}
@@ -174,7 +183,7 @@ func (t *turn) take(events []harmony.Event) {
 			if k == text {
 				t.stop.Texts = t.stops
 			}
-			if k == call {
+			if k == call || k == builtin {
 				t.open(e.Message, k, name)
 			}
 		}

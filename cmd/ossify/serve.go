@@ -28,6 +28,7 @@ import (
 	"ossify/harmony"
 	"ossify/openai"
 	"ossify/server"
+	"ossify/server/mcp"
 	"ossify/server/page"
 	"ossify/tokenizer"
 )
@@ -61,6 +62,9 @@ type serveFlags struct {
 	browser     bool
 	hosts       []string
 	onnx        onnxFlags
+
+	web, python string // addresses of MCP servers
+	tools       openai.Tools
 }
 
 func newServe() *cobra.Command {
@@ -75,13 +79,16 @@ conversation, and what verify said of the checkpoint (--verified).
 
 Many requests are computed together, and each gets the tokens that it would get
 alone. The same seed gives the same answer. What the model writes is never
-executed: calls of tools go to the client.
+executed here: calls of tools go to the client. With --browser and --python,
+responses may ask for the tools that gpt-oss was trained with, web_search and
+code_interpreter, and these MCP servers run them.
 
 Ctrl-C ends it: new requests are refused, and those under way have the time of
 --grace to finish. See docs/server.md.`,
 		Example: `  ossify serve /tmp/20b
   ossify serve /tmp/20b --addr :8443 --tls-cert cert.pem --tls-key key.pem --api-keys keys.txt
   ossify verify /tmp/20b --precision bf16 --json > verified.json && ossify serve /tmp/20b --verified verified.json
+  ossify serve /tmp/20b --browser http://127.0.0.1:8001/mcp --python http://127.0.0.1:8000/mcp
   ossify serve /tmp/20b --onnx /tmp/20b/model.onnx --operators
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \
     -d '{"model":"20b","messages":[{"role":"user","content":"What is jade?"}]}'`,
@@ -122,6 +129,11 @@ Ctrl-C ends it: new requests are refused, and those under way have the time of
 	f.BoolVar(&a.noPage, "no-page", false, "serve no page at /")
 	f.BoolVar(&a.browser, "open", false, "open the page in a browser, if there is one")
 	f.StringArrayVar(&a.hosts, "host", nil, "name in requests' Host, may be repeated; without keys on this machine's own address, others than localhost and addresses are refused")
+	f.StringVar(&a.web, "browser", "", "address of the MCP server that runs the tool browser: search, open, find")
+	f.StringVar(&a.python, "python", "", "address of the MCP server that runs the tool python, with the model's code")
+	f.IntVar(&a.tools.Rounds, "tool-calls", 16, "calls of these tools in one response, at most")
+	f.DurationVar(&a.tools.Time, "tool-time", 2*time.Minute, "longest time of one of them")
+	f.IntVar(&a.tools.Bytes, "tool-bytes", 64<<10, "bytes of what one returns that the model reads; more is left out")
 	a.memory.add(c)
 	a.onnx.add(c)
 	f.BoolVar(&a.logBodies, "log-bodies", false, "log requests whole, prompts included")
@@ -134,7 +146,8 @@ func (a *serveFlags) check() error {
 			return usage("--%s %d, want 0 or more", name, n)
 		}
 	}
-	for name, n := range map[string]int64{"active": int64(a.active), "waiting": int64(a.waiting), "max-body": a.body, "wait": int64(a.wait), "timeout": int64(a.timeout), "grace": int64(a.grace)} {
+	for name, n := range map[string]int64{"active": int64(a.active), "waiting": int64(a.waiting), "max-body": a.body, "wait": int64(a.wait), "timeout": int64(a.timeout), "grace": int64(a.grace),
+		"tool-calls": int64(a.tools.Rounds), "tool-time": int64(a.tools.Time), "tool-bytes": int64(a.tools.Bytes)} {
 		if n <= 0 {
 			return usage("--%s is not positive", name)
 		}
@@ -207,7 +220,7 @@ func serve(c *cobra.Command, dir string, a *serveFlags) (err error) {
 	if a.cert != "" {
 		pair, err := tls.LoadX509KeyPair(a.cert, a.key)
 		if err != nil {
-			return err
+			return fmt.Errorf("serve: --tls-cert %s and --tls-key %s are no certificate with its key: %w", a.cert, a.key, err)
 		}
 		certs = append(certs, pair)
 	}
@@ -237,6 +250,11 @@ func serve(c *cobra.Command, dir string, a *serveFlags) (err error) {
 			return err
 		}
 	}
+	log := logger(stderr, a.logs)
+	tools, err := a.connect(ctx, log)
+	if err != nil {
+		return err
+	}
 	model, precision, runs, end, err := a.open(ctx, ck)
 	if err != nil {
 		return err
@@ -263,7 +281,14 @@ func serve(c *cobra.Command, dir string, a *serveFlags) (err error) {
 	}
 	var root http.Handler
 	if !a.noPage {
-		if root, err = page.New(page.About{Models: a.names, Precision: precision, Context: most, KeyNeeded: len(keys) > 0, Verification: said}); err != nil {
+		about := page.About{Models: a.names, Precision: precision, Context: most, KeyNeeded: len(keys) > 0, Verification: said}
+		if tools.Browser != nil {
+			about.Tools = append(about.Tools, page.Tool{Type: "web_search", Title: "browser: search and read pages"})
+		}
+		if tools.Python != nil {
+			about.Tools = append(about.Tools, page.Tool{Type: "code_interpreter", Title: "python: run the model's code"})
+		}
+		if root, err = page.New(about); err != nil {
 			return err
 		}
 	}
@@ -276,10 +301,10 @@ func serve(c *cobra.Command, dir string, a *serveFlags) (err error) {
 		Service: func(done func(openai.Record)) *openai.Service {
 			return openai.New(openai.Options{
 				Generator: scheduler, Encoding: harmony.New(tokenizer.New()), Models: a.names, Context: most, Most: a.most,
-				Fingerprint: "ossify-" + precision, Store: store, Done: done,
+				Fingerprint: "ossify-" + precision, Store: store, Done: done, Tools: tools,
 			})
 		},
-		Stats: scheduler.Stats, Log: logger(stderr, a.logs), Keys: keys, Body: a.body, Time: a.timeout, Grace: a.grace, LogBodies: a.logBodies,
+		Stats: scheduler.Stats, Log: log, Keys: keys, Body: a.body, Time: a.timeout, Grace: a.grace, LogBodies: a.logBodies,
 		InFlight: a.active + a.waiting + 64, Page: root,
 	}
 	if a.batches != "" {
@@ -311,6 +336,34 @@ func serve(c *cobra.Command, dir string, a *serveFlags) (err error) {
 		}
 	}
 	return s.Serve(ctx, l)
+}
+
+// connect returns the tools that MCP servers run, which must be there and have
+// them.
+func (a *serveFlags) connect(ctx context.Context, log *slog.Logger) (openai.Tools, error) {
+	t := a.tools
+	t.Failed = func(tool string, err error) { log.Warn("tool", "tool", tool, "error", err.Error()) }
+	for _, s := range []struct {
+		address, flag string
+		tools         []string
+		runner        *openai.Runner
+	}{{a.web, "browser", []string{"search", "open", "find"}, &t.Browser}, {a.python, "python", []string{"python"}, &t.Python}} {
+		if s.address == "" {
+			continue
+		}
+		m, err := mcp.New(mcp.Options{Address: s.address, Tools: s.tools, Version: version()})
+		if err != nil {
+			return t, usage("--%s: %v", s.flag, err)
+		}
+		limited, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err = m.Check(limited)
+		cancel()
+		if err != nil {
+			return t, fmt.Errorf("serve: --%s: %w", s.flag, err)
+		}
+		*s.runner = func() openai.RunnerSession { return m.Session() }
+	}
+	return t, nil
 }
 
 // openBrowser asks the desktop to show an address.

@@ -132,6 +132,26 @@ for (const view of views) {
 	});
 }
 
+await check("a tool that the server runs", async () => {
+	const page = await open(none);
+	await page.$eval("#settings", (d) => (d.open = true));
+	await page.click("#tools input");
+	await page.$eval("#settings", (d) => (d.open = false));
+	await say(page, "look jade");
+	assert.equal(await last(page, "li.model > .text"), 'The browser says: <b>Found</b> by search: {"query":"jade"}');
+	assert.deepEqual(await texts(page, "li.model summary"), ["Reasoning", "Call of search", "Reasoning"]);
+	await page.$$eval("li.model details", (all) => all.forEach((d) => (d.open = true)));
+	assert.deepEqual(await texts(page, "li.model details pre"), ['{\n  "query": "jade"\n}', '<b>Found</b> by search: {"query":"jade"}']);
+	await accessible(page);
+	await shoot(page, "tool");
+	await say(page, "look nothing");
+	assert.equal(await last(page, "li.model details .fault"), "It failed:");
+	assert.equal(await last(page, "li.model > .text"), "The browser says: There is nothing.");
+	await say(page, "say All of that is sent back.");
+	assert.equal(await last(page, "li.model > .text"), "All of that is sent back.");
+	await close(page);
+});
+
 await check("stop, then go on", async () => {
 	const page = await open(none);
 	await say(page, "endless", "#stop:not(:disabled)");

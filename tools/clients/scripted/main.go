@@ -4,6 +4,7 @@
 //	say TEXT           thinks, then answers TEXT
 //	call NAME JSON     thinks, then calls a function
 //	raw TEXT           writes TEXT, in which special tokens are spelled
+//	look QUERY         searches, if the request has web_search
 //	endless            goes on until its client goes
 //
 // To what a function returned it answers "The tool says: ...". With -cases it
@@ -54,11 +55,11 @@ func run(ctx context.Context, key, said, batches, cases string) error {
 	o := server.Options{Service: func(done func(openai.Record)) *openai.Service {
 		return openai.New(openai.Options{
 			Generator: model{t, calls}, Encoding: harmony.New(t), Models: []string{"gpt-oss"}, Context: 131072,
-			Store: openai.NewStore(1000, 64<<20), Done: done,
+			Store: openai.NewStore(1000, 64<<20), Done: done, Tools: openai.Tools{Browser: func() openai.RunnerSession { return echo{} }},
 		})
 	}, Grace: time.Second}
 	if said != "" {
-		about := page.About{Models: []string{"gpt-oss"}, Precision: "bf16", Context: 131072, KeyNeeded: key != ""}
+		about := page.About{Models: []string{"gpt-oss"}, Precision: "bf16", Context: 131072, KeyNeeded: key != "", Tools: []page.Tool{{Type: "web_search", Title: "browser: search and read pages"}}}
 		if err := json.Unmarshal([]byte(said), &about.Verification); err != nil {
 			return err
 		}
@@ -84,6 +85,18 @@ func run(ctx context.Context, key, said, batches, cases string) error {
 	fmt.Printf("http://%s\n", l.Addr())
 	return s.Serve(ctx, l)
 }
+
+// echo is a browser that finds what it is asked for, unless that is "nothing".
+type echo struct{}
+
+func (echo) Call(_ context.Context, tool string, arguments []byte) (string, bool, error) {
+	if strings.Contains(string(arguments), "nothing") {
+		return "There is nothing.", true, nil
+	}
+	return "<b>Found</b> by " + tool + ": " + string(arguments), false, nil
+}
+
+func (echo) Close() {}
 
 // A call is what a case wants.
 type call struct {
@@ -139,6 +152,10 @@ func (m model) Generate(ctx context.Context, r generate.Request, emit func(gener
 	switch {
 	case strings.HasPrefix(header, "functions."):
 		out = thinks + "<|channel|>final<|message|>The tool says: " + text + "<|return|>"
+	case strings.HasPrefix(header, "browser."):
+		out = thinks + "<|channel|>final<|message|>The browser says: " + text + "<|return|>"
+	case verb == "look":
+		out = thinks + "<|channel|>analysis to=browser.search code<|message|>{\"query\":\"" + rest + "\"}<|call|>"
 	case verb == "say":
 		out = thinks + "<|channel|>final<|message|>" + rest + "<|return|>"
 	case verb == "call":
