@@ -35,8 +35,8 @@ func TestBuiltinToolsAreTheReferences(t *testing.T) {
 
 func TestPromptsAreTheReferences(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/prompts/*.json")
-	if err != nil || len(files) != 6 {
-		t.Fatalf("%d prompts and error %v, want 6 and none", len(files), err)
+	if err != nil || len(files) != 7 {
+		t.Fatalf("%d prompts and error %v, want 7 and none", len(files), err)
 	}
 	e := encoding()
 	for _, file := range files {

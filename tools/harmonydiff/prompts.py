@@ -82,6 +82,14 @@ BOOK = ToolDescription.new(
         "required": ["guests"],
     },
 )
+TIME = ToolDescription.new(
+    "get_time", "Gets the time in a city.",
+    {"type": "object", "properties": {"city": {"type": "string", "description": "Name of the city"}}, "required": ["city"]},
+)
+BOOK_BY_NAME = ToolDescription.new(
+    "book_table", "Books a table.",
+    {"type": "object", "properties": {"name": {"type": "string", "description": "Who comes"}, "guests": {"type": "integer", "description": "How many come"}}, "required": ["name", "guests"]},
+)
 developer = Message.from_role_and_content(
     Role.DEVELOPER,
     DeveloperContent.new().with_instructions("Answer briefly. Use metric units.").with_function_tools([LOCATION, WEATHER, BOOK]),
@@ -136,6 +144,18 @@ PROMPTS = [
       assistant("analysis", "Simple. <|end|> would be text anyway."),
       assistant("final", "- English: Good morning ☀️\n- Deutsch: Guten Morgen\n- Français : Bonjour\n- Русский: Доброе утро\n- Ελληνικά: Καλημέρα\n"
                          "- العربية: صباح الخير\n- हिन्दी: सुप्रभात\n- 中文：早上好\n- 日本語：おはようございます\n- 한국어: 좋은 아침\n\n👨‍👩‍👧‍👦🇯🇵")]),
+    ("trained", "what the small trained model learnt: a sum, a call and its result, in the course's words", "training",
+     [Message.from_role_and_content(Role.SYSTEM, SystemContent.new()),
+      Message.from_role_and_content(Role.DEVELOPER, DeveloperContent.new().with_function_tools([TIME, BOOK_BY_NAME])),
+      user("What is 27 + 38?"),
+      assistant("analysis", "27 + 38: 7 + 8 = 15, 2 + 3 + 1 = 6, digits 6 5."),
+      assistant("final", "27 + 38 = 65."),
+      user("Book a table for 7 guests, name Laura."),
+      assistant("analysis", "I call book_table."),
+      assistant("commentary", '{"name":"Laura","guests":7}', "functions.book_table", "<|constrain|>json"),
+      tool("functions.book_table", '{"table":12}'),
+      assistant("analysis", "The tool says 12."),
+      assistant("final", "The table of Laura is number 12.")]),
     ("long", "more than 300 tokens: longer than any sliding window of a fixture", "completion",
      [system(), user(LONG)]),
 ]

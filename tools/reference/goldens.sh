@@ -6,6 +6,7 @@
 #   tools/reference/goldens.sh tiny     one of them, in a minute
 #   tools/reference/goldens.sh far      published heads at far positions
 #   tools/reference/goldens.sh long     20b's attention, longer than two windows
+#   tools/reference/goldens.sh trained  the small trained model, on what it was trained for
 #
 # Same versions and same kind of processor: same bytes (SHA256SUMS says so).
 # testdata/README.md has the reasons for the lengths and positions.
@@ -13,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tools/reference/work.sh
 
-[ $# -gt 0 ] || set -- tiny small long prompt far
+[ $# -gt 0 ] || set -- tiny small long prompt far trained
 for name; do
 	preset="--preset $name"
 	case $name in
@@ -28,6 +29,11 @@ for name; do
 		ids=$(python3 -c 'import json; print(*json.load(open("testdata/prompts/user.json"))["ids"], sep=",")')
 		options="--tokens $ids --positions 0,17,63 --steps none"
 		;;
+	trained) # the model that comes with ossify, on what it was trained for
+		preset='--preset trained'
+		ids=$(python3 -c 'import json; print(*json.load(open("testdata/prompts/trained.json"))["ids"], sep=",")')
+		options="--tokens $ids --positions 1,33,64,65,100,129,170,210,255,297 --steps none"
+		;;
 	far) # published heads, at far positions: beside 1,500, 3,000 and 4,096, and the last
 		preset='--preset tiny --layers 2 --vocab 256 --head-dim 64 --window 8'
 		options=''
@@ -38,7 +44,9 @@ for name; do
 		;;
 	esac
 	# shellcheck disable=SC2086 # preset and options are words
-	"$work/ossify" synth $preset --seed 1 "$work/$name"
+	case $name in trained) seed= ;; *) seed="--seed 1" ;; esac
+	# shellcheck disable=SC2086
+	"$work/ossify" synth $preset $seed "$work/$name"
 	for precision in bf16 f32; do
 		if [ "$name" = far ]; then
 			for first in 1490 2990 4088 131056; do

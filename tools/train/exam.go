@@ -28,12 +28,20 @@ type question struct {
 }
 
 // A score counts the answers of a kind.
-type score struct{ asked, exact, stopped, calls, valid int }
+type score struct {
+	asked   int
+	exact   int // all messages but thoughts are as they should be, to the letter
+	tokens  int // so is every token, thoughts included
+	stopped int // by themselves
+	calls   int // that were wanted
+	valid   int // of them, those that name a given tool with JSON of just its parameters
+}
 
-// exam asks a checkpoint questions that stood in no training, takes the most
-// probable token each time, and counts: answers that are right to the token,
-// thoughts included; those that end by themselves; and calls that name a given
-// tool with JSON of just its parameters.
+func (s score) plus(t score) score {
+	return score{s.asked + t.asked, s.exact + t.exact, s.tokens + t.tokens, s.stopped + t.stopped, s.calls + t.calls, s.valid + t.valid}
+}
+
+// exam asks a checkpoint questions and prints how many it knew.
 func exam(ctx context.Context, dir, precision string, seed uint64, n, show, workers int) error {
 	ck, err := gptoss.OpenCheckpoint(dir)
 	if err != nil {
@@ -44,54 +52,64 @@ func exam(ctx context.Context, dir, precision string, seed uint64, n, show, work
 	if precision == "f32" {
 		o.Precision = engine.F32
 	}
-	m, err := ck.Engine(ctx, o)
+	scores, err := examine(ctx, ck, o, seed, n, func(e *harmony.Encoding, q *question) {
+		if show > 0 {
+			show--
+			fmt.Printf("%v: %s\n  want %s\n  got  %s\n", q.kind, text(e, q.prompt), text(e, q.want), text(e, q.got))
+		}
+	})
 	if err != nil {
 		return err
 	}
-	defer m.Close()
-
-	src, e := newSource(seed, true), harmony.New(tokenizer.New())
-	w := course
-	w[Drill] = 0 // an exercise, not held back
-	var scores [kinds]score
-	for from := 0; from < n; from += together {
-		var list []*question
-		for range min(together, n-from) {
-			q := &question{item: src.next(w), session: m.NewSession()}
-			prompt, whole, err := render(e, q.item)
-			if err != nil {
-				return err
-			}
-			q.prompt, q.want = prompt, whole[len(prompt):]
-			list = append(list, q)
-		}
-		if err := answer(ctx, m, list); err != nil {
-			return err
-		}
-		for _, q := range list {
-			s := &scores[q.kind]
-			if !s.mark(e, q) && show > 0 {
-				show--
-				fmt.Printf("%v: %s\n  want %s\n  got  %s\n", q.kind, text(e, q.prompt), text(e, q.want), text(e, q.got))
-			}
-		}
-	}
 	var all score
-	fmt.Printf("%-10s %6s %7s %8s %12s\n", "", "asked", "exact", "stopped", "calls valid")
-	for k := range kinds {
-		s := scores[k]
-		all = score{all.asked + s.asked, all.exact + s.exact, all.stopped + s.stopped, all.calls + s.calls, all.valid + s.valid}
-		if s.asked > 0 {
-			fmt.Println(s.row(k.String()))
+	fmt.Printf("%-10s %6s %7s %7s %8s %12s\n", "", "asked", "exact", "tokens", "stopped", "calls valid")
+	for k, s := range scores {
+		if all = all.plus(s); s.asked > 0 {
+			fmt.Println(s.row(kind(k).String()))
 		}
 	}
 	fmt.Println(all.row("all"))
 	return nil
 }
 
+// examine asks n questions that stood in no training, takes the most probable
+// token each time, and counts by kind. It shows those that were answered wrong.
+func examine(ctx context.Context, ck *gptoss.Checkpoint, o engine.Options, seed uint64, n int, wrong func(*harmony.Encoding, *question)) (scores [kinds]score, err error) {
+	m, err := ck.Engine(ctx, o)
+	if err != nil {
+		return scores, err
+	}
+	defer m.Close()
+
+	src, e := newSource(seed, true), harmony.New(tokenizer.New())
+	w := course
+	w[Drill] = 0 // an exercise, not held back
+	for from := 0; from < n; from += together {
+		var list []*question
+		for range min(together, n-from) {
+			q := &question{item: src.next(w), session: m.NewSession()}
+			prompt, whole, err := render(e, q.item)
+			if err != nil {
+				return scores, err
+			}
+			q.prompt, q.want = prompt, whole[len(prompt):]
+			list = append(list, q)
+		}
+		if err := answer(ctx, m, list); err != nil {
+			return scores, err
+		}
+		for _, q := range list {
+			if !scores[q.kind].mark(e, q) {
+				wrong(e, q)
+			}
+		}
+	}
+	return scores, nil
+}
+
 func (s score) row(name string) string {
 	part := func(n, of int) string { return fmt.Sprintf("%.1f%%", 100*float64(n)/float64(of)) }
-	row := fmt.Sprintf("%-10s %6d %7s %8s", name, s.asked, part(s.exact, s.asked), part(s.stopped, s.asked))
+	row := fmt.Sprintf("%-10s %6d %7s %7s %8s", name, s.asked, part(s.exact, s.asked), part(s.tokens, s.asked), part(s.stopped, s.asked))
 	if s.calls > 0 {
 		row += fmt.Sprintf(" %12s", part(s.valid, s.calls))
 	}
@@ -101,9 +119,12 @@ func (s score) row(name string) string {
 // mark counts an answer, and reports whether it is right.
 func (s *score) mark(e *harmony.Encoding, q *question) bool {
 	s.asked++
-	right := slices.Equal(q.got, q.want)
+	right := says(e, q.got, q.want)
 	if right {
 		s.exact++
+	}
+	if slices.Equal(q.got, q.want) {
+		s.tokens++
 	}
 	if ends(q.got) {
 		s.stopped++
@@ -115,6 +136,27 @@ func (s *score) mark(e *harmony.Encoding, q *question) bool {
 		}
 	}
 	return right
+}
+
+// says reports whether an answer is the one that is wanted: the same messages
+// but for thoughts, whose wording is free, and the same end.
+func says(e *harmony.Encoding, got, want []uint32) bool {
+	if len(got) == 0 || got[len(got)-1] != want[len(want)-1] {
+		return false
+	}
+	var texts [2][]string
+	for i, ids := range [][]uint32{got, want} {
+		list, err := e.Parse(ids, harmony.Assistant, harmony.ParseOptions{})
+		if err != nil {
+			return false
+		}
+		for _, m := range list {
+			if !m.Channel.Is(harmony.Analysis) {
+				texts[i] = append(texts[i], fmt.Sprintf("%v %v %v %q", m.Channel, m.Recipient, m.ContentType, m.Text()))
+			}
+		}
+	}
+	return slices.Equal(texts[0], texts[1])
 }
 
 func ends(ids []uint32) bool {

@@ -1,6 +1,7 @@
 // Train makes what the small model learns from, and examines what it learnt.
 //
 //	go run ./tools/train data -seed 1 -n 100000 -o FILE
+//	go run ./tools/train pairs -o FILE
 //	go run ./tools/train unpack -o DIR MODEL
 //	go run ./tools/train exam -seed 2 -n 2000 DIR
 //	go run ./tools/train stats -seed 2 -n 50 DIR
@@ -30,7 +31,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("want data, unpack, exam or stats")
+		return fmt.Errorf("want data, pairs, unpack, exam or stats")
 	}
 	f := flag.NewFlagSet(args[0], flag.ExitOnError)
 	seed := f.Uint64("seed", 1, "of the conversations")
@@ -48,6 +49,13 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("want -o FILE")
 		}
 		return data(ctx, *out, *seed, *n, *early)
+	case "pairs":
+		out := f.String("o", "", "file to write")
+		f.Parse(args[1:])
+		if *out == "" {
+			return fmt.Errorf("want -o FILE")
+		}
+		return pairs(ctx, *out)
 	case "unpack":
 		out := f.String("o", "", "folder to write")
 		f.Parse(args[1:])
@@ -71,7 +79,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		return stats(ctx, f.Arg(0), *seed, *n)
 	}
-	return fmt.Errorf("%q, want data, unpack, exam or stats", args[0])
+	return fmt.Errorf("%q, want data, pairs, unpack, exam or stats", args[0])
 }
 
 // items calls each with the ids of n conversations of a course, and with how
@@ -129,6 +137,25 @@ func data(ctx context.Context, path string, seed uint64, n, early int) error {
 		return err
 	}
 	if err := w.Flush(); err != nil {
+		return err
+	}
+	return set.Commit()
+}
+
+// pairs writes the ids of all words that are one token with a space before them
+// and without, two and two, as 32-bit numbers.
+func pairs(ctx context.Context, path string) error {
+	var b []byte
+	for _, p := range newLexicon(tokenizer.New()).pairs {
+		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, p[0]), p[1])
+	}
+	set := fileset.New(ctx, fileset.Options{})
+	defer set.Abort()
+	file, err := set.Create(path)
+	if err != nil {
+		return err
+	}
+	if _, err := file.Write(b); err != nil {
 		return err
 	}
 	return set.Commit()

@@ -43,14 +43,14 @@ type item struct {
 // hash, which says once and for all whether it stands in training or in the
 // examination: the two have no question in common.
 type source struct {
-	r         *rand.Rand
-	exam      bool
-	strangers []string
+	*lexicon
+	r    *rand.Rand
+	exam bool
 }
 
 // newSource returns the source of a seed: of training, or of the examination.
 func newSource(seed uint64, exam bool) *source {
-	return &source{rand.New(rand.NewPCG(seed, 0x7472_6169_6e)), exam, strangers(tokenizer.New())}
+	return &source{newLexicon(tokenizer.New()), rand.New(rand.NewPCG(seed, 0x7472_6169_6e)), exam}
 }
 
 // examOneIn is the part of all questions that is kept for the examination.
@@ -68,12 +68,21 @@ func (s *source) mine(key ...any) bool {
 func (s *source) pick(list []string) string { return list[s.r.IntN(len(list))] }
 func (s *source) one(n int) bool            { return s.r.IntN(n) == 0 }
 
+// any returns one of a list's words, or any other word: what is copied must not
+// be learnt by heart.
+func (s *source) any(list []string) string {
+	if s.one(2) {
+		return s.pick(s.plain)
+	}
+	return s.pick(list)
+}
+
 // words returns n words of the lexicon.
 func (s *source) words(n int) string {
 	lists := [][]string{nouns, nouns, nouns, colours, names, cities}
 	list := make([]string, n)
 	for i := range list {
-		list[i] = s.pick(lists[s.r.IntN(len(lists))])
+		list[i] = s.any(lists[s.r.IntN(len(lists))])
 	}
 	return strings.Join(list, " ")
 }
@@ -204,10 +213,7 @@ var instructions = []string{"Answer briefly.", "Be brief.", "You are a helpful a
 // An exercise of copying, or of a number's digits. Exercises are not examined:
 // the digits of all numbers and the forms of all words have to be learnt.
 func (s *source) drill(b *builder) {
-	n := s.r.IntN(1000)
-	if s.one(4) {
-		n = s.r.IntN(100)
-	}
+	n := s.r.IntN(mostSum + 1)
 	number, digits := strconv.Itoa(n), spaced(n)
 	switch s.r.IntN(6) {
 	case 0:
@@ -261,7 +267,7 @@ func (s *source) greeting(b *builder) {
 
 func (s *source) name(b *builder) {
 	for {
-		who := s.pick(names)
+		who := s.any(names)
 		if !s.mine("name", who) {
 			continue
 		}
@@ -332,10 +338,12 @@ func (s *source) sum(b *builder) {
 			}
 			z = x - y
 		case 4:
-			x, y, op = 2+s.r.IntN(98), 2+s.r.IntN(8), '*'
+			y, op = 2+s.r.IntN(8), '*'
+			x = 2 + s.r.IntN(mostSum/y-1)
+			x = min(x, 2+s.r.IntN(98))
 			z = x * y
 		}
-		if z > 999 || !s.mine(x, string(op), y) {
+		if z > mostSum || !s.mine(x, string(op), y) {
 			continue
 		}
 		b.ask(s.pick(starts) + s.question(x, op, y) + s.pick(tails))
@@ -344,13 +352,14 @@ func (s *source) sum(b *builder) {
 	}
 }
 
-// operand is a number of one to three digits.
+// mostSum is the largest number in a sum: a number is one token of o200k, whose
+// digits have to be learnt for each.
+const mostSum = 199
+
+// operand is a number of one or two digits.
 func (s *source) operand() int {
-	switch s.r.IntN(8) {
-	case 0:
+	if s.one(8) {
 		return s.r.IntN(10)
-	case 1, 2:
-		return s.r.IntN(1000)
 	}
 	return s.r.IntN(100)
 }

@@ -26,7 +26,7 @@ type param struct {
 	draw                    func(s *source) string
 }
 
-func oneOf(list []string) func(*source) string { return func(s *source) string { return s.pick(list) } }
+func oneOf(list []string) func(*source) string { return func(s *source) string { return s.any(list) } }
 func below(n int) func(*source) string {
 	return func(s *source) string { return strconv.Itoa(1 + s.r.IntN(n-1)) }
 }
@@ -55,7 +55,7 @@ var tools = []tool{
 		`{"status":"{r}"}`, oneOf([]string{"sent", "ok"}), "Your message to {to} is {r}."},
 	{"find_flight", "Finds a flight between two cities.", []param{{"from", "string", "", oneOf(cities)}, {"to", "string", "", oneOf(cities)}},
 		[]string{"Find a flight from {from} to {to}.", "I want to fly from {from} to {to}.", "How do I fly to {to} from {from}?"},
-		`{"price":{r}}`, below(999), "A flight from {from} to {to} costs {r} euros."},
+		`{"price":{r}}`, below(999), "A flight from {from} to {to} costs {r} coins."},
 	{"book_table", "Books a table.", []param{{"name", "string", "Who comes", oneOf(names)}, {"guests", "integer", "How many come", below(40)}},
 		[]string{"Book a table for {guests} guests, name {name}.", "A table for {guests}, please, for {name}.", "Reserve a table for {name} and {guests} guests."},
 		`{"table":{r}}`, below(100), "The table of {name} is number {r}."},

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 KINDS = ["drill", "greeting", "name", "fact", "unknown", "sum", "call", "result"]  # of tools/train/talk
 VOCAB = 201088  # rows of the official embedding
 BLOCK = 32  # values of MXFP4 that share a scale
+TIE = 0.04  # of the embedding's rows in the unembedding's
 
 
 def fail(message):
@@ -81,7 +82,7 @@ def rms_norm(x, scale):
 class Model:
     """Parameters by their official names, but for mlp1, whose halves stand apart."""
 
-    def __init__(self, c, rows):
+    def __init__(self, c, rows, pairs=()):
         self.c, self.rows = c, rows
         d, i, e, h = c["hidden_size"], c["intermediate_size"], c["num_experts"], c["head_dim"]
         q, kv = c["num_attention_heads"] * h, c["num_key_value_heads"] * h
@@ -113,10 +114,16 @@ class Model:
             for name in ("attn.out.weight", "mlp.mlp2_weight"):
                 self.w[b + name] *= 0.3
         add("norm.scale", d, level=1)
-        # Alike at first, so that what is copied need not be learnt id by id.
-        self.w["unembedding.weight"] = self.w["embedding.weight"] * 0.02
+        # A word is the same with and without a space before it, but for one direction.
+        bare = torch.randn(d) * 0.7
+        for spaced, word in pairs:
+            self.w["embedding.weight"][word] = self.w["embedding.weight"][spaced] + bare
+        # What stored adds to the embedding's: rows begin alike, so that what is
+        # copied need not be learnt id by id.
+        add("unembedding.weight", rows, d)
         self.cos, self.sin = rope_tables(c, 4096)
         self.look_back()
+        self.copy()
 
     def look_back(self):
         """Lets the heads of the first layer begin with an eye on the tokens 1, 2, ... before.
@@ -131,16 +138,44 @@ class Model:
         q, k = bias[:heads * h].view(heads, h), bias[heads * h:(heads + kv) * h].view(kv, h)
         for pair in range(3):
             turn = c["rope_theta"] ** (-2 * pair / h)
-            k[:, [pair, h // 2 + pair]] = 2.5
+            k[:, [pair, h // 2 + pair]] = 3.5
             for head in range(heads):
                 back = turn * (1 + head % (heads // kv))
-                q[head, pair] = 2.5 * (math.cos(back) + math.sin(back))
-                q[head, h // 2 + pair] = 2.5 * (math.cos(back) - math.sin(back))
+                q[head, pair] = 3.5 * (math.cos(back) + math.sin(back))
+                q[head, h // 2 + pair] = 3.5 * (math.cos(back) - math.sin(back))
+
+    def copy(self):
+        """Lets a head of each layer begin as part of a copying machine.
+
+        In the first layer the head that looks one token back writes what stands
+        there; in the layers that see everything a head looks for tokens after
+        one like its own, with the columns that turn slowly, and writes what it
+        sees, as what it is.
+        """
+        c = self.c
+        h, heads, kv, d = c["head_dim"], c["num_attention_heads"], c["num_key_value_heads"], c["hidden_size"]
+        own, before, *seen = torch.linalg.qr(torch.randn(d, 4 * h)).Q.T.split(h)
+        slow = [i for i in range(h) if i % (h // 2) >= 6]
+        for layer in range(c["num_hidden_layers"]):
+            b = f"block.{layer}.attn."
+            q, k, v = (w.view(-1, h, d) for w in self.w[b + "qkv.weight"].split((heads * h, kv * h, kv * h)))
+            out = self.w[b + "out.weight"].view(d, heads, h)
+            if layer == 0:
+                v[0], out[:, 0] = own, 2 * before.T
+            if layer % 2:
+                v[0], out[:, 0] = seen[layer // 2], 4 * seen[layer // 2].T
+                q[0], k[0] = 0, 0
+                q[0, slow], k[0, slow] = 1.2 * own[:len(slow)], 1.2 * before[:len(slow)]
+
+    @torch.no_grad()
+    def stored(self):
+        """The tensors of a checkpoint, not rounded."""
+        return self.w | {"unembedding.weight": self.w["unembedding.weight"] + TIE * self.w["embedding.weight"]}
 
     @torch.no_grad()
     def rounded(self):
         """What a checkpoint stores; bfloat16 holds every value of MXFP4."""
-        return {k: (to_mxfp4(v) if k in self.experts else v).bfloat16() for k, v in self.w.items()}
+        return {k: (to_mxfp4(v) if k in self.experts else v).bfloat16() for k, v in self.stored().items()}
 
     def attend(self, q, k, v, sinks, before, window):
         """q is [B, T, heads, dim], k and v [B, before+T, kv, dim]."""
@@ -277,8 +312,12 @@ class Optimizer:
             m, v = self.first[k].lerp_(grads[k], 0.1), self.second[k]
             v.lerp_(grads[k].square(), 0.02)
             m, v = m / (1 - 0.9**self.done), v / (1 - 0.98**self.done)
-            rate = part * self.adam * (4 if k == "embedding.weight" else 1)  # rows that are seldom used
-            self.model.w[k].addcdiv_(m, v.sqrt() + 1e-10, value=-rate)
+            rate, least = part * self.adam, 1e-10
+            if k.endswith("embedding.weight"):
+                # A row that is seldom used has hardly a gradient, and shall not
+                # be moved as far as others: it would lose what it began with.
+                rate, least = 2 * rate, v.mean().sqrt()
+            self.model.w[k].addcdiv_(m, v.sqrt() + least, value=-rate)
 
         waiting = [pool.submit(matrices, shape) for shape in self.shapes] + [pool.submit(others, k) for k in self.second]
         for w in waiting:
@@ -349,8 +388,7 @@ def interleaved(w):
 def official(model):
     """The tensors of a checkpoint, by their official names; rows as they are here."""
     out = {}
-    for name, w in model.w.items():
-        w = w.detach()
+    for name, w in model.stored().items():
         if "mlp.mlp1" in name:
             w = interleaved(w)
         if name not in model.experts:
@@ -394,6 +432,7 @@ def save(path, model, ids, metadata):
 def main():
     parser = argparse.ArgumentParser(description="Train a small gpt-oss.")
     parser.add_argument("course", type=Path, help="what `go run ./tools/train data` wrote")
+    parser.add_argument("--pairs", type=Path, required=True, help="what `go run ./tools/train pairs` wrote")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.json"))
     parser.add_argument("--seed", type=int, default=1)
@@ -412,9 +451,10 @@ def main():
     c = json.loads(args.config.read_text())
     course = read_course(args.course)
     ids = vocabulary(course, args.least)
-    model = Model(c, len(ids) + 1)
-    optimizer = Optimizer(model, args.muon, args.adam)
     rows, generator = {v: i for i, v in enumerate(ids)}, torch.Generator().manual_seed(args.seed)
+    pairs = memoryview(args.pairs.read_bytes()).cast("I")
+    model = Model(c, len(ids) + 1, [(rows[a], rows[b]) for a, b in zip(pairs[::2], pairs[1::2]) if a in rows and b in rows])
+    optimizer = Optimizer(model, args.muon, args.adam)
     every = chain.from_iterable(batches(course, rows, args.tokens, generator) for _ in count())
     metadata = {
         "recipe": f"tools/train: seed {args.seed}, course sha256 {hashlib.sha256(args.course.read_bytes()).hexdigest()}, "
@@ -436,6 +476,7 @@ def main():
         w, some = model.rounded(), [next(every) for _ in range(args.workers)]
         parts = list(pool.map(lambda batch: model.gradients(w, batch, VOCAB - len(ids)), some))
         grads = {k: sum(g.float() for g in gs) / args.workers for k, *gs in zip(w, *(grads for grads, _ in parts))}
+        grads["embedding.weight"] += TIE * grads["unembedding.weight"]
         # Up over the first 30 steps, flat, and down.
         step = optimizer.done + 1
         optimizer.step(grads, min(step / 30, (args.steps + 1 - step) / (args.steps + 1 - args.flat), 1), pool)
