@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,9 +47,6 @@ func addCompletion(root *cobra.Command) {
 			c.Args = subcommand
 			c.RunE = func(c *cobra.Command, _ []string) error {
 				return usage("completion: want one of %s", strings.Join(names(c), " "))
-			}
-			for _, shell := range c.Commands() {
-				shell.Args = noArgs
 			}
 		}
 	}
@@ -97,12 +93,6 @@ func names(c *cobra.Command) []string {
 	return list
 }
 
-// wanted says what a flag takes, by its type; strconv's own words would not.
-var wanted = map[string]string{
-	"bool": "true or false", "int": "a whole number", "int64": "a whole number", "uint": "a whole number, 0 or more", "uint64": "a whole number, 0 or more",
-	"float64": "a number", "duration": "a time such as 30s or 5m",
-}
-
 // flagError is the error of a flag that is none or has a bad value.
 func flagError(c *cobra.Command, err error) error {
 	var missing *pflag.NotExistError
@@ -112,11 +102,6 @@ func flagError(c *cobra.Command, err error) error {
 		name, flags := missing.GetSpecifiedName(), []string(nil)
 		c.Flags().VisitAll(func(f *pflag.Flag) { flags = append(flags, "--"+f.Name) })
 		return usage("no flag --%s of %s%s", cut(name), c.Name(), didYouMean("--"+name, flags))
-	case errors.As(err, &invalid) && errors.Is(err, strconv.ErrRange):
-		return usage("--%s %.80q: too far from 0", invalid.GetFlag().Name, invalid.GetValue())
-	case errors.As(err, &invalid) && wanted[invalid.GetFlag().Value.Type()] != "":
-		f := invalid.GetFlag()
-		return usage("--%s %.80q: want %s", f.Name, invalid.GetValue(), wanted[f.Value.Type()])
 	case errors.As(err, &invalid):
 		return usage("--%s %.80q: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
 	}

@@ -37,7 +37,7 @@ func main() {
 		signal.Stop(signals) // a second one ends the program at once
 		cancel(signalled{s})
 	}()
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, &stdout{file: os.Stdout, cancel: cancel}, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, stdout{os.Stdout, cancel}, os.Stderr))
 }
 
 // signalled is why a command was ended from outside.
@@ -53,28 +53,19 @@ func (s signalled) code() int {
 	return 1
 }
 
-// stdout ends the command when nobody reads what it prints any more. It keeps
-// the first error, which who prints help does not hand on. The file is not
-// embedded, as it has further ways to write, which would pass by here.
+// stdout ends the command when nobody reads what it prints any more.
 type stdout struct {
-	file   *os.File
+	*os.File
 	cancel context.CancelCauseFunc
-	err    error
 }
 
-func (s *stdout) Write(p []byte) (int, error) {
-	n, err := s.file.Write(p)
+func (s stdout) Write(p []byte) (int, error) {
+	n, err := s.File.Write(p)
 	if errors.Is(err, syscall.EPIPE) {
 		s.cancel(signalled{syscall.SIGPIPE})
 	}
-	if s.err == nil {
-		s.err = err
-	}
 	return n, err
 }
-
-// Fd is what a terminal is known by.
-func (s *stdout) Fd() uintptr { return s.file.Fd() }
 
 // errUsage marks an error in how the command was called; it exits with 2.
 var errUsage = errors.New("usage")
@@ -87,7 +78,6 @@ func run(ctx context.Context, args []string, in io.Reader, out, errors io.Writer
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errors)
-	addCompletion(root) // which keeps the output that it finds
 	// What the shell asks for completion is no command line to be judged.
 	var called *cobra.Command
 	err := mapped.Catch(func() (err error) {
@@ -98,9 +88,6 @@ func run(ctx context.Context, args []string, in io.Reader, out, errors io.Writer
 	})
 	if called == nil {
 		called, _, _ = root.Find(args)
-	}
-	if s, ok := out.(*stdout); ok && err == nil {
-		err = s.err
 	}
 	return report(ctx, errors, called, err)
 }
@@ -177,6 +164,7 @@ func newRoot() *cobra.Command {
 		newVersion(),
 	)
 	root.InitDefaultHelpCmd()
+	addCompletion(root)
 	return root
 }
 

@@ -166,35 +166,6 @@ func TestClosedPipe(t *testing.T) {
 	r.Read(make([]byte, 1))
 	r.Close()
 	p.exit(t, 141, "")
-
-	// And from the first byte on, in whatever way it is written.
-	tiny := synthesised(t, gptoss.Original)
-	for _, args := range [][]string{{"verify", tiny, "--length", "8"}, {"completion", "bash"}, {"--help"}, {"generate", "--help"}, {"inspect", tiny}} {
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Close()
-		p := start(t, w, args...)
-		w.Close()
-		p.exit(t, 141, "")
-	}
-}
-
-// What cannot be written is an error, of help too.
-func TestFullDevice(t *testing.T) {
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Skip(err) // a system without it
-	}
-	defer full.Close()
-	tiny := synthesised(t, gptoss.Original)
-	for _, args := range [][]string{
-		{"--help"}, {"help", "serve"}, {"generate", "--help"}, {"version"}, {"completion", "zsh"}, {"inspect", tiny}, {"inspect", "--json", tiny}, {"tokenize", "x"},
-		{"generate", tiny, "--tokens", "1", "--max-tokens", "2", "--raw", "-q"}, {"verify", tiny, "--length", "8"}, {"bench", tiny, "-p", "2", "-n", "2", "--runs", "1"},
-	} {
-		start(t, full, args...).exit(t, 1, "ossify: write /dev/stdout: no space left on device\n")
-	}
 }
 
 // What a killed run left is removed by the next one.

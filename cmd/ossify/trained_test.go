@@ -1,10 +1,15 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"ossify/parity"
 )
 
 // The trained model comes out of the program, and ends by itself.
@@ -13,13 +18,61 @@ func TestTrainedTalks(t *testing.T) {
 	if code, out, stderr := ossify(t, "", "synth", "--preset", "trained", dir); code != 0 || out != "" || stderr != "" {
 		t.Fatalf("exit %d, %q, %s", code, out, stderr)
 	}
-	for _, ask := range []string{"Hello!", "What is a sink?", "What is 34 + 28?"} {
+	for ask, want := range map[string]string{
+		"Hello!":            "Hello! Ask me about ossify, or give me a sum.\n",
+		"What is 34 + 28?":  "34 + 28 = 62.\n",
+		"Repeat: red chair": "red chair\n",
+	} {
 		for _, precision := range []string{"bf16", "f32"} {
 			code, out, stderr := ossify(t, "", "generate", dir, "--prompt", ask, "--precision", precision, "--max-tokens", "128")
-			if code != 0 || out == "" || !strings.Contains(stderr, "ended by stop;") {
-				t.Errorf("%s, %s: exit %d, %q, %s", ask, precision, code, out, stderr)
+			if code != 0 || out != want || !strings.Contains(stderr, "ended by stop;") {
+				t.Errorf("%s, %s: exit %d, %q, want %q, %s", ask, precision, code, out, want, stderr)
 			}
 		}
+	}
+}
+
+// PyTorch's values of it pass in both precisions, and faults are caught: at the
+// first layer that shows them, for a trained model does not use all in each. Of
+// four nothing can be seen: it has no scale of 0, and no value at the judged
+// positions comes to the clamp.
+func TestTrainedAgainstPyTorch(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "trained")
+	if code, _, stderr := ossify(t, "", "synth", "--preset", "trained", dir); code != 0 {
+		t.Fatal(stderr)
+	}
+	for _, precision := range []string{"bf16", "f32"} {
+		code, out, stderr := ossify(t, "", "verify", dir, "--golden", "../../testdata/goldens/trained-"+precision+".safetensors")
+		if code != 0 || !strings.Contains(out, "verdict: pass") {
+			t.Errorf("%s: exit %d, %s\n%s", precision, code, out, stderr)
+		}
+	}
+	_, out, stderr := ossify(t, "", "verify", dir, "--golden", "../../testdata/goldens/trained-f32.safetensors", "--faults", "--json")
+	var report struct {
+		Clean  string          `json:"clean"`
+		Faults []parity.Caught `json:"faults"`
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, out, stderr)
+	}
+	unseen := []string{"no clamp", "scale 0 decoded as 0", "gate clamped on both sides", "linear half clamped above only"}
+	layer, n := regexp.MustCompile(`^block\.\d+\.`), 0
+	for _, c := range report.Faults {
+		if slices.Contains(unseen, c.Name) {
+			n++
+			if c.At != "" {
+				t.Errorf("%s: caught at %s, want it unseen", c.Name, c.At)
+			}
+			continue
+		}
+		// block.0.attn.sdpa, seen in layer 2: the same stage of a later layer.
+		stage := func(path string) string { return layer.ReplaceAllString(path, "") }
+		if c.At == "" || !c.OK() && stage(c.At) != stage(c.Want) {
+			t.Errorf("%s: caught at %q, want %s", c.Name, c.At, c.Want)
+		}
+	}
+	if report.Clean != "" || n != len(unseen) || len(report.Faults) < 40 {
+		t.Errorf("the clean model fails at %q; %d faults, %d of the unseen", report.Clean, len(report.Faults), n)
 	}
 }
 
