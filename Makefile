@@ -30,6 +30,9 @@ serve-demo: build ## serve the small trained model that comes with ossify, verif
 pagecheck: ## the server's page in headless Chromium; screenshots in build/pagecheck/pictures
 	tools/pagecheck/run.sh
 
+deploycheck: ## what deploy/ and export --for triton hold, judged by schemas and linters (PyPI; root)
+	tools/deploycheck/run.sh
+
 clients: ## official clients of OpenAI's API against our server (PyPI, npm, Go modules)
 	tools/clients/run.sh
 
@@ -102,4 +105,4 @@ transformers: ## compare with PyPI's transformers: logits, keys of config.json (
 peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
 	tools/speed/run.sh
 
-.PHONY: help build install ort-library demo serve-demo pagecheck clients deps test check platforms unit race arm64 generated differential module reference parity containers transformers peers-speed
+.PHONY: help build install ort-library demo serve-demo pagecheck deploycheck clients deps test check platforms unit race arm64 generated differential module reference parity containers transformers peers-speed
