@@ -144,6 +144,14 @@ func (r *reading) count(name string) (int, error) {
 	return n, nil
 }
 
+// counts is count of two names.
+func (r *reading) counts(min, max string) (least, most int, err error) {
+	if least, err = r.count(min); err == nil {
+		most, err = r.count(max)
+	}
+	return least, most, err
+}
+
 func (s *schema) compile(v harmony.Value, path string, depth int) (Expr, error) {
 	b := s.b
 	r := &reading{v: v, path: path}
@@ -554,11 +562,7 @@ var formats = map[string]string{
 
 func (s *schema) str(r *reading) (Expr, error) {
 	b := s.b
-	least, err := r.count("minLength")
-	if err != nil {
-		return never, err
-	}
-	most, err := r.count("maxLength")
+	least, most, err := r.counts("minLength", "maxLength")
 	if err != nil {
 		return never, err
 	}
@@ -694,11 +698,7 @@ func (s *schema) char(lo, hi rune) Expr {
 
 func (s *schema) array(r *reading, depth int) (Expr, error) {
 	b := s.b
-	least, err := r.count("minItems")
-	if err != nil {
-		return never, err
-	}
-	most, err := r.count("maxItems")
+	least, most, err := r.counts("minItems", "maxItems")
 	if err != nil {
 		return never, err
 	}

@@ -575,16 +575,10 @@ func (b *bounds) rotate(out span, r graph.Rope, x []float64, d int) {
 // attend reads what run.attend reads.
 func (b *bounds) attend(out span, n *graph.Node, q, k, v []float64) error {
 	h := n.Heads
-	nq, nkv := h.Query*h.Dim, h.KV*h.Dim
-	keys := b.pos
-	if len(k) != len(b.pos)*nkv {
-		keys = make([]int, len(k)/nkv)
-		for j := range keys {
-			keys[j] = j
-		}
-	}
-	if len(v) != len(k) || len(keys) <= slices.Max(b.pos) && len(k) != len(b.pos)*nkv {
-		return fmt.Errorf("%d keys and %d values for position %d", len(k)/nkv, len(v)/nkv, slices.Max(b.pos))
+	nq := h.Query * h.Dim
+	keys, err := keysOf(h, b.pos, k, v)
+	if err != nil {
+		return err
 	}
 	var sinks []float64
 	if len(n.Params) > 0 {

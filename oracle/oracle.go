@@ -236,20 +236,31 @@ func (r *run) expertLinear(out []float64, n *graph.Node, x []float64, dx int, ex
 	}
 }
 
+// keysOf returns the positions of keys and values: those at pos, or 0 to S−1 if
+// there are others.
+func keysOf(h graph.Heads, pos []int, k, v []float64) ([]int, error) {
+	width := h.KV * h.Dim
+	keys := pos
+	if len(k) != len(pos)*width {
+		keys = make([]int, len(k)/width)
+		for j := range keys {
+			keys[j] = j
+		}
+	}
+	if len(v) != len(k) || len(keys) <= slices.Max(pos) && len(k) != len(pos)*width {
+		return nil, fmt.Errorf("%d keys and %d values for position %d", len(k)/width, len(v)/width, slices.Max(pos))
+	}
+	return keys, nil
+}
+
 // attend reads queries q [T, Query·Dim] at the run's positions, and keys and
 // values [S, KV·Dim] at the same positions, or at 0 to S−1 if a tap gave all.
 func (r *run) attend(out []float64, n *graph.Node, q, k, v []float64) error {
 	h := n.Heads
 	nq, nkv := h.Query*h.Dim, h.KV*h.Dim
-	keys := r.pos
-	if len(k) != len(r.pos)*nkv {
-		keys = make([]int, len(k)/nkv)
-		for j := range keys {
-			keys[j] = j
-		}
-	}
-	if len(v) != len(k) || len(keys) <= slices.Max(r.pos) && len(k) != len(r.pos)*nkv {
-		return fmt.Errorf("%d keys and %d values for position %d", len(k)/nkv, len(v)/nkv, slices.Max(r.pos))
+	keys, err := keysOf(h, r.pos, k, v)
+	if err != nil {
+		return err
 	}
 	var sinks []float64
 	if len(n.Params) > 0 {

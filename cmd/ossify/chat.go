@@ -33,20 +33,14 @@ Ctrl-C ends the answer, and the chat. /new begins a new conversation.`,
   printf 'What is jade?\nAnd where is it found?\n' | ossify chat /tmp/20b -q`,
 		Args: oneArgument("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := a.check(); err != nil {
+			if err := a.check(c); err != nil {
 				return err
 			}
-			if err := a.onnx.check(c); err != nil {
-				return err
-			}
-			t, err := openTalker(c.Context(), args[0], &a)
+			t, err := openTalker(c, args[0], &a, quiet)
 			if err != nil {
 				return err
 			}
 			defer t.Close()
-			if !quiet {
-				sayPortable(c.ErrOrStderr(), t.kernels)
-			}
 			ask := ""
 			if f, ok := c.InOrStdin().(*os.File); ok && term.IsTerminal(int(f.Fd())) && terminalOf(c.ErrOrStderr()).width > 0 {
 				ask = "> "

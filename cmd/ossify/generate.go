@@ -55,7 +55,7 @@ func (a *answerFlags) add(c *cobra.Command) {
 var efforts = map[string]harmony.ReasoningEffort{"low": harmony.Low, "medium": harmony.Medium, "high": harmony.High}
 
 // check reports flags that no answer can be given with.
-func (a *answerFlags) check() error {
+func (a *answerFlags) check(c *cobra.Command) error {
 	if err := a.sampling.Check(); err != nil {
 		return usage("%s", strings.TrimPrefix(err.Error(), "generate: "))
 	}
@@ -67,7 +67,7 @@ func (a *answerFlags) check() error {
 	if slices.Contains(a.stop, "") {
 		return usage("--stop is empty, want a text")
 	}
-	return nil
+	return a.onnx.check(c)
 }
 
 // A session is a sequence of tokens in a model that can go back.
@@ -89,7 +89,8 @@ type talker struct {
 	load     time.Duration
 }
 
-func openTalker(ctx context.Context, dir string, a *answerFlags) (*talker, error) {
+// openTalker opens the model in dir, and says if it will be slow.
+func openTalker(c *cobra.Command, dir string, a *answerFlags, quiet bool) (*talker, error) {
 	start := time.Now()
 	ck, err := gptoss.OpenCheckpoint(dir)
 	if err != nil {
@@ -97,14 +98,17 @@ func openTalker(ctx context.Context, dir string, a *answerFlags) (*talker, error
 	}
 	t := &talker{ck: ck, encoding: harmony.New(tokenizer.New()), flags: a, close: []func() error{ck.Close}}
 	if a.onnx.model != "" {
-		err = a.onnx.open(ctx, t)
+		err = a.onnx.open(c.Context(), t)
 	} else {
-		err = t.openEngine(ctx)
+		err = t.openEngine(c.Context())
 	}
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	t.load = time.Since(start)
+	if !quiet {
+		sayPortable(c.ErrOrStderr(), t.kernels)
+	}
 	return t, nil
 }
 
@@ -395,7 +399,7 @@ ONNX Runtime; the checkpoint says how long a context may be.`,
   ossify generate /tmp/20b --onnx /tmp/20b/model.onnx --prompt 'What is jade?' --operators`,
 		Args: oneArgument("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := a.check(); err != nil {
+			if err := a.check(c); err != nil {
 				return err
 			}
 			if raw && asJSON {
@@ -425,17 +429,11 @@ ONNX Runtime; the checkpoint says how long a context may be.`,
 			if err != nil {
 				return err
 			}
-			if err := a.onnx.check(c); err != nil {
-				return err
-			}
-			t, err := openTalker(c.Context(), args[0], &a)
+			t, err := openTalker(c, args[0], &a, quiet)
 			if err != nil {
 				return err
 			}
 			defer t.Close()
-			if !quiet {
-				sayPortable(c.ErrOrStderr(), t.kernels)
-			}
 
 			out := c.OutOrStdout()
 			show := newScreen(out, thoughts)

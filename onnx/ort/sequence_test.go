@@ -29,15 +29,7 @@ func TestSequence(t *testing.T) {
 		{"ossify's operators, last logits only", true, true, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := r.Load(t.Context(), exported(t, onnx.Options{LastOnly: c.last}), ort.Options{Operators: c.operators})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			d, err := ort.NewDecoder(s, 0, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := decoder(t, r, onnx.Options{LastOnly: c.last}, ort.Options{Operators: c.operators})
 			next := func(s *ort.Sequence, tokens []uint32) []float32 {
 				t.Helper()
 				logits, err := s.Next(t.Context(), tokens)
@@ -102,15 +94,7 @@ func TestSequence(t *testing.T) {
 // and values give that sequence's logits.
 func TestPut(t *testing.T) {
 	r := open(t)
-	s, err := r.Load(t.Context(), exported(t, onnx.Options{}), ort.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	d, err := ort.NewDecoder(s, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := decoder(t, r, onnx.Options{}, ort.Options{})
 	forward := func(s *ort.State, tokens ...uint32) []float64 {
 		t.Helper()
 		out, err := s.Forward(t.Context(), [][]uint32{tokens})
@@ -169,4 +153,19 @@ func TestSessionsWithOperators(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// decoder loads a tiny model of ossify's, for as long as the test runs.
+func decoder(t *testing.T, r *ort.Runtime, export onnx.Options, o ort.Options) *ort.Decoder {
+	t.Helper()
+	s, err := r.Load(t.Context(), exported(t, export), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	d, err := ort.NewDecoder(s, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
