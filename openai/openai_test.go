@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,11 +33,11 @@ func service(text string) *openai.Service {
 }
 
 func serviceOf(g generate.Generator) *openai.Service {
-	n := 0
+	var n atomic.Int64 // responses in the background count, too
 	return openai.New(openai.Options{
 		Generator: g, Encoding: encoding, Vocabulary: vocabulary, Models: []string{"gpt-oss"}, Context: 4096, Store: openai.NewStore(100, 1<<20),
 		Now:  func() time.Time { return time.Unix(1_700_000_000, 0) },
-		ID:   func(prefix string) string { n++; return fmt.Sprint(prefix, n) },
+		ID:   func(prefix string) string { return fmt.Sprint(prefix, n.Add(1)) },
 		Seed: func([]uint32) uint64 { return 1 },
 	})
 }

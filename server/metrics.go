@@ -24,7 +24,7 @@ type metrics struct {
 	between  prometheus.Histogram
 }
 
-func newMetrics(stats func() generate.SchedulerStats) *metrics {
+func newMetrics(stats func() generate.SchedulerStats, bodies func() int64) *metrics {
 	r := prometheus.NewRegistry()
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -47,6 +47,7 @@ func newMetrics(stats func() generate.SchedulerStats) *metrics {
 		}, []string{"route"}),
 	}
 	r.MustRegister(m.seconds, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ossify_body_bytes", Help: "Bodies of requests under way, beyond the first 64 KiB of each."}, func() float64 { return float64(bodies()) }))
 	if stats != nil {
 		gauge := func(name, help string, value func(generate.SchedulerStats) float64) {
 			r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(stats()) }))

@@ -115,7 +115,7 @@ func New(o Options) (*Server, error) {
 		s.keys = append(s.keys, sha256.Sum256([]byte(k)))
 	}
 	s.bodies.left.Store(o.Bodies)
-	s.metrics = newMetrics(o.Stats)
+	s.metrics = newMetrics(o.Stats, func() int64 { return o.Bodies - s.bodies.left.Load() })
 	s.svc = o.Service(s.metrics.record)
 	if o.Batches != nil {
 		if err := s.openBatches(*o.Batches); err != nil {
