@@ -34,6 +34,7 @@ var requestsByPath = map[string][]string{
 		`{"model":"gpt-oss","input":[{"type":"item_reference","id":"msg_0"}],"previous_response_id":"resp_0"}`,
 		`{"model":"gpt-oss","input":"x","temperature":1,"top_p":1,"top_logprobs":2,"max_output_tokens":5,"max_tool_calls":1,"parallel_tool_calls":true,"truncation":"disabled","include":["message.output_text.logprobs"],"reasoning":{"effort":"high","summary":"auto"},"text":{"verbosity":"low","format":{"type":"json_schema","name":"n","schema":{"type":"array","items":{"enum":[1,"a",null]}}}},"stream":true,"store":true,"metadata":{},"user":"u","background":false,"seed":1,"logit_bias":{"1":1}}`,
 		`{"model":"gpt-oss","input":"x","background":true,"text":{"format":{"type":"json_object"}}}`,
+		`{"model":"gpt-oss","input":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}],"truncation":"auto"}`,
 	},
 	openai.PathCompletions: {
 		`{"model":"gpt-oss","prompt":"<|start|>Hi","max_tokens":5}`,
