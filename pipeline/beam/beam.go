@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/dataflow"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/flink"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/spark"
@@ -93,6 +95,9 @@ func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o 
 			return err
 		}
 	}
+	if err := workerProgram(o); err != nil {
+		return err
+	}
 	here.start(kinds)
 	quieten(o) // Beam's start makes a log of its own
 
@@ -122,6 +127,22 @@ func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o 
 		return fmt.Errorf("beam: %s: %w", o.Runner, err)
 	}
 	return nil
+}
+
+// workerProgram has a cluster's workers run this very program, unless Flags name
+// another or have workers in this process. Beam would compile one anew.
+func workerProgram(o Options) error {
+	if o.Runner == Prism || *jobopts.WorkerBinary != "" || jobopts.IsLoopback() {
+		return nil
+	}
+	if runtime.GOOS != "linux" {
+		return errors.New("beam: workers are programs for Linux, want one named by the option worker_binary")
+	}
+	self, err := os.Executable()
+	if err == nil {
+		*jobopts.WorkerBinary = self
+	}
+	return err
 }
 
 // runPrism runs a pipeline on Prism with workers in this process.
