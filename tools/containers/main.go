@@ -3,14 +3,14 @@
 //	containers micro DIR     write the checkpoint that fixtures are made of
 //	containers pack DIR ZIP  pack a container as a fixture
 //	containers same A B      compare two checkpoints, bit for bit: values and logits
-//	containers sizes P DIR   write a folder of Orbax with the arrays of preset P, each
-//	                         one chunk of 3.0 everywhere: kilobytes that stand for gigabytes
+//	containers sizes P KIND DIR  write a container of a kind with the arrays of preset P:
+//	                         kilobytes that stand for gigabytes
+//	containers sized KIND DIR    look whether what convert made of it has its values
 package main
 
 import (
 	"archive/zip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +21,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"ossify/engine"
 	"ossify/gptoss"
@@ -46,10 +45,12 @@ func run(ctx context.Context, args []string) error {
 		return pack(args[1], args[2])
 	case len(args) == 3 && args[0] == "same":
 		return same(ctx, args[1], args[2])
-	case len(args) == 3 && args[0] == "sizes":
-		return sizes(args[1], args[2])
+	case len(args) == 4 && args[0] == "sizes":
+		return sizes(args[1], args[2], args[3])
+	case len(args) == 3 && args[0] == "sized":
+		return sized(args[1], args[2])
 	}
-	return errors.New("usage: containers micro DIR | pack DIR ZIP | same A B | sizes PRESET DIR")
+	return errors.New("usage: containers micro DIR | pack DIR ZIP | same A B | sizes PRESET KIND DIR | sized KIND DIR")
 }
 
 // micro writes a model of one layer that has everything: several heads to a key,
@@ -158,77 +159,4 @@ func same(ctx context.Context, a, b string) error {
 	}
 	fmt.Printf("%d values and %d logits, the same\n", values, logits)
 	return nil
-}
-
-// sizes writes a folder of Orbax, an array a folder, Zarr 2.
-func sizes(preset, dir string) error {
-	c, err := gptoss.Preset(preset)
-	if err != nil {
-		return err
-	}
-	d, e, q := c.Dim, c.Experts, (c.Heads+2*c.KVHeads)*c.HeadDim
-	leaves := map[string][]int{
-		"embedding.embedding": {c.Vocab, d}, "unembedding.kernel": {d, c.Vocab}, "norm.scale": {d},
-	}
-	for i := range c.Layers {
-		for name, shape := range map[string][]int{
-			"attn.norm.scale": {d}, "attn.qkv.kernel": {d, q}, "attn.qkv.bias": {q}, "attn.sinks": {c.Heads},
-			"attn.out.kernel": {c.Heads * c.HeadDim, d}, "attn.out.bias": {d}, "mlp.norm.scale": {d},
-			"mlp.gate.kernel": {d, e}, "mlp.gate.bias": {e}, "mlp.mlp1_weight": {e, 2 * c.Inner, d}, "mlp.mlp1_bias": {e, 2 * c.Inner},
-			"mlp.mlp2_weight": {e, d, c.Inner}, "mlp.mlp2_bias": {e, d},
-		} {
-			leaves[fmt.Sprintf("block_%d.%s", i, name)] = shape
-		}
-	}
-	item := filepath.Join(dir, "0", "state")
-	tree := map[string]any{}
-	for name, shape := range leaves {
-		var keys []any
-		for k := range strings.SplitSeq(name, ".") {
-			keys = append(keys, map[string]any{"key": k, "key_type": 2})
-		}
-		tree[name] = map[string]any{"key_metadata": keys, "value_metadata": map[string]any{"value_type": "jax.Array"}}
-		at, zeros := filepath.Join(item, name), make([]string, len(shape))
-		n := 2
-		for i, d := range shape {
-			n, zeros[i] = n*d, "0"
-		}
-		meta, err := json.Marshal(map[string]any{"zarr_format": 2, "shape": shape, "chunks": shape, "dtype": "bfloat16", "order": "C",
-			"fill_value": nil, "filters": nil, "dimension_separator": ".", "compressor": map[string]any{"id": "zstd", "level": 1}})
-		if err != nil {
-			return err
-		}
-		if err := os.MkdirAll(at, 0o777); err != nil {
-			return err
-		}
-		if err := errors.Join(os.WriteFile(filepath.Join(at, ".zarray"), meta, 0o666), os.WriteFile(filepath.Join(at, strings.Join(zeros, ".")), repeated(n), 0o666)); err != nil {
-			return err
-		}
-	}
-	meta, err := json.Marshal(map[string]any{"use_ocdbt": false, "use_zarr3": false, "tree_metadata": tree})
-	if err != nil {
-		return err
-	}
-	config, err := c.Marshal(gptoss.Original)
-	if err != nil {
-		return err
-	}
-	return errors.Join(os.WriteFile(filepath.Join(item, "_METADATA"), meta, 0o666), os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666))
-}
-
-// repeated is a zstd frame of n bytes 0x40, two of which are 3.0 in bfloat16: blocks
-// that say how often their byte comes (RFC 8878).
-func repeated(n int) []byte {
-	const most = 128 << 10 // of a block; the window too
-	b := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3}
-	for {
-		size := min(n, most)
-		head := size<<3 | 1<<1
-		if n -= size; n == 0 {
-			head |= 1
-		}
-		if b = append(b, byte(head), byte(head>>8), byte(head>>16), 0x40); n == 0 {
-			return b
-		}
-	}
 }
