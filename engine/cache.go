@@ -41,8 +41,11 @@ func (m *Model) newBlock(h graph.Heads) *block {
 		}
 		b.bytes = int64(4 * len(all))
 	}
-	m.bytes.Add(b.bytes)
-	runtime.AddCleanup(b, func(n int64) { m.bytes.Add(-n) }, b.bytes)
+	// What the cleanup holds stays until b is collected. It must not be the model:
+	// its runner may be the last to hold b, and both would stay for ever.
+	total, n := m.bytes, b.bytes
+	total.Add(n)
+	runtime.AddCleanup(b, func(total *atomic.Int64) { total.Add(-n) }, total)
 	return b
 }
 

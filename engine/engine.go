@@ -67,7 +67,7 @@ type Model struct {
 
 	turn   chan *runner // holds the one runner that passes take turns with
 	closed atomic.Bool
-	bytes  atomic.Int64 // of pages in use
+	bytes  *atomic.Int64 // of pages in use
 }
 
 // New returns g with its weights, which are used in place: the files that they
@@ -95,7 +95,7 @@ func New(g *graph.Graph, w *weight.Set, o Options) (*Model, error) {
 	if err := w.Fits(g.Params); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	m := &Model{g: g, o: o, half: o.Precision == BF16, w: w, vectors: make([][]float32, len(g.Params)), turn: make(chan *runner, 1)}
+	m := &Model{g: g, o: o, half: o.Precision == BF16, w: w, vectors: make([][]float32, len(g.Params)), turn: make(chan *runner, 1), bytes: new(atomic.Int64)}
 	for i, p := range g.Params {
 		if len(p.Shape) == 1 {
 			m.vectors[i] = w.Vector(i)

@@ -7,10 +7,12 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ossify/checkpoint"
 	"ossify/engine"
@@ -243,6 +245,50 @@ func TestReplay(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, p.String(), got, want)
+	}
+}
+
+// A model that nobody holds goes, though it was not closed: nothing that it made
+// holds it, in whatever way it ran.
+func TestModelsAreCollected(t *testing.T) {
+	r := tiny(t)
+	tokens := someTokens(20)
+	for _, tt := range []struct {
+		name string
+		run  func(m *engine.Model) error
+	}{
+		{"a replay", func(m *engine.Model) error {
+			_, err := m.Replay(t.Context(), tokens, upTo(20), nil)
+			return err
+		}},
+		{"a session that is traced", func(m *engine.Model) error {
+			_, err := m.NewSession().Trace(t.Context(), tokens, func(string, []int, []float32) []float32 { return nil })
+			return err
+		}},
+		{"a session that is open", func(m *engine.Model) error {
+			_, err := m.Step(t.Context(), []engine.Part{{Session: m.NewSession(), Tokens: tokens, Logits: 1}})
+			return err
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			gone := make(chan bool)
+			func() {
+				m := model(t, r, engine.Options{Precision: engine.F32})
+				if err := tt.run(m); err != nil {
+					t.Fatal(err)
+				}
+				runtime.AddCleanup(m, func(gone chan bool) { close(gone) }, gone)
+			}()
+			for range 100 {
+				runtime.GC()
+				select {
+				case <-gone:
+					return
+				case <-time.After(10 * time.Millisecond):
+				}
+			}
+			t.Error("the model is still there")
+		})
 	}
 }
 
