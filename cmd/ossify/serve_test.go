@@ -117,9 +117,15 @@ func TestServeSignals(t *testing.T) {
 			r := s.stream(t, tt.tokens)
 			s.Process.Signal(tt.signal)
 			s.said(t, `"msg":"ending"`)
-			if c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://")); err == nil {
+			for start := time.Now(); ; time.Sleep(time.Millisecond) { // it says so before it closes the door
+				c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+				if err != nil {
+					break
+				}
 				c.Close()
-				t.Error("new connections are taken")
+				if time.Since(start) > 10*time.Second {
+					t.Fatal("new connections are taken")
+				}
 			}
 			if tt.twice {
 				s.Process.Signal(tt.signal)
