@@ -367,7 +367,17 @@ func TestCache(t *testing.T) {
 		if s.Len() != 1000 {
 			t.Errorf("%v: %d tokens after an error, want 1000", p, s.Len())
 		}
+		// What the window has left behind counts until it is collected.
+		for range 100 {
+			if runtime.GC(); m.CacheBytes() == s.CacheBytes() {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
 		before := m.CacheBytes()
+		if before != s.CacheBytes() {
+			t.Errorf("%v: the model counts %d bytes, the only session %d", p, before, s.CacheBytes())
+		}
 		f := s.Fork()
 		if got := m.CacheBytes(); got != before {
 			t.Errorf("%v: a fork takes %d bytes", p, got-before)
