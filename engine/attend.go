@@ -126,7 +126,7 @@ type openAttend struct{ node, layer, phase int }
 
 func (s *openAttend) tasks(r *runner) (int, error) {
 	if h := r.m.g.Nodes[s.node].Heads; s.phase < 3 {
-		width := h.Query * (r.pos[len(r.pos)-1] + 1)
+		width := h.Query * r.columns()
 		data := grow(&r.scrap[s.phase%2], len(r.pos)*width)
 		r.next = mat{data: data, width: width, stride: width}
 	}
@@ -135,16 +135,25 @@ func (s *openAttend) tasks(r *runner) (int, error) {
 
 func (s *openAttend) finish(r *runner) { r.inner = r.next }
 
+// columns is how many keys scores have a place for: those from position 0 to the
+// last, or of a replay with the keys of its rows alone those, which may be far from
+// there.
+func (r *runner) columns() int {
+	n := r.pos[len(r.pos)-1] + 1
+	if r.replay {
+		n = min(n, len(r.keys))
+	}
+	return n
+}
+
 func (s *openAttend) do(r *runner, w *worker, t int) {
 	n, k := &r.m.g.Nodes[s.node], &r.m.o.Kernels
 	h := n.Heads
 	l := r.parts[r.owner[t]].layers[s.layer]
 	group := h.Query / h.KV
 	lo, hi := view(h, r.pos[t]) // ranks of keys
-	at := func(rank int) int { return rank }
 	if r.replay {
 		lo, hi = sort.SearchInts(r.keys, lo), sort.SearchInts(r.keys, hi)
-		at = func(rank int) int { return r.keys[rank] }
 	}
 	// seen calls f with the pages that have a key to see, and their first ranks.
 	seen := func(f func(kv, base int, page kernel.Page, s kernel.Span)) {
@@ -157,7 +166,7 @@ func (s *openAttend) do(r *runner, w *worker, t int) {
 			}
 		}
 	}
-	var from, to []float32 // [Query, positions]
+	var from, to []float32 // [Query, columns]
 	if s.phase < 3 {
 		to = r.next.row(t)
 		clear(to)
@@ -177,7 +186,7 @@ func (s *openAttend) do(r *runner, w *worker, t int) {
 			k.Scores(buf, kernel.PageLen, q.row(t)[kv*group*h.Dim:][:group*h.Dim], page, s, 1) // a product with 1 rounds nothing
 			for g := range group {
 				for p := s.Lo; p < s.Hi; p++ {
-					to[(kv*group+g)*width+at(base+p)] = buf[g*kernel.PageLen+p]
+					to[(kv*group+g)*width+base+p] = buf[g*kernel.PageLen+p]
 				}
 			}
 		})
@@ -195,11 +204,11 @@ func (s *openAttend) do(r *runner, w *worker, t int) {
 				sink = r.m.vectors[n.Params[0]][head]
 			}
 			for rank := lo; rank < hi; rank++ {
-				buf[rank-lo] = from[head*width+at(rank)]
+				buf[rank-lo] = from[head*width+rank]
 			}
 			k.Softmax(buf, buf, sink, r.m.half)
 			for rank := lo; rank < hi; rank++ {
-				to[head*width+at(rank)] = buf[rank-lo]
+				to[head*width+rank] = buf[rank-lo]
 			}
 		}
 	case 3:
@@ -209,7 +218,7 @@ func (s *openAttend) do(r *runner, w *worker, t int) {
 		seen(func(kv, base int, page kernel.Page, s kernel.Span) {
 			for g := range group {
 				for p := s.Lo; p < s.Hi; p++ {
-					buf[g*kernel.PageLen+p] = from[(kv*group+g)*width+at(base+p)]
+					buf[g*kernel.PageLen+p] = from[(kv*group+g)*width+base+p]
 				}
 			}
 			k.AddValues(y[kv*group*h.Dim:][:group*h.Dim], buf, kernel.PageLen, page, s)

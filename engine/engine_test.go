@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -245,6 +246,35 @@ func TestReplay(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, p.String(), got, want)
+	}
+}
+
+// Rows far from the first position take no more room than near ones: what is
+// inside of attention has a column for each key that there is.
+func TestReplayIsOfItsKeys(t *testing.T) {
+	m := model(t, tiny(t), engine.Options{Precision: engine.F32})
+	widths := func(first int) map[string]int {
+		var positions []int
+		for i := range 20 {
+			positions = append(positions, first+i)
+		}
+		seen := map[string]int{}
+		_, err := m.Replay(t.Context(), someTokens(20), positions, func(stage string, _ []int, v []float32) []float32 {
+			for _, step := range []string{graph.StepScores, graph.StepScaled, graph.StepWeights} {
+				if strings.HasSuffix(stage, ".sdpa"+step) {
+					seen[stage] = len(v) / 20
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seen
+	}
+	near, far := widths(0), widths(131_000)
+	if len(near) == 0 || !maps.Equal(near, far) {
+		t.Errorf("far rows have %v columns, want %v", far, near)
 	}
 }
 

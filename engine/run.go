@@ -16,8 +16,10 @@ import (
 // which are reused, nor use the model.
 //
 // What is inside of some stages is shown before them: .scores, .scaled and
-// .weights of attention, [query heads, positions from 0 to the last], where what
-// a query does not see is 0, and .product of an expert's layer, without its bias.
+// .weights of attention, [query heads, keys], where what a query does not see is
+// 0, and .product of an expert's layer, without its bias. The keys are those of
+// the positions from 0 to the last, or of a replay without keys from a tap those
+// of its rows.
 type Tap func(stage string, positions []int, values []float32) (replacement []float32)
 
 // A runner is what a pass takes beside the model: the memory of its workers and
