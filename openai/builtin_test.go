@@ -257,7 +257,7 @@ func TestBuiltinsStream(t *testing.T) {
 	s := withTools([]string{search, python, answer}, openai.Tools{}, func(_ context.Context, tool, _ string) (string, bool, error) {
 		return "from " + tool, tool == "python", nil
 	})
-	call, e := s.Parse(openai.PathResponses, []byte(`{"model":"gpt-oss","input":"x","stream":true,`+both+`}`), "")
+	call, e := s.Parse(openai.PathResponses, []byte(`{"model":"gpt-oss","input":"x","stream":true,`+both+`}`), openai.Client{})
 	if e != nil {
 		t.Fatal(e)
 	}
@@ -310,7 +310,7 @@ func TestBuiltinsCancelled(t *testing.T) {
 		<-ctx.Done()
 		return "", false, ctx.Err()
 	})
-	status, body := s.Do(ctx, openai.PathResponses, []byte(`{"model":"gpt-oss","input":"x",`+both+`}`), "")
+	status, body := s.Do(ctx, openai.PathResponses, []byte(`{"model":"gpt-oss","input":"x",`+both+`}`), openai.Client{})
 	if status != openai.StatusClientGone || s.opened.Load() != 1 || s.closed.Load() != 1 {
 		t.Errorf("%d %s, %d opened, %d closed", status, body, s.opened.Load(), s.closed.Load())
 	}
@@ -360,7 +360,7 @@ func TestMutatedBuiltins(t *testing.T) {
 		if status != 200 {
 			t.Fatalf("seed %d: %d %v", seed, status, whole)
 		}
-		call, e := s.Parse(openai.PathResponses, []byte(body+`true}`), "")
+		call, e := s.Parse(openai.PathResponses, []byte(body+`true}`), openai.Client{})
 		if e != nil {
 			t.Fatal(e)
 		}

@@ -65,9 +65,9 @@ func (r *reader) sampling(p *sampling) map[string]set {
 	}
 }
 
-func (s *Service) parseChat(v harmony.Value, owner string) (Call, *Error) {
+func (s *Service) parseChat(v harmony.Value, client Client) (Call, *Error) {
 	r := &reader{}
-	c := &chatCall{base: base{svc: s, path: PathChat, owner: owner}}
+	c := &chatCall{base: base{svc: s, path: PathChat, client: client}}
 	conv := conversation{format: format{kind: "text"}}
 	var p sampling
 	var choice toolChoice
@@ -179,7 +179,7 @@ func (b *base) prepare(conv *conversation, choice toolChoice, p sampling, stops 
 	if err != nil {
 		return Invalid("messages", "%s.", strings.TrimPrefix(err.Error(), "harmony: "))
 	}
-	b.job = job{svc: b.svc, path: b.path, owner: b.owner, prompt: ids, stops: stops, json: conv.format.isJSON(), choices: 1}
+	b.job = job{svc: b.svc, path: b.path, owner: b.client.Turn, prompt: ids, stops: stops, json: conv.format.isJSON(), choices: 1}
 	if head > 0 {
 		b.job.marks = []int{head}
 	}

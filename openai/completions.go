@@ -20,9 +20,9 @@ type completionCall struct {
 // mostPrompts is how many texts one request may have gone on with.
 const mostPrompts = 64
 
-func (s *Service) parseCompletion(v harmony.Value, owner string) (Call, *Error) {
+func (s *Service) parseCompletion(v harmony.Value, client Client) (Call, *Error) {
 	r := &reader{}
-	c := &completionCall{base: base{svc: s, path: PathCompletions, owner: owner}}
+	c := &completionCall{base: base{svc: s, path: PathCompletions, client: client}}
 	var p sampling
 	var prompts [][]uint32
 	var stops []string
@@ -62,7 +62,7 @@ func (s *Service) parseCompletion(v harmony.Value, owner string) (Call, *Error) 
 		return nil, r.err
 	}
 	for _, ids := range prompts {
-		j := &job{svc: s, path: c.path, owner: owner, prompt: ids, stops: stops, raw: true, specials: !skip, choices: n, options: s.options(p, ids, most)}
+		j := &job{svc: s, path: c.path, owner: client.Turn, prompt: ids, stops: stops, raw: true, specials: !skip, choices: n, options: s.options(p, ids, most)}
 		j.options.LogProbs = probs
 		if e := j.ready(); e != nil {
 			e.Param = "prompt"
@@ -295,7 +295,7 @@ func (s *Service) parseTokenize(v harmony.Value) (Call, *Error) {
 		if _, ok := v.Get("model"); !ok && len(s.o.Models) > 0 {
 			v.Members = append(v.Members, harmony.Member{Name: "model", Value: harmony.Value{Kind: harmony.String, Text: s.o.Models[0]}})
 		}
-		c, e := s.parseChat(v, "")
+		c, e := s.parseChat(v, Client{})
 		if e != nil {
 			return nil, e
 		}

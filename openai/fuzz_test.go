@@ -69,7 +69,7 @@ func manyMembers(n int) (s string) {
 // or an error of OpenAI's form that is the client's.
 func fuzzed(t *testing.T, s *openai.Service, path string, body []byte) (status int, answer []byte) {
 	t.Helper()
-	call, failed := s.Parse(path, body, "owner")
+	call, failed := s.Parse(path, body, openai.Client{Turn: "x"})
 	var events [][]byte
 	switch {
 	case failed != nil:

@@ -108,8 +108,9 @@ func (i *item) MarshalJSON() ([]byte, error) {
 
 var _ json.Marshaler = (*item)(nil)
 
-// inputItems reads a response's input: a text, or items.
-func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
+// inputItems reads a response's input: a text, or items, of which some refer to
+// those of an owner's responses.
+func (r *reader) inputItems(s *Service, owner string, v harmony.Value) (items []*item) {
 	add := func(i *item) {
 		if i.ID == "" {
 			i.ID = s.o.ID(map[string]string{"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "function_call_output": "fco_", "mcp_call": "mcp_"}[i.Type])
@@ -128,7 +129,7 @@ func (r *reader) inputItems(s *Service, v harmony.Value) (items []*item) {
 			}
 		}
 	}
-	references := s.o.Store.items(wanted)
+	references := s.o.Store.items(wanted, owner)
 	r.items(v, "input", func(v harmony.Value, path string) {
 		i := &item{Type: "message", Status: "completed"}
 		var summary, label, output, failed string

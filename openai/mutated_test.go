@@ -145,7 +145,7 @@ func TestMutatedOutputs(t *testing.T) {
 
 func events(t *testing.T, s *openai.Service, path, body string) (names []string, data []map[string]any, raw []string) {
 	t.Helper()
-	call, e := s.Parse(path, []byte(body), "")
+	call, e := s.Parse(path, []byte(body), openai.Client{})
 	if e != nil {
 		t.Fatal(e)
 	}

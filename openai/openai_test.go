@@ -48,7 +48,7 @@ func do(t *testing.T, s *openai.Service, path, body string) (int, map[string]any
 	if strings.HasPrefix(body, "{") && !strings.Contains(body, `"model"`) {
 		body = strings.Replace(`{"model":"gpt-oss",`+body[1:], ",}", "}", 1)
 	}
-	status, answer := s.Do(t.Context(), path, []byte(body), "")
+	status, answer := s.Do(t.Context(), path, []byte(body), openai.Client{})
 	var v map[string]any
 	if err := json.Unmarshal(answer, &v); err != nil {
 		t.Fatalf("%s: %v", answer, err)
@@ -155,7 +155,7 @@ func TestResponses(t *testing.T) {
 		}
 	}
 	id := v["id"].(string)
-	stored, e := s.GetResponse(id)
+	stored, e := s.GetResponse(id, "")
 	if e != nil {
 		t.Fatal(e)
 	}
@@ -165,7 +165,7 @@ func TestResponses(t *testing.T) {
 	}
 	if status, v := do(t, s, openai.PathResponses, `{"input":"And 3+3?","previous_response_id":"`+id+`"}`); status != 200 {
 		t.Errorf("%d: %v", status, v)
-	} else if page, e := s.InputItems(v["id"].(string), "", "asc", 20); e != nil || strings.Count(string(page), `"type":"message"`) != 3 {
+	} else if page, e := s.InputItems(v["id"].(string), "", "", "asc", 20); e != nil || strings.Count(string(page), `"type":"message"`) != 3 {
 		t.Errorf("%v: %s", e, page)
 	}
 }

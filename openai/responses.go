@@ -104,9 +104,9 @@ func (u Usage) response() *responseUsage {
 	return r
 }
 
-func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
+func (s *Service) parseResponse(v harmony.Value, client Client) (Call, *Error) {
 	r := &reader{}
-	c := &responseCall{base: base{svc: s, path: PathResponses, owner: owner}, store: true}
+	c := &responseCall{base: base{svc: s, path: PathResponses, client: client}, store: true}
 	conv := conversation{format: format{kind: "text"}}
 	var p sampling
 	var choice toolChoice
@@ -203,7 +203,7 @@ func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
 		}
 	}
 	if previous != "" {
-		before, e := s.o.Store.get(previous)
+		before, e := s.o.Store.get(previous, client.Owner)
 		switch {
 		case e != nil:
 			e.Param = "previous_response_id"
@@ -216,7 +216,7 @@ func (s *Service) parseResponse(v harmony.Value, owner string) (Call, *Error) {
 	}
 	c.fresh = len(c.input)
 	if r.err == nil {
-		c.input = append(c.input, r.inputItems(s, input)...)
+		c.input = append(c.input, r.inputItems(s, client.Owner, input)...)
 	}
 	conv.instruct(instructions)
 	if r.err == nil {
@@ -479,7 +479,7 @@ func (c *responseCall) Events(ctx context.Context, send func(name string, data [
 // keep stores the response as it is, if it is to be stored.
 func (c *responseCall) keep() {
 	if c.store && c.svc.o.Store != nil {
-		c.svc.o.Store.put(&stored{response: c.response.clone(), input: c.input, fresh: c.fresh})
+		c.svc.o.Store.put(&stored{owner: c.client.Owner, response: c.response.clone(), input: c.input, fresh: c.fresh})
 	}
 }
 

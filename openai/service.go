@@ -136,20 +136,25 @@ const (
 	PathDetokenize  = "/detokenize"
 )
 
-// Parse proves a request that was posted to a path. Owners take turns where
-// requests wait.
-func (s *Service) Parse(path string, body []byte, owner string) (Call, *Error) {
+// A Client is who asks.
+type Client struct {
+	Turn  string // clients of one turn take it together where requests wait
+	Owner string // whom what is stored belongs to: it is not there for others
+}
+
+// Parse proves a client's request that was posted to a path.
+func (s *Service) Parse(path string, body []byte, client Client) (Call, *Error) {
 	v, err := parseObject(body)
 	if err != nil {
 		return nil, err
 	}
 	switch path {
 	case PathChat:
-		return s.parseChat(v, owner)
+		return s.parseChat(v, client)
 	case PathResponses:
-		return s.parseResponse(v, owner)
+		return s.parseResponse(v, client)
 	case PathCompletions:
-		return s.parseCompletion(v, owner)
+		return s.parseCompletion(v, client)
 	case PathTokenize:
 		return s.parseTokenize(v)
 	case PathDetokenize:
@@ -164,8 +169,8 @@ func (s *Service) Parse(path string, body []byte, owner string) (Call, *Error) {
 
 // Do answers a request that is not streamed, as those of a batch are: it
 // returns the HTTP status and the JSON of the answer, or of an error.
-func (s *Service) Do(ctx context.Context, path string, body []byte, owner string) (status int, answer []byte) {
-	call, e := s.Parse(path, body, owner)
+func (s *Service) Do(ctx context.Context, path string, body []byte, client Client) (status int, answer []byte) {
+	call, e := s.Parse(path, body, client)
 	if e == nil && call.Stream() {
 		e = unsupported("stream", "This answer cannot be streamed.")
 	}
@@ -182,7 +187,7 @@ func (s *Service) Do(ctx context.Context, path string, body []byte, owner string
 type base struct {
 	svc    *Service
 	path   string
-	owner  string
+	client Client
 	model  string
 	stream bool
 	job    job

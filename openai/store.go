@@ -2,13 +2,15 @@ package openai
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"net/http"
 	"slices"
 	"sync"
 )
 
-// A Store keeps responses in memory, the newest of them.
+// A Store keeps responses in memory, the newest of them. Each belongs to whoever
+// asked for it; to others it is not there.
 type Store struct {
 	most  int
 	bytes int64
@@ -24,6 +26,7 @@ type Store struct {
 
 // A stored response never changes.
 type stored struct {
+	owner    string
 	response *response
 	input    []*item
 	fresh    int // where the items of its own request begin
@@ -138,21 +141,26 @@ func (s *Store) drop(id string) {
 	}
 }
 
-func (s *Store) get(id string) (*stored, *Error) {
+func (s *Store) get(id, owner string) (*stored, *Error) {
 	if s != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if r, ok := s.all[id]; ok {
+		if r, ok := s.all[id]; ok && r.of(owner) {
 			return r, nil
 		}
 	}
 	return nil, NotFound("There is no response %s.", shown(id))
 }
 
-// items returns those items of stored responses that have one of the ids, of the
-// newest response that has one. It looks at each once, however many are asked
+// of reports whether the response is an owner's.
+func (r *stored) of(owner string) bool {
+	return subtle.ConstantTimeCompare([]byte(r.owner), []byte(owner)) == 1
+}
+
+// items returns those items of an owner's responses that have one of the ids, of
+// the newest response that has one. It looks at each once, however many are asked
 // for.
-func (s *Store) items(ids map[string]bool) map[string]*item {
+func (s *Store) items(ids map[string]bool, owner string) map[string]*item {
 	found := map[string]*item{}
 	if s == nil || len(ids) == 0 {
 		return found
@@ -161,6 +169,9 @@ func (s *Store) items(ids map[string]bool) map[string]*item {
 	defer s.mu.Unlock()
 	for _, at := range slices.Backward(s.order) {
 		r := s.all[at]
+		if !r.of(owner) {
+			continue
+		}
 		for _, list := range [][]*item{r.response.Output, r.input} {
 			for _, i := range list {
 				if ids[i.ID] && found[i.ID] == nil {
@@ -200,18 +211,19 @@ func (s *Store) end(id string) {
 	s.idle.Done()
 }
 
-// GetResponse returns a stored response as JSON.
-func (s *Service) GetResponse(id string) ([]byte, *Error) {
-	r, err := s.o.Store.get(id)
+// GetResponse returns a stored response of an owner as JSON.
+func (s *Service) GetResponse(id, owner string) ([]byte, *Error) {
+	r, err := s.o.Store.get(id, owner)
 	if err != nil {
 		return nil, err
 	}
 	return encode(r.response), nil
 }
 
-// DeleteResponse forgets a stored response, and ends it if it is under way.
-func (s *Service) DeleteResponse(id string) ([]byte, *Error) {
-	if _, err := s.o.Store.get(id); err != nil {
+// DeleteResponse forgets a stored response of an owner, and ends it if it is under
+// way.
+func (s *Service) DeleteResponse(id, owner string) ([]byte, *Error) {
+	if _, err := s.o.Store.get(id, owner); err != nil {
 		return nil, err
 	}
 	s.o.Store.cancel(id)
@@ -227,10 +239,10 @@ func (s *Store) cancel(id string) {
 	}
 }
 
-// CancelResponse ends a response that is computed in the background. One that
-// has ended stays as it is.
-func (s *Service) CancelResponse(id string) ([]byte, *Error) {
-	r, err := s.o.Store.get(id)
+// CancelResponse ends a response of an owner that is computed in the background.
+// One that has ended stays as it is.
+func (s *Service) CancelResponse(id, owner string) ([]byte, *Error) {
+	r, err := s.o.Store.get(id, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -245,10 +257,10 @@ func (s *Service) CancelResponse(id string) ([]byte, *Error) {
 	return encode(&a), nil
 }
 
-// InputItems returns a page of the input of a stored response as JSON: items
-// after one of them, at most limit, newest first unless order is asc.
-func (s *Service) InputItems(id, after, order string, limit int) ([]byte, *Error) {
-	r, err := s.o.Store.get(id)
+// InputItems returns a page of the input of a stored response of an owner as JSON:
+// items after one of them, at most limit, newest first unless order is asc.
+func (s *Service) InputItems(id, owner, after, order string, limit int) ([]byte, *Error) {
+	r, err := s.o.Store.get(id, owner)
 	if err != nil {
 		return nil, err
 	}

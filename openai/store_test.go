@@ -63,7 +63,7 @@ func TestItemReferences(t *testing.T) {
 	if status != 200 {
 		t.Fatal(v)
 	}
-	page, e := s.InputItems(v["id"].(string), "", "asc", 20)
+	page, e := s.InputItems(v["id"].(string), "", "", "asc", 20)
 	if e != nil || strings.Index(string(page), "2+2?") > strings.Index(string(page), "Four.") || !strings.Contains(string(page), "And 3+3?") {
 		t.Errorf("%v %s", e, page)
 	}

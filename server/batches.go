@@ -48,11 +48,11 @@ func (s *Server) openBatches(b Batches) error {
 	return err
 }
 
-// answerBatch answers a request of a batch, which can wait: where there is no
+// answerBatch answers a request of an owner's batch, which can wait: where there is no
 // room it asks again.
-func (s *Server) answerBatch(ctx context.Context, url string, body []byte) (int, []byte) {
+func (s *Server) answerBatch(ctx context.Context, owner, url string, body []byte) (int, []byte) {
 	for {
-		status, answer := s.svc.Do(ctx, url, body, "batch")
+		status, answer := s.svc.Do(ctx, url, body, openai.Client{Turn: "batch", Owner: owner})
 		if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable || s.draining.Load() {
 			return status, answer
 		}
@@ -77,28 +77,28 @@ func (s *Server) batchRoutes(handle func(pattern string, m methods)) {
 	}
 	handle("/v1/files", methods{"POST": s.upload, "GET": func(w http.ResponseWriter, r *http.Request) error {
 		q := r.URL.Query()
-		return list(w, r, 10_000, s.batches.Files(q.Get("purpose")), func(f store.File) string { return f.ID })
+		return list(w, r, 10_000, s.batches.Files(s.client(r).Owner, q.Get("purpose")), func(f store.File) string { return f.ID })
 	}})
 	handle("/v1/files/{id}", methods{
 		"GET": func(w http.ResponseWriter, r *http.Request) error {
-			f, err := s.batches.File(r.PathValue("id"))
+			f, err := s.batches.File(s.client(r).Owner, r.PathValue("id"))
 			return told(w, f, err)
 		},
 		"DELETE": func(w http.ResponseWriter, r *http.Request) error {
-			err := s.batches.Delete(r.PathValue("id"))
+			err := s.batches.Delete(s.client(r).Owner, r.PathValue("id"))
 			return told(w, map[string]any{"id": r.PathValue("id"), "object": "file", "deleted": true}, err)
 		},
 	})
 	handle("/v1/files/{id}/content", methods{"GET": s.content})
 	handle("/v1/batches", methods{"POST": s.createBatch, "GET": func(w http.ResponseWriter, r *http.Request) error {
-		return list(w, r, 100, s.batches.Batches(), func(b store.Batch) string { return b.ID })
+		return list(w, r, 100, s.batches.Batches(s.client(r).Owner), func(b store.Batch) string { return b.ID })
 	}})
 	handle("/v1/batches/{id}", methods{"GET": func(w http.ResponseWriter, r *http.Request) error {
-		b, err := s.batches.Batch(r.PathValue("id"))
+		b, err := s.batches.Batch(s.client(r).Owner, r.PathValue("id"))
 		return told(w, b, err)
 	}})
 	handle("/v1/batches/{id}/cancel", methods{"POST": func(w http.ResponseWriter, r *http.Request) error {
-		b, err := s.batches.Cancel(r.PathValue("id"))
+		b, err := s.batches.Cancel(s.client(r).Owner, r.PathValue("id"))
 		return told(w, b, err)
 	}})
 }
@@ -256,7 +256,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) error {
 	if name == "" || len(name) > 255 || !utf8.ValidString(name) || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return openai.Invalid("file", "The file has no name of 1 to 255 bytes.")
 	}
-	f, err := s.batches.Upload(r.Context(), name, formPart{part}, func() error {
+	f, err := s.batches.Upload(r.Context(), s.client(r).Owner, name, formPart{part}, func() error {
 		switch _, err := rest(); {
 		case err == nil:
 			return openai.Invalid("file", "There are two files.")
@@ -316,7 +316,7 @@ func uploadError(w http.ResponseWriter, s *Server, err error) error {
 
 // content answers with what is in a file.
 func (s *Server) content(w http.ResponseWriter, r *http.Request) error {
-	f, about, err := s.batches.Content(r.PathValue("id"))
+	f, about, err := s.batches.Content(s.client(r).Owner, r.PathValue("id"))
 	if err != nil {
 		return storeError(err)
 	}
@@ -353,7 +353,7 @@ func (s *Server) createBatch(w http.ResponseWriter, r *http.Request) error {
 	if e != nil {
 		return e
 	}
-	b, err := s.batches.Create(q.Input, q.Endpoint, q.Metadata)
+	b, err := s.batches.Create(s.client(r).Owner, q.Input, q.Endpoint, q.Metadata)
 	if errors.Is(err, store.ErrNone) {
 		e := openai.NotFound("There is no file of this id for batches.")
 		e.Param = "input_file_id"

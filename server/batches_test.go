@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -163,4 +166,150 @@ func TestBatchesRefuse(t *testing.T) {
 	if r, body := ask(t, http.MethodPost, off+"/v1/batches", "{}"); r.StatusCode != 404 || !isError(body) {
 		t.Errorf("without a folder: %d %s", r.StatusCode, body)
 	}
+}
+
+// What a key made is not there for another: it gets what it would get of an id
+// that does not exist. Without keys all is everybody's.
+func TestOwners(t *testing.T) {
+	const mine, other = "key-one-0123456789", "key-two-0123456789"
+	dir := t.TempDir()
+	serve := func(keys ...string) (*server.Server, string) {
+		o := options(writes(greeting))
+		o.Keys = keys
+		o.Batches = &server.Batches{Dir: dir, File: 100_000}
+		return start(t, o)
+	}
+	s, url := serve(mine, other)
+	as := func(key, method, path, body string, header ...string) (int, string) {
+		t.Helper()
+		r, answer := ask(t, method, url+path, body, append(header, "Authorization", "Bearer "+key)...)
+		return r.StatusCode, string(answer)
+	}
+	must := func(v any, key, method, path, body string, header ...string) {
+		t.Helper()
+		status, answer := as(key, method, path, body, header...)
+		if err := json.Unmarshal([]byte(answer), v); err != nil || status != 200 {
+			t.Fatalf("%s %s: %d %s", method, path, status, answer)
+		}
+	}
+	type made struct{ ID string }
+	var response, later made
+	must(&response, mine, "POST", "/v1/responses", `{"model":"m","input":[{"type":"message","id":"msg_mine","role":"user","content":"a secret"}]}`)
+	must(&later, mine, "POST", "/v1/responses", `{"model":"m","input":"x","background":true}`)
+
+	// A batch, of which one line goes on from the response.
+	line := `{"custom_id":"%s","method":"POST","url":"/v1/responses","body":{"model":"m","input":"x","previous_response_id":"%s"}}` + "\n"
+	run := func(key string) (f made, b store.Batch) {
+		t.Helper()
+		body, media := form("purpose", "batch", "file", fmt.Sprintf(line, "a", response.ID))
+		must(&f, key, "POST", "/v1/files", body, "Content-Type", media)
+		must(&b, key, "POST", "/v1/batches", `{"input_file_id":"`+f.ID+`","endpoint":"/v1/responses","completion_window":"24h"}`)
+		for !b.Ended() {
+			time.Sleep(10 * time.Millisecond)
+			must(&b, key, "GET", "/v1/batches/"+b.ID, "")
+		}
+		return f, b
+	}
+	f, b := run(mine)
+	if b.Counts != (store.Counts{Total: 1, Completed: 1}) || b.Output == nil {
+		t.Fatalf("%+v", b)
+	}
+	if _, theirs := run(other); theirs.Counts != (store.Counts{Total: 1, Failed: 1}) {
+		t.Errorf("another key's batch goes on from the response: %+v", theirs)
+	}
+	_, output := as(mine, "GET", "/v1/files/"+*b.Output+"/content", "")
+	var answered struct{ Response struct{ Body made } }
+	if err := json.Unmarshal([]byte(output), &answered); err != nil {
+		t.Fatal(err)
+	}
+	checks := []struct{ method, path, body, id, none string }{
+		{"GET", "/v1/files/%s", "", f.ID, "file-0"},
+		{"GET", "/v1/files/%s/content", "", f.ID, "file-0"},
+		{"GET", "/v1/files/%s/content", "", *b.Output, "file-0"},
+		{"DELETE", "/v1/files/%s", "", f.ID, "file-0"},
+		{"DELETE", "/v1/files/%s", "", *b.Output, "file-0"},
+		{"GET", "/v1/files?after=%s", "", f.ID, "file-0"},
+		{"POST", "/v1/batches", `{"input_file_id":"%s","endpoint":"/v1/responses","completion_window":"24h"}`, f.ID, "file-0"},
+		{"GET", "/v1/batches/%s", "", b.ID, "batch_0"},
+		{"POST", "/v1/batches/%s/cancel", "", b.ID, "batch_0"},
+		{"GET", "/v1/batches?after=%s", "", b.ID, "batch_0"},
+		{"GET", "/v1/responses/%s", "", response.ID, "resp_0"},
+		{"GET", "/v1/responses/%s", "", answered.Response.Body.ID, "resp_0"},
+		{"GET", "/v1/responses/%s/input_items", "", response.ID, "resp_0"},
+		{"POST", "/v1/responses/%s/cancel", "", later.ID, "resp_0"},
+		{"DELETE", "/v1/responses/%s", "", response.ID, "resp_0"},
+		{"POST", "/v1/responses", `{"model":"m","input":"x","previous_response_id":"%s"}`, response.ID, "resp_0"},
+		{"POST", "/v1/responses", `{"model":"m","input":[{"type":"item_reference","id":"%s"}]}`, "msg_mine", "msg_none"},
+	}
+	for _, c := range checks {
+		do := func(key, id string) (int, string) {
+			path, body := c.path, c.body
+			if strings.Contains(path, "%s") {
+				path = fmt.Sprintf(path, id)
+			} else {
+				body = fmt.Sprintf(body, id)
+			}
+			status, answer := as(key, c.method, path, body)
+			return status, strings.ReplaceAll(answer, id, "ID")
+		}
+		status, answer := do(other, c.id)
+		want, same := do(other, c.none)
+		if status != want || answer != same || status/100 != 4 {
+			t.Errorf("%s %s: another key gets %d %s, of an id that does not exist %d %s", c.method, c.path, status, answer, want, same)
+		}
+	}
+	for _, path := range []string{"/v1/files", "/v1/batches"} {
+		if status, list := as(other, "GET", path, ""); status != 200 || strings.Contains(list, f.ID) || strings.Contains(list, b.ID) || !strings.Contains(list, `"id"`) {
+			t.Errorf("%s lists %s", path, list)
+		}
+	}
+	// All of it is there for its own key: nothing was deleted above.
+	for _, c := range checks {
+		path, body := strings.ReplaceAll(c.path, "%s", c.id), strings.ReplaceAll(c.body, "%s", c.id)
+		if status, answer := as(mine, c.method, path, body); status != 200 && c.method != "DELETE" && !strings.HasSuffix(path, "/cancel") {
+			t.Errorf("%s %s: its own key gets %d %s", c.method, path, status, answer)
+		}
+		if c.method == "DELETE" && strings.HasPrefix(path, "/v1/files") {
+			break // the rest is of the file
+		}
+	}
+	// On disk there is no key.
+	s.Close()
+	for _, name := range tree(t, dir) {
+		text, err := os.ReadFile(name)
+		if err != nil || bytes.Contains(text, []byte(mine)) || bytes.Contains(text, []byte(other)) {
+			t.Errorf("%s holds a key, %v", name, err)
+		}
+	}
+	// Keys in another order are the same keys; without keys all is everybody's.
+	s, url = serve(other, mine)
+	if status, _ := as(mine, "GET", "/v1/batches/"+b.ID, ""); status != 200 {
+		t.Errorf("after the keys changed places the batch is %d for its own", status)
+	}
+	if status, _ := as(other, "GET", "/v1/batches/"+b.ID, ""); status != 404 {
+		t.Errorf("after the keys changed places the batch is %d for another", status)
+	}
+	s.Close()
+	_, url = serve()
+	if status, _ := as("", "GET", "/v1/batches/"+b.ID, ""); status != 200 {
+		t.Errorf("without keys the batch is %d", status)
+	}
+	if _, list := as("", "GET", "/v1/batches", ""); strings.Count(list, `"object":"batch"`) != 2 {
+		t.Errorf("without keys the list is %s", list)
+	}
+}
+
+// tree returns the files below a folder.
+func tree(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			names = append(names, path)
+		}
+		return err
+	})
+	if err != nil || len(names) < 5 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	return names
 }

@@ -62,6 +62,7 @@ type Server struct {
 	svc      *openai.Service
 	log      *slog.Logger
 	keys     [][sha256.Size]byte
+	owners   []string // of what is kept, by key
 	slots    chan struct{}
 	parsing  chan struct{} // memory of requests being read is a multiple of their size
 	bodies   budget
@@ -113,6 +114,7 @@ func New(o Options) (*Server, error) {
 			return nil, errors.New("server: an API key is empty")
 		}
 		s.keys = append(s.keys, sha256.Sum256([]byte(k)))
+		s.owners = append(s.owners, ownerOf(k))
 	}
 	s.bodies.left.Store(o.Bodies)
 	s.metrics = newMetrics(o.Stats, func() int64 { return o.Bodies - s.bodies.left.Load() })
@@ -155,7 +157,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
-	s.Close() // what it has of a batch is on disk
+	if s.batches != nil {
+		s.batches.Stop() // what it has of a batch is on disk
+	}
 	under := len(s.slots)
 	s.log.Info("ending", "under_way", under, "grace", s.o.Grace)
 	grace, cancel := context.WithTimeout(context.Background(), s.o.Grace)
@@ -173,8 +177,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// Close ends the batch under way, with which the next server goes on. Serve does
-// it.
+// Close ends the batch under way, with which the next server goes on, and gives
+// the folder of batches free. Serve does it in the end.
 func (s *Server) Close() error {
 	if s.batches == nil {
 		return nil
@@ -223,12 +227,16 @@ func (s *Server) routes() http.Handler {
 			if v := r.URL.Query().Get("stream"); v != "" && v != "false" {
 				return nil, openai.Invalid("stream", "A stored response is not streamed.")
 			}
-			return s.svc.GetResponse(id)
+			return s.svc.GetResponse(id, s.client(r).Owner)
 		}),
-		"DELETE": stored(func(_ *http.Request, id string) ([]byte, *openai.Error) { return s.svc.DeleteResponse(id) }),
+		"DELETE": stored(func(r *http.Request, id string) ([]byte, *openai.Error) {
+			return s.svc.DeleteResponse(id, s.client(r).Owner)
+		}),
 	})
 	handle("/v1/responses/{id}/cancel", false, methods{
-		"POST": stored(func(_ *http.Request, id string) ([]byte, *openai.Error) { return s.svc.CancelResponse(id) }),
+		"POST": stored(func(r *http.Request, id string) ([]byte, *openai.Error) {
+			return s.svc.CancelResponse(id, s.client(r).Owner)
+		}),
 	})
 	handle("/v1/responses/{id}/input_items", false, methods{
 		"GET": stored(func(r *http.Request, id string) ([]byte, *openai.Error) {
@@ -241,7 +249,7 @@ func (s *Server) routes() http.Handler {
 				}
 				limit = n
 			}
-			return s.svc.InputItems(id, q.Get("after"), q.Get("order"), limit)
+			return s.svc.InputItems(id, s.client(r).Owner, q.Get("after"), q.Get("order"), limit)
 		}),
 	})
 	s.batchRoutes(func(pattern string, m methods) { handle(pattern, false, m) })
@@ -488,13 +496,20 @@ func (s *Server) key(r *http.Request) int {
 	return found
 }
 
-// owner says whose turn a request takes: a key's, or an address's.
-func (s *Server) owner(r *http.Request) string {
+// client says who asks: a key's turns and things are its own. Without keys turns
+// are an address's, and things are everybody's.
+func (s *Server) client(r *http.Request) openai.Client {
 	if k := s.key(r); k >= 0 {
-		return "key " + strconv.Itoa(k)
+		return openai.Client{Turn: "key " + s.owners[k], Owner: s.owners[k]}
 	}
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	return host
+	return openai.Client{Turn: host}
+}
+
+// ownerOf is what stands for a key on disk, and does not let anybody in.
+func ownerOf(key string) string {
+	sum := sha256.Sum256([]byte("ossify: owner of files and batches\x00" + key))
+	return hex.EncodeToString(sum[:16])
 }
 
 // post answers a request that package openai knows by its path.
@@ -515,7 +530,7 @@ func (s *Server) post(route string) func(http.ResponseWriter, *http.Request) err
 		}
 		call, e := func() (openai.Call, *openai.Error) {
 			defer func() { <-s.parsing }()
-			return s.svc.Parse(route, body, s.owner(r))
+			return s.svc.Parse(route, body, s.client(r))
 		}()
 		if e != nil {
 			return e

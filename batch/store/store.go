@@ -2,13 +2,18 @@
 // computes the batches one after the other. It knows no HTTP.
 //
 // Everything is on disk before it is told: a store that is opened again goes on
-// with the batch under way, line by line. A folder is for one store at a time.
+// with the batch under way, line by line. A folder is for one store at a time: it
+// is locked, and the lock ends with the process.
+//
+// Files and batches belong to whoever made them. An owner sees its own, and what
+// belongs to others is not there for it; the owner "" sees all.
 package store
 
 import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -30,9 +35,9 @@ import (
 // Options say what a Store keeps and who answers.
 type Options struct {
 	Dir    string
-	URLs   []string       // that batches may ask
-	Answer batch.Answerer // of one request
-	Active int            // requests under way at once; 0 takes 8
+	URLs   []string // that batches may ask
+	Answer Answerer // of one request
+	Active int      // requests under way at once; 0 takes 8
 
 	File  int64 // bytes of a file; 0 is 200 MiB
 	Bytes int64 // of all files that were uploaded; 0 is 10 GiB
@@ -42,6 +47,9 @@ type Options struct {
 	Failed func(batch string, err error) // is told why a batch could not be computed; may be nil
 	Now    func() time.Time              // nil is time.Now
 }
+
+// An Answerer is a [batch.Answerer] that is told whose batch it is.
+type Answerer func(ctx context.Context, owner, url string, body []byte) (status int, answer []byte)
 
 // A File is one that was uploaded, or written by a batch.
 type File struct {
@@ -119,7 +127,25 @@ var (
 	ErrEnded  = errors.New("store: the batch has ended")
 	ErrClosed = errors.New("store: closed")
 	ErrMany   = errors.New("store: too many batches are kept")
+	ErrLocked = errors.New("store: another server uses this folder, want one for each")
 )
+
+// What is kept of files and batches: what the API says of them, and whose they are.
+type (
+	keptFile struct {
+		File
+		Owner string `json:"owner,omitempty"`
+	}
+	keptBatch struct {
+		Batch
+		Owner string `json:"owner,omitempty"`
+	}
+)
+
+// sees reports whether an owner sees what belongs to another.
+func sees(owner, of string) bool {
+	return owner == "" || subtle.ConstantTimeCompare([]byte(owner), []byte(of)) == 1
+}
 
 // mostBatches is how many batches a folder keeps.
 const mostBatches = 10_000
@@ -131,10 +157,11 @@ type Store struct {
 	cancel context.CancelCauseFunc
 	wake   chan struct{} // holds one
 	ended  chan struct{}
+	lock   *fileset.Lock
 
 	mu      sync.Mutex
-	files   map[string]*File
-	batches map[string]*Batch
+	files   map[string]*keptFile
+	batches map[string]*keptBatch
 	bytes   int64                   // of files that were uploaded, those that are being uploaded included
 	stop    context.CancelCauseFunc // of the batch under way
 	running string
@@ -145,7 +172,8 @@ var (
 	errExpired   = errors.New("store: the batch has expired")
 )
 
-// Open opens a folder, which it makes, and goes on with its batches.
+// Open opens a folder, which it makes, and goes on with its batches. While another
+// store has it open, in whatever process, the error is [ErrLocked].
 func Open(o Options) (*Store, error) {
 	def := func(v *int64, d int64) {
 		if *v == 0 {
@@ -166,25 +194,39 @@ func Open(o Options) (*Store, error) {
 	if o.Answer == nil || len(o.URLs) == 0 || o.File < 0 || o.Bytes < 0 || o.Active < 0 || o.Lines < 0 || o.Line < 0 {
 		return nil, errors.New("store: nobody answers, or a limit is negative")
 	}
-	s := &Store{o: o, wake: make(chan struct{}, 1), ended: make(chan struct{}), files: map[string]*File{}, batches: map[string]*Batch{}}
+	s := &Store{o: o, wake: make(chan struct{}, 1), ended: make(chan struct{}), files: map[string]*keptFile{}, batches: map[string]*keptBatch{}}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	for _, dir := range []string{s.path("files"), s.path("batches")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 	}
+	var err error
+	switch s.lock, err = fileset.LockDir(o.Dir); {
+	case errors.Is(err, fileset.ErrLocked):
+		return nil, fmt.Errorf("%w: %s", ErrLocked, quote.Name(o.Dir))
+	case err != nil:
+		return nil, fmt.Errorf("store: %w", err)
+	}
 	if err := s.load(); err != nil {
+		s.lock.Close()
 		return nil, err
 	}
 	go s.run()
 	return s, nil
 }
 
-// Close ends the batch under way, which a later store goes on with.
-func (s *Store) Close() error {
+// Stop ends the batch under way, which a later store goes on with.
+func (s *Store) Stop() {
 	s.cancel(ErrClosed)
 	<-s.ended
-	return nil
+}
+
+// Close stops the store, and gives its folder to others: nothing may use it any
+// more.
+func (s *Store) Close() error {
+	s.Stop()
+	return s.lock.Close()
 }
 
 func (s *Store) path(parts ...string) string {
@@ -221,9 +263,9 @@ func (s *Store) load() error {
 		return nil
 	}
 	err := read("files", func(id string, text []byte) error {
-		var f File
-		if err := json.Unmarshal(text, &f); err != nil || f.ID != id {
-			return fmt.Errorf("no file of this store: %v", err)
+		var f keptFile
+		if err := kept(text, &f, &f.ID, id); err != nil {
+			return err
 		}
 		s.files[id] = &f
 		if f.Purpose == "batch" {
@@ -235,9 +277,9 @@ func (s *Store) load() error {
 		return err
 	}
 	err = read("batches", func(id string, text []byte) error {
-		var b Batch
-		if err := json.Unmarshal(text, &b); err != nil || b.ID != id {
-			return fmt.Errorf("no batch of this store: %v", err)
+		var b keptBatch
+		if err := kept(text, &b, &b.ID, id); err != nil {
+			return err
 		}
 		s.batches[id] = &b
 		if b.Ended() {
@@ -256,6 +298,17 @@ func (s *Store) load() error {
 		if id := strings.TrimSuffix(filepath.Base(name), ".data"); s.files[id] == nil {
 			os.Remove(name)
 		}
+	}
+	return nil
+}
+
+// kept reads what is kept of a file or a batch, which has the id that its name says.
+func kept(text []byte, v any, got *string, id string) error {
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("not what this store writes: %w", err)
+	}
+	if *got != id {
+		return fmt.Errorf("the id in it is %s", quote.Value(*got))
 	}
 	return nil
 }
@@ -297,8 +350,9 @@ func (b *budget) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Upload keeps a file of requests. ok is asked at the end whether it is wanted.
-func (s *Store) Upload(ctx context.Context, name string, r io.Reader, ok func() error) (f File, err error) {
+// Upload keeps an owner's file of requests. ok is asked at the end whether it is
+// wanted.
+func (s *Store) Upload(ctx context.Context, owner, name string, r io.Reader, ok func() error) (f File, err error) {
 	f = File{ID: newID("file-"), Object: "file", Name: name, Purpose: "batch", Status: "processed", Created: s.o.Now().Unix()}
 	b := &budget{s: s, r: r}
 	defer func() {
@@ -324,10 +378,10 @@ func (s *Store) Upload(ctx context.Context, name string, r io.Reader, ok func() 
 	if err := set.Commit(); err != nil {
 		return f, err
 	}
-	return f, s.addFile(f)
+	return f, s.addFile(keptFile{f, owner})
 }
 
-func (s *Store) addFile(f File) error {
+func (s *Store) addFile(f keptFile) error {
 	if err := save(s.fileMeta(f.ID), f); err != nil {
 		return err
 	}
@@ -338,23 +392,23 @@ func (s *Store) addFile(f File) error {
 }
 
 // File returns a file.
-func (s *Store) File(id string) (File, error) {
+func (s *Store) File(owner, id string) (File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f, ok := s.files[id]; ok {
-		return *f, nil
+	if f, ok := s.files[id]; ok && sees(owner, f.Owner) {
+		return f.File, nil
 	}
 	return File{}, ErrNone
 }
 
-// Files returns all files of a purpose, "" for any, the newest first.
-func (s *Store) Files(purpose string) []File {
+// Files returns the files of a purpose, "" for any, the newest first.
+func (s *Store) Files(owner, purpose string) []File {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []File
 	for _, f := range s.files {
-		if purpose == "" || f.Purpose == purpose {
-			list = append(list, *f)
+		if sees(owner, f.Owner) && (purpose == "" || f.Purpose == purpose) {
+			list = append(list, f.File)
 		}
 	}
 	slices.SortFunc(list, func(a, b File) int { return newest(a.Created, b.Created, a.ID, b.ID) })
@@ -369,8 +423,8 @@ func newest(a, b int64, x, y string) int {
 }
 
 // Content opens a file's content.
-func (s *Store) Content(id string) (*os.File, File, error) {
-	f, err := s.File(id)
+func (s *Store) Content(owner, id string) (*os.File, File, error) {
+	f, err := s.File(owner, id)
 	if err != nil {
 		return nil, f, err
 	}
@@ -379,11 +433,11 @@ func (s *Store) Content(id string) (*os.File, File, error) {
 }
 
 // Delete deletes a file, unless a batch reads it.
-func (s *Store) Delete(id string) error {
+func (s *Store) Delete(owner, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f, ok := s.files[id]
-	if !ok {
+	if !ok || !sees(owner, f.Owner) {
 		return ErrNone
 	}
 	for _, b := range s.batches {
@@ -402,27 +456,29 @@ func (s *Store) Delete(id string) error {
 	return nil
 }
 
-// Create begins a batch of a file's requests for an endpoint.
-func (s *Store) Create(input, endpoint string, metadata map[string]string) (Batch, error) {
+// Create begins a batch of a file's requests for an endpoint. It belongs to whom
+// the file does.
+func (s *Store) Create(owner, input, endpoint string, metadata map[string]string) (Batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f, ok := s.files[input]; !ok || f.Purpose != "batch" {
+	f, ok := s.files[input]
+	if !ok || !sees(owner, f.Owner) || f.Purpose != "batch" {
 		return Batch{}, ErrNone
 	}
 	if len(s.batches) >= mostBatches {
 		return Batch{}, ErrMany
 	}
 	now := s.o.Now()
-	b := Batch{
+	b := keptBatch{Batch{
 		ID: newID("batch_"), Object: "batch", Endpoint: endpoint, Input: input, Window: "24h", Status: Validating,
 		Created: now.Unix(), Expires: now.Add(window).Unix(), Metadata: metadata,
-	}
+	}, f.Owner}
 	if err := save(s.batchMeta(b.ID), b); err != nil {
-		return b, err
+		return b.Batch, err
 	}
 	s.batches[b.ID] = &b
 	s.signal()
-	return b, nil
+	return b.Batch, nil
 }
 
 func (s *Store) signal() {
@@ -433,22 +489,24 @@ func (s *Store) signal() {
 }
 
 // Batch returns a batch.
-func (s *Store) Batch(id string) (Batch, error) {
+func (s *Store) Batch(owner, id string) (Batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b, ok := s.batches[id]; ok {
-		return *b, nil
+	if b, ok := s.batches[id]; ok && sees(owner, b.Owner) {
+		return b.Batch, nil
 	}
 	return Batch{}, ErrNone
 }
 
-// Batches returns all batches, the newest first.
-func (s *Store) Batches() []Batch {
+// Batches returns the batches, the newest first.
+func (s *Store) Batches(owner string) []Batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []Batch
 	for _, b := range s.batches {
-		list = append(list, *b)
+		if sees(owner, b.Owner) {
+			list = append(list, b.Batch)
+		}
 	}
 	slices.SortFunc(list, func(a, b Batch) int { return newest(a.Created, b.Created, a.ID, b.ID) })
 	return list
@@ -456,29 +514,29 @@ func (s *Store) Batches() []Batch {
 
 // Cancel ends a batch: what is finished is kept. One that is being cancelled stays
 // as it is.
-func (s *Store) Cancel(id string) (Batch, error) {
+func (s *Store) Cancel(owner, id string) (Batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, ok := s.batches[id]
 	switch {
-	case !ok:
+	case !ok || !sees(owner, b.Owner):
 		return Batch{}, ErrNone
 	case b.Status == Cancelling:
-		return *b, nil
+		return b.Batch, nil
 	case b.Ended() || b.Status == Finalizing:
-		return *b, ErrEnded
+		return b.Batch, ErrEnded
 	}
 	next := *b
 	next.Status, next.Cancelling = Cancelling, s.now()
 	if err := save(s.batchMeta(id), next); err != nil {
-		return *b, err
+		return b.Batch, err
 	}
 	*b = next
 	if s.running == id {
 		s.stop(errCancelled)
 	}
 	s.signal()
-	return *b, nil
+	return b.Batch, nil
 }
 
 func (s *Store) now() *int64 {
@@ -491,7 +549,7 @@ func (s *Store) change(id string, f func(*Batch)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := *s.batches[id]
-	f(&b)
+	f(&b.Batch)
 	if err := save(s.batchMeta(id), b); err != nil {
 		return err
 	}
@@ -505,7 +563,7 @@ func (s *Store) run() {
 	for s.ctx.Err() == nil {
 		id := ""
 		s.mu.Lock()
-		var oldest *Batch
+		var oldest *keptBatch
 		for _, b := range s.batches {
 			if !b.Ended() && (oldest == nil || newest(oldest.Created, b.Created, b.ID, oldest.ID) < 0) {
 				oldest, id = b, b.ID
@@ -539,10 +597,9 @@ func (s *Store) run() {
 
 // compute computes a batch to its end, or to the store's.
 func (s *Store) compute(id string) error {
-	b, err := s.Batch(id)
-	if err != nil {
-		return err
-	}
+	s.mu.Lock()
+	b := *s.batches[id]
+	s.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
 	ctx, late := context.WithDeadlineCause(ctx, time.Unix(b.Expires, 0), errExpired)
@@ -596,7 +653,10 @@ func (s *Store) compute(id string) error {
 			c.Completed++
 		}
 	}
-	runner, err := batch.NewRunner(dir, files, plan.Head.URLs, s.o.Active, s.o.Answer, done)
+	answer := func(ctx context.Context, url string, body []byte) (int, []byte) {
+		return s.o.Answer(ctx, b.Owner, url, body)
+	}
+	runner, err := batch.NewRunner(dir, files, plan.Head.URLs, s.o.Active, answer, done)
 	if err != nil {
 		return err
 	}
@@ -624,11 +684,11 @@ func (s *Store) compute(id string) error {
 			return err
 		}
 	}
-	return s.finish(id, plan, files, left, status)
+	return s.finish(id, b.Owner, plan, files, left, status)
 }
 
 // finish puts what is finished into files, and ends the batch.
-func (s *Store) finish(id string, plan *batch.Plan, files []string, left *batch.LineError, status string) error {
+func (s *Store) finish(id, owner string, plan *batch.Plan, files []string, left *batch.LineError, status string) error {
 	dir := s.work(id)
 	// The names are the same if this has to be done again.
 	name := func(kind string) string {
@@ -651,7 +711,7 @@ func (s *Store) finish(id string, plan *batch.Plan, files []string, left *batch.
 			return nil, err
 		}
 		f.Bytes = info.Size()
-		return &f.ID, s.addFile(f)
+		return &f.ID, s.addFile(keptFile{f, owner})
 	}
 	out, err := add(output)
 	if err != nil {

@@ -33,7 +33,7 @@ func open(t *testing.T, o Options) *Store {
 	}
 	o.URLs = []string{url, "/v1/chat/completions"}
 	if o.Answer == nil {
-		o.Answer = func(_ context.Context, _ string, body []byte) (int, []byte) { return 200, body }
+		o.Answer = func(_ context.Context, _, _ string, body []byte) (int, []byte) { return 200, body }
 	}
 	s, err := Open(o)
 	if err != nil {
@@ -47,7 +47,7 @@ func yes() error { return nil }
 
 func upload(t *testing.T, s *Store, text string) File {
 	t.Helper()
-	f, err := s.Upload(t.Context(), "in.jsonl", strings.NewReader(text), yes)
+	f, err := s.Upload(t.Context(), "", "in.jsonl", strings.NewReader(text), yes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func upload(t *testing.T, s *Store, text string) File {
 func until(t *testing.T, s *Store, id string, want ...string) Batch {
 	t.Helper()
 	for range 6000 {
-		b, err := s.Batch(id)
+		b, err := s.Batch("", id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func lines(t *testing.T, s *Store, id *string) int {
 	if id == nil {
 		return 0
 	}
-	r, f, err := s.Content(*id)
+	r, f, err := s.Content("", *id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func lines(t *testing.T, s *Store, id *string) int {
 func TestBatch(t *testing.T) {
 	s := open(t, Options{})
 	f := upload(t, s, requests(150)+"wrong\n"+strings.Replace(requests(1), url, "/v1/chat/completions", 1))
-	b, err := s.Create(f.ID, url, map[string]string{"a": "b"})
+	b, err := s.Create("", f.ID, url, map[string]string{"a": "b"})
 	if err != nil || b.Status != Validating {
 		t.Fatalf("%+v, %v", b, err)
 	}
@@ -105,10 +105,10 @@ func TestBatch(t *testing.T) {
 		b.Started == nil || b.Finalizing == nil || b.Completed == nil || b.Failed != nil || b.Metadata["a"] != "b" {
 		t.Errorf("%+v", b)
 	}
-	if _, err := s.Cancel(b.ID); !errors.Is(err, ErrEnded) {
+	if _, err := s.Cancel("", b.ID); !errors.Is(err, ErrEnded) {
 		t.Errorf("cancelled when it has ended: %v", err)
 	}
-	next, err := s.Create(upload(t, s, requests(1)).ID, url, nil) // which begins when all of this one is done
+	next, err := s.Create("", upload(t, s, requests(1)).ID, url, nil) // which begins when all of this one is done
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,24 +116,24 @@ func TestBatch(t *testing.T) {
 	if _, err := os.Stat(s.work(b.ID)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what it worked on is left: %v", err)
 	}
-	if list := s.Files("batch"); len(list) != 2 || len(s.Files("")) != 5 || s.Batches()[0].ID != next.ID && s.Batches()[1].ID != next.ID {
+	if list := s.Files("", "batch"); len(list) != 2 || len(s.Files("", "")) != 5 || s.Batches("")[0].ID != next.ID && s.Batches("")[1].ID != next.ID {
 		t.Errorf("%v", list)
 	}
-	if err := errors.Join(s.Delete(f.ID), s.Delete(*b.Output)); err != nil {
+	if err := errors.Join(s.Delete("", f.ID), s.Delete("", *b.Output)); err != nil {
 		t.Error(err)
 	}
-	if err := s.Delete(f.ID); !errors.Is(err, ErrNone) {
+	if err := s.Delete("", f.ID); !errors.Is(err, ErrNone) {
 		t.Errorf("deleted twice: %v", err)
 	}
 	// A file without requests.
-	b, err = s.Create(upload(t, s, "\n\n").ID, url, nil)
+	b, err = s.Create("", upload(t, s, "\n\n").ID, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b = until(t, s, b.ID, Failed); b.Errors == nil || b.Errors.Data[0].Code != "invalid_input_file" {
 		t.Errorf("%+v", b)
 	}
-	if _, err := s.Create(f.ID, url, nil); !errors.Is(err, ErrNone) {
+	if _, err := s.Create("", f.ID, url, nil); !errors.Is(err, ErrNone) {
 		t.Errorf("of a deleted file: %v", err)
 	}
 }
@@ -144,7 +144,7 @@ func TestReopened(t *testing.T) {
 	dir := t.TempDir()
 	var asked, half atomic.Int64
 	began := make(chan struct{})
-	o := Options{Dir: dir, Active: 3, Answer: func(ctx context.Context, _ string, body []byte) (int, []byte) {
+	o := Options{Dir: dir, Active: 3, Answer: func(ctx context.Context, _, _ string, body []byte) (int, []byte) {
 		if n := asked.Add(1); n == 20 {
 			close(began)
 		} else if n > 20 && half.Load() == 0 {
@@ -154,7 +154,7 @@ func TestReopened(t *testing.T) {
 		return 200, body
 	}}
 	s := open(t, o)
-	b, err := s.Create(upload(t, s, requests(100)).ID, url, nil)
+	b, err := s.Create("", upload(t, s, requests(100)).ID, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestCancelAndExpiry(t *testing.T) {
 	for _, want := range []string{Cancelled, Expired} {
 		var asked atomic.Int64
 		began := make(chan struct{})
-		o := Options{Answer: func(ctx context.Context, _ string, body []byte) (int, []byte) {
+		o := Options{Answer: func(ctx context.Context, _, _ string, body []byte) (int, []byte) {
 			if n := asked.Add(1); n == 30 {
 				close(began)
 			} else if n > 30 {
@@ -191,16 +191,16 @@ func TestCancelAndExpiry(t *testing.T) {
 		}
 		s := open(t, o)
 		f := upload(t, s, requests(100))
-		b, err := s.Create(f.ID, url, nil)
+		b, err := s.Create("", f.ID, url, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if want == Cancelled {
 			<-began
-			if err := s.Delete(f.ID); !errors.Is(err, ErrInUse) {
+			if err := s.Delete("", f.ID); !errors.Is(err, ErrInUse) {
 				t.Errorf("deleted while it is read: %v", err)
 			}
-			if b, err := s.Cancel(b.ID); err != nil || b.Status != Cancelling {
+			if b, err := s.Cancel("", b.ID); err != nil || b.Status != Cancelling {
 				t.Errorf("%+v, %v", b, err)
 			}
 		}
@@ -210,15 +210,15 @@ func TestCancelAndExpiry(t *testing.T) {
 		}
 	}
 	// One that waits behind another.
-	s := open(t, Options{Answer: func(ctx context.Context, _ string, body []byte) (int, []byte) { <-ctx.Done(); return 499, nil }})
+	s := open(t, Options{Answer: func(ctx context.Context, _, _ string, body []byte) (int, []byte) { <-ctx.Done(); return 499, nil }})
 	f := upload(t, s, requests(3))
-	first, _ := s.Create(f.ID, url, nil)
-	second, err := s.Create(f.ID, url, nil)
+	first, _ := s.Create("", f.ID, url, nil)
+	second, err := s.Create("", f.ID, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Cancel(second.ID)
-	s.Cancel(first.ID)
+	s.Cancel("", second.ID)
+	s.Cancel("", first.ID)
 	until(t, s, first.ID, Cancelled)
 	if b := until(t, s, second.ID, Cancelled); b.Counts.Completed != 0 {
 		t.Errorf("%+v", b)
@@ -227,18 +227,18 @@ func TestCancelAndExpiry(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	s := open(t, Options{File: 1000, Bytes: 1500})
-	if _, err := s.Upload(t.Context(), "x", strings.NewReader(strings.Repeat("x", 1001)), yes); !errors.Is(err, ErrLarge) {
+	if _, err := s.Upload(t.Context(), "", "x", strings.NewReader(strings.Repeat("x", 1001)), yes); !errors.Is(err, ErrLarge) {
 		t.Errorf("too large: %v", err)
 	}
 	f := upload(t, s, strings.Repeat("x", 1000))
-	if _, err := s.Upload(t.Context(), "x", strings.NewReader(strings.Repeat("x", 501)), yes); !errors.Is(err, ErrFull) {
+	if _, err := s.Upload(t.Context(), "", "x", strings.NewReader(strings.Repeat("x", 501)), yes); !errors.Is(err, ErrFull) {
 		t.Errorf("no room: %v", err)
 	}
 	unwanted := errors.New("unwanted")
-	if _, err := s.Upload(t.Context(), "x", strings.NewReader("x"), func() error { return unwanted }); !errors.Is(err, unwanted) {
+	if _, err := s.Upload(t.Context(), "", "x", strings.NewReader("x"), func() error { return unwanted }); !errors.Is(err, unwanted) {
 		t.Errorf("unwanted: %v", err)
 	}
-	if err := s.Delete(f.ID); err != nil {
+	if err := s.Delete("", f.ID); err != nil {
 		t.Fatal(err)
 	}
 	upload(t, s, strings.Repeat("x", 1000)) // there is room again
@@ -247,8 +247,8 @@ func TestLimits(t *testing.T) {
 	}
 	// Failures of the answerer end the batch, not the store.
 	told := make(chan error, 1)
-	s = open(t, Options{Answer: func(context.Context, string, []byte) (int, []byte) { return 503, nil }, Failed: func(_ string, err error) { told <- err }})
-	b, err := s.Create(upload(t, s, requests(1)).ID, url, nil)
+	s = open(t, Options{Answer: func(context.Context, string, string, []byte) (int, []byte) { return 503, nil }, Failed: func(_ string, err error) { told <- err }})
+	b, err := s.Create("", upload(t, s, requests(1)).ID, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestFolder(t *testing.T) {
 		dir := t.TempDir()
 		os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o777)
 		os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666)
-		_, err := Open(Options{Dir: dir, URLs: []string{url}, Answer: func(context.Context, string, []byte) (int, []byte) { return 0, nil }})
+		_, err := Open(Options{Dir: dir, URLs: []string{url}, Answer: func(context.Context, string, string, []byte) (int, []byte) { return 0, nil }})
 		if err == nil || !strings.Contains(err.Error(), filepath.Base(name)) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -282,5 +282,106 @@ func TestForm(t *testing.T) {
 	const want = `{"id":"","object":"","endpoint":"","errors":{"object":"list","data":[{"code":"c","message":"m"}]},"input_file_id":"","completion_window":"","status":"","output_file_id":null,"error_file_id":null,"created_at":0,"in_progress_at":null,"expires_at":0,"finalizing_at":null,"completed_at":null,"failed_at":null,"expired_at":null,"cancelling_at":null,"cancelled_at":null,"request_counts":{"total":0,"completed":0,"failed":0},"metadata":null}`
 	if err != nil || string(text) != want {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// What belongs to an owner is not there for others, whatever is asked of it, in
+// this store and the next; the owner "" sees all. What a batch writes belongs to
+// whom its file does, and so do its requests.
+func TestOwners(t *testing.T) {
+	asked := make(chan string, 3)
+	o := Options{Dir: t.TempDir(), Answer: func(_ context.Context, owner, _ string, body []byte) (int, []byte) {
+		asked <- owner
+		return 200, body
+	}}
+	s := open(t, o)
+	f, err := s.Upload(t.Context(), "a", "in.jsonl", strings.NewReader(requests(3)), yes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []string{"b", "ab"} {
+		if _, err := s.Create(other, f.ID, url, nil); !errors.Is(err, ErrNone) {
+			t.Errorf("%s makes a batch of a's file: %v", other, err)
+		}
+	}
+	b, err := s.Create("a", f.ID, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = until(t, s, b.ID, Completed)
+	for range 3 {
+		if owner := <-asked; owner != "a" {
+			t.Errorf("a request of a's batch is asked for %q", owner)
+		}
+	}
+	mine, err := s.Upload(t.Context(), "b", "in.jsonl", strings.NewReader(requests(1)), yes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open1, err := s.Upload(t.Context(), "", "in.jsonl", strings.NewReader(requests(1)), yes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(s *Store) {
+		t.Helper()
+		for _, c := range []struct {
+			owner          string
+			files, batches int
+		}{{"a", 2, 1}, {"b", 1, 0}, {"c", 0, 0}, {"", 4, 1}} {
+			if n := len(s.Files(c.owner, "")); n != c.files {
+				t.Errorf("%q sees %d files, want %d", c.owner, n, c.files)
+			}
+			if n := len(s.Batches(c.owner)); n != c.batches {
+				t.Errorf("%q sees %d batches, want %d", c.owner, n, c.batches)
+			}
+		}
+		for _, id := range []string{f.ID, *b.Output, open1.ID} {
+			_, err1 := s.File("b", id)
+			r, _, err2 := s.Content("b", id)
+			if err3 := s.Delete("b", id); !errors.Is(err1, ErrNone) || !errors.Is(err2, ErrNone) || !errors.Is(err3, ErrNone) || r != nil {
+				t.Errorf("b and %s: %v, %v, %v", id, err1, err2, err3)
+			}
+		}
+		_, err1 := s.Batch("b", b.ID)
+		if _, err2 := s.Cancel("b", b.ID); !errors.Is(err1, ErrNone) || !errors.Is(err2, ErrNone) {
+			t.Errorf("b and a's batch: %v, %v", err1, err2)
+		}
+		_, err1 = s.File("a", *b.Output)
+		if _, err2 := s.Batch("a", b.ID); err1 != nil || err2 != nil {
+			t.Errorf("a and its own: %v, %v", err1, err2)
+		}
+	}
+	check(s)
+	s.Close()
+	s = open(t, o)
+	check(s)
+	if err := errors.Join(s.Delete("a", f.ID), s.Delete("a", *b.Output), s.Delete("b", mine.ID), s.Delete("", open1.ID)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A folder is for one store at a time: a second one says which folder it is, and
+// changes nothing in it. When the first is closed there is room.
+func TestFolderIsLocked(t *testing.T) {
+	s := open(t, Options{})
+	f := upload(t, s, requests(1))
+	os.WriteFile(s.data("file-x"), nil, 0o666) // as while a file is being uploaded
+	second := s.o
+	second.Dir = filepath.Join(s.o.Dir, ".", "batches", "..")
+	if _, err := Open(second); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), s.o.Dir) {
+		t.Errorf("a second store: %v", err)
+	}
+	if _, err := os.Stat(s.data("file-x")); err != nil {
+		t.Errorf("it removed what is being uploaded: %v", err)
+	}
+	s.Stop() // which does not give it free
+	if _, err := Open(second); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second store beside one that ends: %v", err)
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := open(t, second).File("", f.ID); err != nil {
+		t.Error(err)
 	}
 }

@@ -152,7 +152,7 @@ func open(ctx context.Context, c Config, p Process) (_ pipeline.Worker, err erro
 // turns with others as one owner's.
 func Answerer(svc *openai.Service) batch.Answerer {
 	return func(ctx context.Context, url string, body []byte) (int, []byte) {
-		return svc.Do(ctx, url, body, "batch")
+		return svc.Do(ctx, url, body, openai.Client{Turn: "batch"})
 	}
 }
 

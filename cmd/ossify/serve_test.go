@@ -263,3 +263,28 @@ func TestServeTools(t *testing.T) {
 		}
 	}
 }
+
+// A folder of batches is for one server. One that was killed leaves it free.
+func TestServeFolderIsLocked(t *testing.T) {
+	dir, batches := words(t), filepath.Join(t.TempDir(), "kept")
+	first := startServer(t, dir, "--batches", batches)
+	code, stdout, stderr := ossify(t, "", "serve", dir, "--addr", "127.0.0.1:0", "--batches", batches)
+	if code != 1 || stdout != "" || !strings.Contains(stderr, batches) || !strings.Contains(stderr, "another server uses this folder") {
+		t.Errorf("a second server: %d %q %q", code, stdout, stderr)
+	}
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for first.lines.Scan() { // to the end
+	}
+	first.Wait()
+	second := startServer(t, dir, "--batches", batches)
+	second.Process.Signal(syscall.SIGTERM)
+	second.said(t, `"msg":"ended"`)
+	for second.lines.Scan() {
+	}
+	if err := second.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	startServer(t, dir, "--batches", batches)
+}

@@ -48,7 +48,7 @@ func TestResponse(t *testing.T) {
 	s := openai.New(o)
 	for range 2 { // the second response has a session of its own
 		prompts = nil
-		status, body := s.Do(t.Context(), openai.PathResponses, []byte(`{"model":"m","input":"x","tools":[{"type":"code_interpreter"}]}`), "")
+		status, body := s.Do(t.Context(), openai.PathResponses, []byte(`{"model":"m","input":"x","tools":[{"type":"code_interpreter"}]}`), openai.Client{})
 		var r struct {
 			Output []struct{ Type, Status, Output string }
 		}
