@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"pipeline/beam":          {"pipeline"},
 	"batch":                  {"internal/fileset", "internal/quote", "pipeline"},
 	"sweep":                  {"internal/fileset", "internal/quote", "parity", "pipeline"},
+	"sweep/page":             {"internal/quote", "parity", "parity/page", "sweep"},
 	"batch/store":            {"batch", "internal/fileset", "internal/quote", "pipeline"},
 	"batch/worker":           {"batch", "engine", "generate", "generate/onengine", "gptoss", "harmony", "openai", "pipeline", "pull", "tokenizer", "verify"},
 	"grammar":                {"harmony", "internal/quote", "tokenizer"},

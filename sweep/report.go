@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
+	"ossify/internal/quote"
 	"ossify/parity"
 )
 
@@ -22,7 +24,7 @@ type Report struct {
 	Free     Choices        `json:"free"`      // of free runs beside the reference's
 	Failures []Failure      `json:"failures,omitempty"`
 
-	stages map[string]int
+	stages map[string]int // places in Stages
 }
 
 // A Worst stage is the one that failed first, else that needs most of its bound.
@@ -40,6 +42,8 @@ type Place struct {
 	Failed   int     `json:"failed,omitempty"`
 	Used     float64 `json:"used"`
 	Stage    string  `json:"worst,omitempty"`
+	Stages   []Stage `json:"stages"` // of its elements alone
+	Choices  Choices `json:"choices"`
 }
 
 // A Failure is one element that did not pass.
@@ -92,10 +96,17 @@ func (r *Report) Add(o Outcome, command string) {
 			r.Stages = append(r.Stages, Stage{Kind: s.Kind, By: -1})
 		}
 		r.Stages[i].add(s)
+		j := slices.IndexFunc(place.Stages, func(p Stage) bool { return p.Kind == s.Kind })
+		if j < 0 {
+			j = len(place.Stages)
+			place.Stages = append(place.Stages, Stage{Kind: s.Kind, By: -1})
+		}
+		place.Stages[j].add(s)
 		if o.Verdict == parity.Pass && (r.Worst == nil || s.Used > r.Worst.Used) {
 			r.Worst = &Worst{s.Worst, s.Used, command}
 		}
 	}
+	place.Choices.add(o.Choices)
 	r.Choices.add(o.Choices)
 	r.Free.add(o.Free)
 }
@@ -114,7 +125,7 @@ func (r *Report) Repeat(ctx context.Context, judge Judge, most int) error {
 		}
 		f.Repeats = "no"
 		if err != nil {
-			if err.Error() == f.Why {
+			if quote.Plain(err.Error()) == f.Why {
 				f.Repeats = "yes"
 			}
 			continue

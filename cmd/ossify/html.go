@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -38,10 +39,23 @@ type reportFile struct {
 }
 
 // createReport starts a report's file, before the work that fills it: a name
-// that cannot be written is said at once. inputs are files read meanwhile.
-func createReport(c *cobra.Command, path string, force bool, inputs ...string) (*reportFile, error) {
+// that cannot be written is said at once. inputs are files read meanwhile, beside
+// those of the checkpoint's folder dir, if it is not "".
+func createReport(c *cobra.Command, dir, path string, force bool, inputs ...string) (*reportFile, error) {
 	if fileset.Stdout(path) {
 		return nil, usage("--html %s, want a file: standard output has the report as text", path)
+	}
+	if dir != "" {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			in := filepath.Join(dir, e.Name())
+			if s, err := os.Stat(in); err == nil && s.Mode().IsRegular() && !isReport(in) {
+				inputs = append(inputs, in)
+			}
+		}
 	}
 	r := &reportFile{path: path, set: fileset.New(c.Context(), fileset.Options{Inputs: inputs, Ours: isReport, Force: force})}
 	var err error
@@ -64,11 +78,16 @@ func isReport(path string) bool {
 }
 
 // write completes the file.
-func (f *reportFile) write(name string, r *parity.Report) error {
-	if err := page.Write(f.file, name, r); err != nil {
+func (f *reportFile) write(page func(w io.Writer) error) error {
+	if err := page(f.file); err != nil {
 		return err
 	}
 	return f.set.Commit()
+}
+
+// pageOf is for write: a parity report, of what is named.
+func pageOf(name string, r *parity.Report) func(w io.Writer) error {
+	return func(w io.Writer) error { return page.Write(w, name, r) }
 }
 
 // abort gives up, unless the file is complete.
@@ -110,7 +129,12 @@ func (v *verifyCommand) provenance(c *cobra.Command, ck *gptoss.Checkpoint, dir,
 		}
 		add("ONNX model", "%s, SHA-256 %s", v.onnx.model, sum)
 	}
-	add("command", "%s", commandLine(c))
+	made, err := madeBy(c, o.Kernels.Name)
+	return append(list, made...), err
+}
+
+// madeBy says by which command, program and machine something is made, and when.
+func madeBy(c *cobra.Command, kernels string) ([]parity.Fact, error) {
 	b := thisBuild()
 	built := b.Version + ", " + b.Go
 	if b.Commit != "" {
@@ -119,14 +143,16 @@ func (v *verifyCommand) provenance(c *cobra.Command, ck *gptoss.Checkpoint, dir,
 	if b.Modified {
 		built += ", modified"
 	}
-	add("ossify", "%s", built)
-	add("machine", "%s/%s, %s, %d processors, kernels %s", runtime.GOOS, runtime.GOARCH, processor(), runtime.NumCPU(), o.Kernels.Name)
 	made, err := madeAt()
 	if err != nil {
 		return nil, err
 	}
-	add("made", "%s", made.UTC().Format(time.RFC3339))
-	return list, nil
+	return []parity.Fact{
+		{Name: "command", Text: commandLine(c)},
+		{Name: "ossify", Text: built},
+		{Name: "machine", Text: fmt.Sprintf("%s/%s, %s, %d processors, kernels %s", runtime.GOOS, runtime.GOARCH, processor(), runtime.NumCPU(), kernels)},
+		{Name: "made", Text: made.UTC().Format(time.RFC3339)},
+	}, nil
 }
 
 // fileHash returns a file's SHA-256 in hexadecimal.

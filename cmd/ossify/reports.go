@@ -72,7 +72,7 @@ pass if all of them passed. With --html it writes a page for a browser, too.`,
 			var page *reportFile
 			var err error
 			if html != "" {
-				if page, err = createReport(c, html, force, inputs...); err != nil {
+				if page, err = createReport(c, "", html, force, inputs...); err != nil {
 					return err
 				}
 				defer page.abort()
@@ -83,7 +83,7 @@ pass if all of them passed. With --html it writes a page for a browser, too.`,
 				err = r.WriteText(c.OutOrStdout(), parity.Text{All: all, Colour: terminalOf(c.OutOrStdout()).colour})
 			}
 			if err == nil && page != nil {
-				err = page.write(strings.Join(names, ", "), r)
+				err = page.write(pageOf(strings.Join(names, ", "), r))
 			}
 			if err == nil && r.Verdict != parity.Pass {
 				err = fmt.Errorf("report: %s", r.Verdict)

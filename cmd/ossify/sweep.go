@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,9 +15,11 @@ import (
 
 	"ossify/gptoss"
 	"ossify/internal/fileset"
+	"ossify/kernel"
 	"ossify/parity"
 	"ossify/pipeline"
 	"ossify/sweep"
+	"ossify/sweep/page"
 	"ossify/verify"
 )
 
@@ -32,6 +35,8 @@ type sweepFlags struct {
 	repeat     int
 	noHash     bool
 	asJSON     bool
+	html       string
+	force      bool
 }
 
 // A sweepConfig is what every process of a sweep knows.
@@ -53,8 +58,10 @@ distributed by stage and position, how often choices of experts agree, and for
 each failure the command that repeats it, which was run.
 
 The report is the same whatever the number of workers and their order. With
---state a sweep that was ended goes on. See docs/sweep.md.`,
+--state a sweep that was ended goes on. With --html it is written as a page for a
+browser, too. See docs/sweep.md.`,
 		Example: `  ossify sweep /tmp/tiny --elements 500
+  ossify sweep /tmp/tiny --elements 40 --html report.html
   ossify sweep /tmp/20b --elements 40 --lengths 160,328 --first 0,4088,131056 --prompts questions.txt --state /tmp/sweep
   ossify sweep /tmp/tiny --elements 20 --inject 'no sinks@3:20'`,
 		Args: oneArgument("DIR"),
@@ -76,6 +83,8 @@ The report is the same whatever the number of workers and their order. With
 	f.IntVar(&a.repeat, "repeat", 20, "failures whose commands are run again, at most")
 	f.BoolVar(&a.noHash, "no-hash", false, "do not read the whole checkpoint to prove that all workers have the same")
 	f.BoolVar(&a.asJSON, "json", false, "print JSON")
+	f.StringVar(&a.html, "html", "", "file for the report as a page, beside what is printed")
+	f.BoolVar(&a.force, "force", false, "replace the --html file though ossify did not write it")
 	a.runner.add(c)
 	return c
 }
@@ -89,6 +98,8 @@ func (a *sweepFlags) run(c *cobra.Command, dir string) error {
 		return usage("--workers %d, want 1 or more", a.workers)
 	case a.repeat < 0:
 		return usage("--repeat %d, want 0 or more", a.repeat)
+	case a.force && a.html == "":
+		return usage("--force is of --html, which is missing")
 	case a.runner.endpoint != "" && a.state == "":
 		return usage("a cluster wants --state, a folder that all workers see")
 	}
@@ -145,6 +156,17 @@ func (a *sweepFlags) run(c *cobra.Command, dir string) error {
 	layout := ck.Dialect.String()
 	if err := ck.Close(); err != nil {
 		return err
+	}
+	var file *reportFile
+	if a.html != "" {
+		inputs := append([]string{a.prompts, a.q.ONNX}, a.q.Goldens...)
+		if a.state != "" {
+			inputs = append(inputs, sweep.ElementsPath(a.state))
+		}
+		if file, err = createReport(c, dir, a.html, a.force, inputs...); err != nil {
+			return err
+		}
+		defer file.abort()
 	}
 	config := sweepConfig{Checkpoint: a.checkpoint}
 	if config.Checkpoint == "" {
@@ -206,10 +228,22 @@ func (a *sweepFlags) run(c *cobra.Command, dir string) error {
 	} else {
 		err = r.WriteText(c.OutOrStdout())
 	}
+	if err == nil && file != nil {
+		err = a.page(c, file, dir, r)
+	}
 	if err == nil && r.Verdict != parity.Pass {
 		err = fmt.Errorf("sweep: %d of %d comparisons pass", r.Passed, r.Elements)
 	}
 	return err
+}
+
+// page completes the page, with how it was made.
+func (a *sweepFlags) page(c *cobra.Command, file *reportFile, dir string, r *sweep.Report) error {
+	from, err := madeBy(c, kernel.Best().Name)
+	if err != nil {
+		return err
+	}
+	return file.write(func(w io.Writer) error { return page.Write(w, dir, r, from) })
 }
 
 func pointers(list []string) (all []*string) {

@@ -156,7 +156,7 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 	}
 	var file *reportFile
 	if v.html != "" {
-		if file, err = createReport(c, v.html, v.force, v.golden, v.routing, v.conversation, v.onnx.model); err != nil {
+		if file, err = createReport(c, dir, v.html, v.force, v.golden, v.routing, v.conversation, v.onnx.model); err != nil {
 			return err
 		}
 		defer file.abort()
@@ -226,7 +226,7 @@ func (v *verifyCommand) run(c *cobra.Command, dir string) error {
 		}
 		r.Faults = faults.Faults
 		r.Judge()
-		if err := file.write(nameOf(v.golden, dir), r); err != nil {
+		if err := file.write(pageOf(nameOf(v.golden, dir), r)); err != nil {
 			return err
 		}
 		if failed == nil && r.Verdict != parity.Pass {
@@ -248,7 +248,7 @@ func (v *verifyCommand) print(c *cobra.Command, whole any, r *parity.Report, of 
 		err = r.WriteText(c.OutOrStdout(), parity.Text{All: v.all, Colour: terminalOf(c.OutOrStdout()).colour})
 	}
 	if err == nil && file != nil {
-		err = file.write(name, r)
+		err = file.write(pageOf(name, r))
 	}
 	if err == nil && r.Verdict != parity.Pass {
 		err = fmt.Errorf("verify: %s: %s", name, r.Verdict)

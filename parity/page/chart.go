@@ -16,33 +16,34 @@ import (
 	"ossify/internal/quote"
 )
 
-// A chart is a picture of numbers. The library lays it out and draws it; its
+// A Chart is a picture of numbers. The library lays it out and draws it; its
 // colours are then replaced by classes, so that the page's style sheet decides
 // them, in the light and in the dark.
-type chart struct {
+type Chart struct {
 	Title  string // for those who do not see it
 	Desc   string
 	X      string // title of the axis
 	Labels []string
-	Series []series
-	Form   form
+	Series []Series
+	Form   Form
 	Min    float64
 	Max    float64
 	Step   float64 // between the lines of the value axis
 	Format func(float64) string
 }
 
-// A series is one program's values; NaN is none.
-type series struct {
+// A Series is one program's values; NaN is none.
+type Series struct {
 	Class  string // decides the colour, as the style sheet has it
 	Values []float64
 }
 
-type form int
+// A Form is how a chart shows its series.
+type Form int
 
 const (
-	lines form = iota
-	stacked
+	Lines Form = iota
+	Stacked
 )
 
 // Size of a chart in CSS pixels: a phone's width.
@@ -51,14 +52,14 @@ const (
 	chartHeight = 208
 )
 
-// svg draws the chart; id is unique in the page.
-func (c chart) svg(id string) (template.HTML, error) {
+// SVG draws the chart; id is unique in the page.
+func (c Chart) SVG(id string) (template.HTML, error) {
 	painter := charts.NewPainter(charts.PainterOptions{OutputFormat: charts.ChartOutputSVG, Width: chartWidth, Height: chartHeight, Theme: theme(len(c.Series))})
 	var err error
 	switch c.Form {
-	case lines:
+	case Lines:
 		err = painter.LineChart(c.lines())
-	case stacked:
+	case Stacked:
 		err = painter.BarChart(c.bars())
 	}
 	if err != nil {
@@ -76,7 +77,7 @@ func (c chart) svg(id string) (template.HTML, error) {
 }
 
 // values replaces what a chart has no place for.
-func (c chart) values() [][]float64 {
+func (c Chart) values() [][]float64 {
 	var all [][]float64
 	for _, s := range c.Series {
 		list := slices.Clone(s.Values)
@@ -96,7 +97,7 @@ const fontSize = 8 // points: 11 pixels
 
 func font() charts.FontStyle { return charts.FontStyle{FontSize: fontSize} }
 
-func (c chart) xAxis() charts.XAxisOption {
+func (c Chart) xAxis() charts.XAxisOption {
 	labels := slices.Clone(c.Labels)
 	every := 1
 	for n := len(labels); n/every > 10; {
@@ -110,7 +111,7 @@ func (c chart) xAxis() charts.XAxisOption {
 	return charts.XAxisOption{Title: c.X, TitleFontStyle: font(), Labels: labels, LabelFontStyle: font(), LabelCount: len(labels)}
 }
 
-func (c chart) yAxis() []charts.YAxisOption {
+func (c Chart) yAxis() []charts.YAxisOption {
 	n := int(math.Round((c.Max-c.Min)/c.Step)) + 1
 	return []charts.YAxisOption{{
 		LabelFontStyle: font(), ValueFormatter: c.Format, RangeValuePaddingScale: charts.Ptr(0.0),
@@ -120,7 +121,7 @@ func (c chart) yAxis() []charts.YAxisOption {
 
 var noBox = charts.Box{Left: 2, Top: 8, Right: 10, Bottom: 2, IsSet: true}
 
-func (c chart) lines() charts.LineChartOption {
+func (c Chart) lines() charts.LineChartOption {
 	o := charts.NewLineChartOptionWithData(c.values())
 	o.Theme = theme(len(c.Series))
 	o.Padding, o.XAxis, o.YAxis = noBox, c.xAxis(), c.yAxis()
@@ -136,7 +137,7 @@ func (c chart) lines() charts.LineChartOption {
 	return o
 }
 
-func (c chart) bars() charts.BarChartOption {
+func (c Chart) bars() charts.BarChartOption {
 	o := charts.NewBarChartOptionWithData(c.values())
 	o.Theme = theme(len(c.Series))
 	o.Padding, o.CategoryAxis, o.ValueAxis = noBox, c.xAxis(), c.yAxis()
@@ -169,7 +170,7 @@ func theme(n int) charts.ColorPalette {
 }
 
 // class returns the class of a colour of the library's picture.
-func (c chart) class(colour string) (string, error) {
+func (c Chart) class(colour string) (string, error) {
 	var n, g, b int
 	if _, err := fmt.Sscanf(colour, "rgb(%d,%d,%d)", &n, &g, &b); err != nil || g != 77 || b != 33 {
 		return "", fmt.Errorf("colour %q, want one of ours", colour)
@@ -192,7 +193,7 @@ func (c chart) class(colour string) (string, error) {
 
 // restyled writes the library's picture with classes for styles, a title and a
 // description.
-func (c chart) restyled(raw []byte, id string) (string, error) {
+func (c Chart) restyled(raw []byte, id string) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %d %d" role="img" aria-labelledby="%s-t" aria-describedby="%[3]s-d">`, chartWidth, chartHeight, id)
 	fmt.Fprintf(&b, `<title id="%s-t">%s</title><desc id="%[1]s-d">%[3]s</desc>`, id, escaped(quote.Plain(c.Title)), escaped(quote.Plain(c.Desc)))
@@ -228,7 +229,7 @@ func (c chart) restyled(raw []byte, id string) (string, error) {
 var gaps = regexp.MustCompile(`\s*([MLQAZ])\s*`)
 
 // element writes a path, circle or text without its style.
-func (c chart) element(b *strings.Builder, e xml.StartElement) error {
+func (c Chart) element(b *strings.Builder, e xml.StartElement) error {
 	name := e.Name.Local
 	if name != "path" && name != "circle" && name != "text" {
 		return fmt.Errorf("element %s, want path, circle or text", name)

@@ -208,12 +208,12 @@ func (w *broken) Write([]byte) (int, error) { w.calls++; return 0, errBroken }
 // A line's points stand above their ticks, however many; a bar's do too.
 func TestPointsStandAboveTheirTicks(t *testing.T) {
 	for _, n := range []int{2, 4, 7, 12, 24, 36} {
-		c := chart{Title: "t", X: "layer", Max: 1, Step: 0.5, Format: plainNumber, Series: []series{{Class: "p0"}}}
+		c := Chart{Title: "t", X: "layer", Max: 1, Step: 0.5, Format: Number, Series: []Series{{Class: "p0"}}}
 		for i := range n {
 			c.Labels = append(c.Labels, strconv.Itoa(i))
 			c.Series[0].Values = append(c.Series[0].Values, 0.5)
 		}
-		text, err := c.svg("x")
+		text, err := c.SVG("x")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +258,7 @@ func TestPointsStandAboveTheirTicks(t *testing.T) {
 
 // The library's colours are ours, else the style sheet would not decide.
 func TestColours(t *testing.T) {
-	c := chart{Series: []series{{Class: "p0"}}}
+	c := Chart{Series: []Series{{Class: "p0"}}}
 	for _, colour := range []string{"white", "rgb(0,0,0)", "rgb(1,77,33)", "rgba(0,77,33,0.5)", ""} {
 		if class, err := c.class(colour); err == nil {
 			t.Errorf("%q is %q, want an error", colour, class)
@@ -278,8 +278,8 @@ func TestColours(t *testing.T) {
 func TestFigures(t *testing.T) {
 	for got, want := range map[string]string{
 		small(0): "0", small(1.23e-7): "1.2·10⁻⁷", small(9.99e-8): "1.0·10⁻⁷", small(0.012): "0.012", small(5): "5", small(12345): "1.2·10⁴",
-		count(0): "0", count(999): "999", count(1000): "1,000", count(1234567): "1,234,567", count(-1234): "-1,234",
-		share(1, 1): "100%", share(999999, 1000000): "99.9999%", share(0, 5): "0.0%", share(0, 0): "–", share(1, 3): "33.3%",
+		Count(0): "0", Count(999): "999", Count(1000): "1,000", Count(1234567): "1,234,567", Count(-1234): "-1,234",
+		Share(1, 1): "100%", Share(999999, 1000000): "99.9999%", Share(0, 5): "0.0%", Share(0, 0): "–", Share(1, 3): "33.3%",
 		brief(9999): "9999", brief(12345): "12k", brief(12345678): "12M",
 	} {
 		if got != want {

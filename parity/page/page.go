@@ -1,5 +1,6 @@
 // Package page prints a parity report as one HTML page that needs nothing else:
-// no script, no file, no network. docs/report.md says how to read it.
+// no script, no file, no network. docs/report.md says how to read it. Pages of
+// other reports are made of the same style and pictures.
 //
 // It is a room of its own so that a program that only compares traces does not
 // carry a library of charts.
@@ -33,10 +34,16 @@ func Write(w io.Writer, name string, r *parity.Report) error {
 	if err != nil {
 		return err
 	}
+	return Execute(w, markup, v)
+}
+
+// Execute prints a page of a template, which may use style, the style sheet, plain
+// for text from strangers, and count for numbers. It begins with [Mark].
+func Execute(w io.Writer, markup string, v any) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"style": func() template.CSS { return template.CSS(style) },
 		"plain": quote.Plain,
-		"count": count,
+		"count": Count,
 	}).Parse(markup)
 	if err != nil {
 		return err

@@ -11,8 +11,8 @@ import (
 )
 
 // draw adds a chart to a list. note says what its height is.
-func draw(list *[]figure, c chart, note, id string, legend ...legend) error {
-	svg, err := c.svg(id)
+func draw(list *[]figure, c Chart, note, id string, legend ...legend) error {
+	svg, err := c.SVG(id)
 	if err == nil {
 		*list = append(*list, figure{c.Title, note, legend, svg})
 	}
@@ -31,10 +31,10 @@ func (v *view) errors(m *model) error {
 	for n, k := range m.kinds {
 		most, rounding, numbers := 0.0, 0.0, false
 		line := errorRow{Kind: k.name}
-		var list []series
-		limit := series{Class: "limit", Values: missing(len(m.layers))}
+		var list []Series
+		limit := Series{Class: "limit", Values: missing(len(m.layers))}
 		for i := range m.r.Columns {
-			s := series{Class: v.Programs[i].Class, Values: missing(len(m.layers))}
+			s := Series{Class: v.Programs[i].Class, Values: missing(len(m.layers))}
 			worst, at := 0.0, -1
 			for layer, stage := range k.cells[i] {
 				f := stage.Fit
@@ -77,8 +77,8 @@ func (v *view) errors(m *model) error {
 			continue
 		}
 		unit, top, step := scale(max(most, rounding))
-		c := chart{Title: short(k.name), X: "layer", Labels: numbersOf(m.layers),
-			Series: append([]series{limit}, list...), Max: top, Step: step, Format: plainNumber}
+		c := Chart{Title: Short(k.name), X: "layer", Labels: numbersOf(m.layers),
+			Series: append([]Series{limit}, list...), Max: top, Step: step, Format: Number}
 		for _, s := range c.Series {
 			for j := range s.Values {
 				s.Values[j] *= math.Pow(10, float64(-unit))
@@ -125,21 +125,21 @@ func (v *view) ulps(m *model) error {
 			continue
 		}
 		bins = max(bins, 4)
-		c := chart{Title: short(k.name), X: "units in the last place", Labels: ulpLabels[:bins], Form: lines,
-			Min: -7, Max: 0, Step: 1, Format: power}
+		c := Chart{Title: Short(k.name), X: "units in the last place", Labels: ULPLabels[:bins], Form: Lines,
+			Min: -7, Max: 0, Step: 1, Format: Power}
 		line := row{Kind: k.name}
 		var said []string
 		for i := range m.r.Columns {
-			s := series{Class: v.Programs[i].Class, Values: missing(bins)}
+			s := Series{Class: v.Programs[i].Class, Values: missing(bins)}
 			for b := range bins {
 				if counts[i][b] > 0 {
 					s.Values[b] = math.Log10(float64(counts[i][b]) / float64(totals[i]))
 				}
 			}
 			c.Series = append(c.Series, s)
-			line.Cells = append(line.Cells, cell{Text: share(counts[i][0], totals[i])})
+			line.Cells = append(line.Cells, cell{Text: Share(counts[i][0], totals[i])})
 			if totals[i] > 0 {
-				said = append(said, fmt.Sprintf("%s %s", m.r.Columns[i].Name, share(counts[i][0], totals[i])))
+				said = append(said, fmt.Sprintf("%s %s", m.r.Columns[i].Name, Share(counts[i][0], totals[i])))
 			}
 		}
 		c.Desc = fmt.Sprintf("How far numbers of %s are from the exact ones, all layers. The very rounding of the exact number are: %s. The farthest are %s off.", k.name, strings.Join(said, "; "), ulpWords(bins-1))
@@ -155,18 +155,18 @@ func (v *view) ulps(m *model) error {
 	return nil
 }
 
-// ulpLabels name the bins of parity.Fit.ULPs.
-var ulpLabels = []string{"0", "1", "2", "4", "8", "16", "32", "64", "128", "256", "512", "1k", "2k", "4k", "8k", "more"}
+// ULPLabels name the bins of parity.Fit.ULPs.
+var ULPLabels = []string{"0", "1", "2", "4", "8", "16", "32", "64", "128", "256", "512", "1k", "2k", "4k", "8k", "more"}
 
 func ulpWords(bin int) string {
 	if bin == parity.ULPBins-1 {
 		return "more than 8192"
 	}
-	return "at most " + ulpLabels[max(bin, 0)]
+	return "at most " + ULPLabels[max(bin, 0)]
 }
 
-// share is a part of all in percent, and never 100% if it is not all.
-func share(n, of int) string {
+// Share is a part of all in percent, and never 100% if it is not all.
+func Share(n, of int) string {
 	if of == 0 {
 		return "–"
 	}
@@ -222,7 +222,7 @@ func (v *view) routing(m *model) error {
 			line := routingRow{Layer: layerOf(stage.Name), Rows: ch.Rows, Right: ch.Rows - ch.Wrong, Ties: len(ch.Ties), LeastGap: small(ch.LeastGap), MedianGap: small(ch.MedianGap), Free: "–"}
 			gaps := ch.Gaps
 			if f, ok := free[stage.Name]; ok && f.Rows > 0 {
-				line.Free = fmt.Sprintf("%s of %s", count(f.Same), count(f.Rows))
+				line.Free = fmt.Sprintf("%s of %s", Count(f.Same), Count(f.Rows))
 				gaps, rows, others = f.Gaps, rows+f.Rows, others+f.Rows-f.Same
 				for b, n := range f.Turned[:min(len(f.Turned), parity.GapBins)] {
 					turned[b] += n
@@ -250,8 +250,8 @@ func (v *view) routing(m *model) error {
 	}
 	_, top, step := scale(float64(most))
 	unit := math.Pow(10, math.Floor(math.Log10(float64(most))))
-	c := chart{Title: "Rows by gap", X: "gap less than", Form: stacked, Labels: gapLabels()[first : last+1], Max: top * unit, Step: step * unit, Format: plainNumber,
-		Series: []series{{Class: "same"}, {Class: "turned"}}}
+	c := Chart{Title: "Rows by gap", X: "gap less than", Form: Stacked, Labels: gapLabels()[first : last+1], Max: top * unit, Step: step * unit, Format: Number,
+		Series: []Series{{Class: "same"}, {Class: "turned"}}}
 	for b := first; b <= last; b++ {
 		c.Series[0].Values = append(c.Series[0].Values, float64(max(same[b], 0)))
 		c.Series[1].Values = append(c.Series[1].Values, float64(turned[b]))
@@ -259,7 +259,7 @@ func (v *view) routing(m *model) error {
 	c.Desc = fmt.Sprintf("Histogram of the gap between the last gate value that is chosen and the next, over all layers, from %s to %s.", gapLabels()[first], gapLabels()[last])
 	if rows > 0 {
 		s.Other = "free"
-		s.Turned = fmt.Sprintf("%s of %s rows choose other experts than the reference in the free run", count(others), count(rows))
+		s.Turned = fmt.Sprintf("%s of %s rows choose other experts than the reference in the free run", Count(others), Count(rows))
 		c.Desc += " " + s.Turned + "."
 	} else {
 		c.Series = c.Series[:1]
@@ -274,13 +274,13 @@ func (v *view) routing(m *model) error {
 	if len(s.Rows) < 2 {
 		return nil
 	}
-	least, median := series{Class: "turned"}, series{Class: "same"}
+	least, median := Series{Class: "turned"}, Series{Class: "same"}
 	low := 0.0
-	c = chart{Title: "Gap by layer", X: "layer", Step: 2, Format: power2}
+	c = Chart{Title: "Gap by layer", X: "layer", Step: 2, Format: power2}
 	for i, stage := range s.gaps(m) {
 		c.Labels = append(c.Labels, strconv.Itoa(s.Rows[i].Layer))
 		for _, x := range []struct {
-			to  *series
+			to  *Series
 			gap float64
 		}{{&least, stage.LeastGap}, {&median, stage.MedianGap}} {
 			value := math.NaN()
@@ -300,14 +300,14 @@ func (v *view) routing(m *model) error {
 	if c.Max <= c.Min {
 		c.Max = c.Min + c.Step
 	}
-	for _, s := range []series{least, median} { // no gap is at the bottom
+	for _, s := range []Series{least, median} { // no gap is at the bottom
 		for i, v := range s.Values {
 			if v != v {
 				s.Values[i] = c.Min
 			}
 		}
 	}
-	c.Series = []series{median, least}
+	c.Series = []Series{median, least}
 	c.Desc = "Median and least gap of each layer, as the table below has them."
 	return draw(&s.Figures, c, "of gate values", "routing-layers", legend{"same", "median"}, legend{"turned", "least"})
 }
@@ -406,10 +406,10 @@ func (v *view) edge(m *model) error {
 		return nil
 	}
 	// The first row that does not see all before it.
-	c := chart{Title: fmt.Sprintf("A wrong window at position %d", s.Window), X: "layer with a window", Step: 2, Format: power,
-		Series: []series{{Class: "wide"}, {Class: "narrow"}}}
+	c := Chart{Title: fmt.Sprintf("A wrong window at position %d", s.Window), X: "layer with a window", Step: 2, Format: Power,
+		Series: []Series{{Class: "wide"}, {Class: "narrow"}}}
 	for i := range m.r.Columns {
-		c.Series = append(c.Series, series{Class: v.Programs[i].Class})
+		c.Series = append(c.Series, Series{Class: v.Programs[i].Class})
 	}
 	low := 0.0
 	for _, e := range m.r.Edges {
@@ -448,8 +448,8 @@ func (v *view) edge(m *model) error {
 		return err
 	}
 
-	c = chart{Title: fmt.Sprintf("Where position %d looks", s.Window), X: "layer with a window", Format: plainNumber,
-		Series: []series{{Class: "same"}, {Class: "turned"}}}
+	c = Chart{Title: fmt.Sprintf("Where position %d looks", s.Window), X: "layer with a window", Format: Number,
+		Series: []Series{{Class: "same"}, {Class: "turned"}}}
 	most := 0.0
 	for _, e := range m.r.Edges {
 		if i := slices.IndexFunc(e.Rows, func(r parity.EdgeRow) bool { return r.Position == e.Window }); i >= 0 {
@@ -550,7 +550,7 @@ func (v *view) faults(m *model) {
 		s.Rows = append(s.Rows, line)
 	}
 	for i, k := range s.Kinds {
-		s.Kinds[i] = short(k)
+		s.Kinds[i] = Short(k)
 	}
 	v.Faults = s
 }
@@ -595,11 +595,12 @@ func numbersOf(list []int) (out []string) {
 	return out
 }
 
-func plainNumber(v float64) string {
+// Number is the label of an axis of numbers.
+func Number(v float64) string {
 	return strconv.FormatFloat(math.Round(v*1000)/1000, 'f', -1, 64)
 }
 
-// power is the label of an axis of logarithms.
-func power(v float64) string { return "10" + superscript(int(math.Round(v))) }
+// Power is the label of an axis of logarithms.
+func Power(v float64) string { return "10" + superscript(int(math.Round(v))) }
 
 func power2(v float64) string { return "2" + superscript(int(math.Round(v))) }

@@ -172,11 +172,11 @@ func headline(r *parity.Report) (head, lead string) {
 			}
 		}
 	}
-	judged := fmt.Sprintf("%s and %s of experts", plural(elements, "number"), plural(rows, "choice"))
+	judged := fmt.Sprintf("%s and %s of experts", Plural(elements, "number"), Plural(rows, "choice"))
 	switch r.Verdict {
 	case parity.Pass:
 		return "Nothing changed.", fmt.Sprintf("%s, in %s of the model, were judged one by one. Each is what exact arithmetic gives, but for rounding that is accounted for.",
-			upper(judged), plural(programs, "run"))
+			upper(judged), Plural(programs, "run"))
 	case parity.Fail:
 		lead = "The comparison failed"
 		if r.First != "" && r.First == r.Where {
@@ -209,11 +209,11 @@ func tiles(r *parity.Report) []tile {
 		}
 	}
 	if elements > 0 {
-		note := plural(elements, "number") + " judged"
+		note := Plural(elements, "number") + " judged"
 		if excused > 0 {
-			note += fmt.Sprintf(", %s by a named exception", count(excused))
+			note += fmt.Sprintf(", %s by a named exception", Count(excused))
 		}
-		all = append(all, tile{count(outside), "outside their bounds", note})
+		all = append(all, tile{Count(outside), "outside their bounds", note})
 		if at == "" {
 			all = append(all, tile{"exact", "every number", "no bound was needed"})
 		} else {
@@ -223,9 +223,9 @@ func tiles(r *parity.Report) []tile {
 	if rows > 0 {
 		note := "each the largest gate values"
 		if tied > 0 {
-			note = fmt.Sprintf("%s of equal values", plural(tied, "tie"))
+			note = fmt.Sprintf("%s of equal values", Plural(tied, "tie"))
 		}
-		all = append(all, tile{fmt.Sprintf("%s of %s", count(rows-wrong), count(rows)), "choices of experts right", note})
+		all = append(all, tile{fmt.Sprintf("%s of %s", Count(rows-wrong), Count(rows)), "choices of experts right", note})
 	}
 	if n := len(r.Faults); n > 0 {
 		caught := 0
@@ -324,8 +324,8 @@ func layerOf(stage string) int {
 	return -1
 }
 
-// short is a kind's name without what all of a layer have in common.
-func short(kind string) string { return strings.TrimPrefix(kind, "block.*.") }
+// Short is a kind's name without what all of a layer have in common.
+func Short(kind string) string { return strings.TrimPrefix(kind, "block.*.") }
 
 func (m *model) grids(programs []program) []grid {
 	if len(m.layers) == 0 {
@@ -338,7 +338,7 @@ func (m *model) grids(programs []program) []grid {
 			if k.single || len(k.cells[i]) == 0 {
 				continue
 			}
-			line := row{Kind: short(k.name), Step: k.step}
+			line := row{Kind: Short(k.name), Step: k.step}
 			for _, l := range m.layers {
 				line.Cells = append(line.Cells, layerCell(k.cells[i][l]))
 			}
@@ -381,8 +381,8 @@ func brief(n int) string {
 	return strconv.Itoa(n/1000000) + "M"
 }
 
-// count is a number with commas.
-func count(n int) string {
+// Count is a number with commas.
+func Count(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -390,11 +390,12 @@ func count(n int) string {
 	return s
 }
 
-func plural(n int, what string) string {
+// Plural is a number of things, whose plural ends in s.
+func Plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return count(n) + " " + what + "s"
+	return Count(n) + " " + what + "s"
 }
 
 func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Check verify's pages of small models with html-validate, and with axe-core in Chromium: light, dark, on a phone, without a network.
+# Check the pages of verify and sweep, of small models, with html-validate, and with axe-core in Chromium: light, dark, on a phone, without a network.
 #
-#   tools/reportcheck/run.sh                  two pages that pass, two that fail
+#   tools/reportcheck/run.sh                  pages that pass, pages that fail
 #   tools/reportcheck/run.sh FILE...          these pages
 #
 # Needs Go, Node 20 with npm, Chromium (apt-get installs it if it is missing, for root) and the npm registry. Works in build/reportcheck, where
@@ -26,6 +26,8 @@ if [ $# -eq 0 ]; then
 	! ./ossify verify tiny-2 --golden "$goldens/tiny-bf16.safetensors" --no-hash --html fail-bf16.html >/dev/null 2>&1
 	rm -rf hostile && mkdir hostile && cp -r tiny-1 'hostile/<b onclick=alert(1)>&"'
 	./ossify verify 'hostile/<b onclick=alert(1)>&"' --length 40 --html hostile.html >/dev/null
-	set -- pass-f32.html pass-bf16.html fail-bf16.html hostile.html
+	./ossify sweep 'hostile/<b onclick=alert(1)>&"' --runner local --elements 12 --lengths 17,60 --html sweep.html >/dev/null
+	! ./ossify sweep tiny-1 --runner local --elements 12 --lengths 17,60 --inject 'no sinks@3:4100' --html sweep-fail.html >/dev/null 2>&1
+	set -- pass-f32.html pass-bf16.html fail-bf16.html hostile.html sweep.html sweep-fail.html
 fi
 node "$work/npm/check.mjs" "$chromium" "$work/pictures" "$@"
