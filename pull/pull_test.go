@@ -3,17 +3,11 @@ package pull
 import (
 	"bytes"
 	"context"
-	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,142 +17,24 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"ossify/pull/hubtest"
 )
 
 var largeBytes = flag.Int64("large", 24<<20, "bytes of the file in TestCutOften")
 
-const (
-	repo   = "openai/gpt-oss-20b"
-	commit = "0123456789abcdef0123456789abcdef01234567"
-)
+const commit = hubtest.Commit
 
-// server behaves like the hub: an API, and files that are on another host
-// behind a redirect.
+// A server is a hub, and what pull's tests ask of it.
 type server struct {
-	t        *testing.T
-	hub, cdn *httptest.Server
-	files    map[string][]byte
-	oids     map[string]string // stated instead of the right ones
-	token    string            // asked for, if not ""
-	page     int               // files of a page; 0 is all
-	noRanges bool
-	before   func(w http.ResponseWriter, r *http.Request) (handled bool) // on the hub's host
-	content  func(w http.ResponseWriter, r *http.Request, data []byte) (handled bool)
-	requests atomic.Int64
+	*hubtest.Server
+	t *testing.T
 }
 
-func newServer(t *testing.T) *server {
-	s := &server{t: t, oids: map[string]string{}, files: map[string][]byte{
-		"config.json":                              []byte(`{"a": 1}`),
-		"generation_config.json":                   []byte(`{}`),
-		"model-00001-of-00002.safetensors":         random(100_000),
-		"model-00002-of-00002.safetensors":         random(70_001),
-		"model.safetensors.index.json":             []byte(`{}`),
-		"original/config.json":                     []byte(`{"b": 2}`),
-		"original/dtypes.json":                     nil,
-		"original/model.safetensors":               random(130_000),
-		"metal/model.bin":                          random(9000),
-		"README.md":                                []byte("words"),
-		"pytorch_model.bin":                        random(9000),
-		"original/../../../etc/passwd.safetensors": []byte("bad"),
-		"evil\\x.safetensors":                      []byte("bad"),
-		".hidden.safetensors":                      []byte("bad"),
-	}}
-	s.hub = httptest.NewServer(http.HandlerFunc(s.serveHub))
-	s.cdn = httptest.NewServer(http.HandlerFunc(s.serveContent))
-	// Another name of the same machine, so that the token must not follow.
-	s.cdn.URL = strings.Replace(s.cdn.URL, "127.0.0.1", "localhost", 1)
-	t.Cleanup(s.hub.Close)
-	t.Cleanup(s.cdn.Close)
-	return s
-}
-
-func random(n int) []byte {
-	r := rand.New(rand.NewPCG(uint64(n), 1))
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
-	return b
-}
-
-func (s *server) serveHub(w http.ResponseWriter, r *http.Request) {
-	s.requests.Add(1)
-	if s.before != nil && s.before(w, r) {
-		return
-	}
-	if s.token != "" && r.Header.Get("Authorization") != "Bearer "+s.token {
-		http.Error(w, "who are you", http.StatusUnauthorized)
-		return
-	}
-	api := "/api/models/" + repo
-	switch {
-	case r.URL.Path == api+"/revision/main" || r.URL.Path == api+"/revision/"+commit:
-		json.NewEncoder(w).Encode(map[string]any{"sha": commit, "private": false})
-	case r.URL.Path == api+"/tree/"+commit:
-		list := []map[string]any{{"type": "directory", "path": "original", "size": 0, "oid": "00"}}
-		names := make([]string, 0, len(s.files))
-		for name := range s.files {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		at, _ := strconv.Atoi(r.URL.Query().Get("at"))
-		end := len(names)
-		if s.page > 0 && at+s.page < end {
-			end = at + s.page
-			w.Header().Set("Link", fmt.Sprintf(`<%s%s?recursive=true&at=%d>; rel="next"`, s.hub.URL, r.URL.Path, end))
-		}
-		for _, name := range names[at:end] {
-			data := s.files[name]
-			f := map[string]any{"type": "file", "path": name, "size": len(data), "oid": blob(data)}
-			if strings.HasSuffix(name, ".safetensors") {
-				sum := sha256.Sum256(data)
-				oid := hex.EncodeToString(sum[:])
-				if o := s.oids[name]; o != "" {
-					oid = o
-				}
-				f["lfs"] = map[string]any{"oid": oid, "size": len(data)}
-			}
-			list = append(list, f)
-		}
-		json.NewEncoder(w).Encode(list)
-	case strings.HasPrefix(r.URL.Path, "/"+repo+"/resolve/"+commit+"/"):
-		http.Redirect(w, r, s.cdn.URL+"/"+strings.TrimPrefix(r.URL.Path, "/"+repo+"/resolve/"+commit+"/"), http.StatusFound)
-	default:
-		http.NotFound(w, r)
-	}
-}
-
-func (s *server) serveContent(w http.ResponseWriter, r *http.Request) {
-	s.requests.Add(1)
-	if r.Header.Get("Authorization") != "" {
-		s.t.Error("the token was sent to another host")
-	}
-	data, ok := s.files[r.URL.Path[1:]]
-	if !ok {
-		http.NotFound(w, r)
-		return
-	}
-	if s.content != nil && s.content(w, r, data) {
-		return
-	}
-	if s.noRanges {
-		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-		w.Write(data)
-		return
-	}
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
-}
-
-func blob(data []byte) string {
-	h := sha1.New()
-	fmt.Fprintf(h, "blob %d\x00", len(data))
-	h.Write(data)
-	return hex.EncodeToString(h.Sum(nil))
-}
+func newServer(t *testing.T) *server { return &server{hubtest.New(t), t} }
 
 func (s *server) request(dir string) Request {
-	return Request{Endpoint: s.hub.URL, Repo: repo, Token: s.token, Dir: dir, rangeBytes: 16 << 10, patience: time.Millisecond}
+	return Request{Endpoint: s.Hub.URL, Repo: hubtest.Repo, Token: s.Token, Dir: dir, rangeBytes: 16 << 10, patience: time.Millisecond}
 }
 
 // has checks that dir holds exactly these files of the server, and no others.
@@ -176,8 +52,8 @@ func (s *server) has(dir string, want ...string) {
 	for _, w := range want {
 		names = append(names, filepath.Base(w))
 		data, err := os.ReadFile(filepath.Join(dir, filepath.Base(w)))
-		if err != nil || !bytes.Equal(data, s.files[w]) {
-			s.t.Errorf("%s: %d bytes, %v, want %d", w, len(data), err, len(s.files[w]))
+		if err != nil || !bytes.Equal(data, s.Files[w]) {
+			s.t.Errorf("%s: %d bytes, %v, want %d", w, len(data), err, len(s.Files[w]))
 		}
 	}
 	slices.Sort(names)
@@ -200,15 +76,15 @@ func TestPull(t *testing.T) {
 		{"Hugging Face layout", func(*server, *Request) {}, hfFiles},
 		{"original layout", func(_ *server, q *Request) { q.Layout = Original }, originalFiles},
 		{"by commit", func(_ *server, q *Request) { q.Revision = commit }, hfFiles},
-		{"pages of the list", func(s *server, _ *Request) { s.page = 3 }, hfFiles},
-		{"with a token", func(s *server, q *Request) { s.token, q.Token = "secret", "secret" }, hfFiles},
+		{"pages of the list", func(s *server, _ *Request) { s.Page = 3 }, hfFiles},
+		{"with a token", func(s *server, q *Request) { s.Token, q.Token = "secret", "secret" }, hfFiles},
 		{"one range at a time", func(_ *server, q *Request) { q.Parallel = 1 }, hfFiles},
 		{"many ranges", func(_ *server, q *Request) { q.Parallel, q.rangeBytes = 16, 999 }, hfFiles},
-		{"a server without ranges", func(s *server, _ *Request) { s.noRanges = true }, hfFiles},
+		{"a server without ranges", func(s *server, _ *Request) { s.NoRanges = true }, hfFiles},
 		{"an endpoint with a slash", func(_ *server, q *Request) { q.Endpoint += "/" }, hfFiles},
 		{"busy now and then", func(s *server, _ *Request) {
 			var n atomic.Int64
-			s.before = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
 				if n.Add(1)%3 != 1 {
 					return false
 				}
@@ -248,9 +124,9 @@ func TestPull(t *testing.T) {
 func TestCutOften(t *testing.T) {
 	s := newServer(t)
 	large := "model-00001-of-00002.safetensors"
-	s.files[large] = random(int(*largeBytes))
+	s.Files[large] = hubtest.Random(int(*largeBytes))
 	var cuts atomic.Int64
-	s.content = func(w http.ResponseWriter, r *http.Request, data []byte) bool {
+	s.Content = func(w http.ResponseWriter, r *http.Request, data []byte) bool {
 		from, to := int64(0), int64(0)
 		if fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to); to-from < 100_000 || cuts.Load() >= 20 {
 			return false
@@ -262,7 +138,7 @@ func TestCutOften(t *testing.T) {
 		w.Write(data[from : from+(to-from)/3])
 		panic(http.ErrAbortHandler)
 	}
-	s.hub.Config.ErrorLog, s.cdn.Config.ErrorLog = nil, nil
+	s.Hub.Config.ErrorLog, s.CDN.Config.ErrorLog = nil, nil
 	dir := t.TempDir()
 	q := s.request(dir)
 	q.rangeBytes = max(64<<10, *largeBytes/50)
@@ -278,7 +154,7 @@ func TestCutOften(t *testing.T) {
 // A run that is ended goes on where it was.
 func TestGoesOn(t *testing.T) {
 	s := newServer(t)
-	s.files["model-00002-of-00002.safetensors"] = random(900_000)
+	s.Files["model-00002-of-00002.safetensors"] = hubtest.Random(900_000)
 	dir := t.TempDir()
 	fetched := int64(0)
 	for try := 0; ; try++ {
@@ -319,7 +195,7 @@ func TestGoesOn(t *testing.T) {
 }
 
 func TestRefuses(t *testing.T) {
-	wrong := func(s *server) { s.oids["model-00001-of-00002.safetensors"] = strings.Repeat("ab", 32) }
+	wrong := func(s *server) { s.OIDs["model-00001-of-00002.safetensors"] = strings.Repeat("ab", 32) }
 	for _, c := range []struct {
 		name string
 		edit func(s *server, q *Request)
@@ -328,7 +204,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		{"wrong bytes", func(s *server, _ *Request) { wrong(s) }, "does not have the hash that the hub states, sha256:abab", []string{"README.md", "config.json", "generation_config.json", "model-00002-of-00002.safetensors", "model.safetensors.index.json"}},
 		{"wrong bytes of a small file", func(s *server, _ *Request) {
-			s.content = func(w http.ResponseWriter, r *http.Request, data []byte) bool {
+			s.Content = func(w http.ResponseWriter, r *http.Request, data []byte) bool {
 				if r.URL.Path != "/config.json" {
 					return false
 				}
@@ -336,10 +212,10 @@ func TestRefuses(t *testing.T) {
 				return true
 			}
 		}, "does not have the hash", []string{"generation_config.json", "model.safetensors.index.json", "README.md"}},
-		{"no token", func(s *server, q *Request) { s.token, q.Token = "secret", "" }, "401 Unauthorized: it may be private, gated or misspelt", nil},
-		{"a wrong token", func(s *server, q *Request) { s.token, q.Token = "secret", "other" }, "the token is not one of an account", nil},
+		{"no token", func(s *server, q *Request) { s.Token, q.Token = "secret", "" }, "401 Unauthorized: it may be private, gated or misspelt", nil},
+		{"a wrong token", func(s *server, q *Request) { s.Token, q.Token = "secret", "other" }, "the token is not one of an account", nil},
 		{"gated", func(s *server, _ *Request) {
-			s.before = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.Contains(r.URL.Path, "/resolve/") {
 					w.WriteHeader(403)
 					return true
@@ -350,14 +226,14 @@ func TestRefuses(t *testing.T) {
 		{"no such revision", func(_ *server, q *Request) { q.Revision = "v9" }, `no revision "v9"`, nil},
 		{"no such repository", func(_ *server, q *Request) { q.Repo = "openai/other" }, "openai/other: the hub has no such repository", nil},
 		{"busy for ever", func(s *server, _ *Request) {
-			s.before = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(429); return true }
+			s.Before = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(429); return true }
 		}, "429 Too Many Requests", nil},
-		{"offline", func(s *server, _ *Request) { s.hub.Close() }, "cannot be reached", nil},
+		{"offline", func(s *server, _ *Request) { s.Hub.Close() }, "cannot be reached", nil},
 		{"no hub", func(s *server, _ *Request) {
-			s.before = func(w http.ResponseWriter, _ *http.Request) bool { io.WriteString(w, "<html>"); return true }
+			s.Before = func(w http.ResponseWriter, _ *http.Request) bool { io.WriteString(w, "<html>"); return true }
 		}, "answers what is no list of files", nil},
 		{"a list without end", func(s *server, _ *Request) {
-			s.before = func(w http.ResponseWriter, _ *http.Request) bool {
+			s.Before = func(w http.ResponseWriter, _ *http.Request) bool {
 				io.WriteString(w, `{"sha": "`)
 				for range 20 {
 					w.Write(bytes.Repeat([]byte("a"), 1<<20))
@@ -366,15 +242,15 @@ func TestRefuses(t *testing.T) {
 			}
 		}, "a list of more than", nil},
 		{"a list that goes on elsewhere", func(s *server, _ *Request) {
-			s.before = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("Link", `<http://example.invalid/x>; rel="next"`)
 				return false
 			}
 		}, "want an address of its own", nil},
 		{"pages without end", func(s *server, _ *Request) {
-			s.before = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.Contains(r.URL.Path, "/tree/") {
-					w.Header().Set("Link", fmt.Sprintf(`<%s%s>; rel="next"`, s.hub.URL, r.URL.Path))
+					w.Header().Set("Link", fmt.Sprintf(`<%s%s>; rel="next"`, s.Hub.URL, r.URL.Path))
 					io.WriteString(w, "[]")
 					return true
 				}
@@ -382,13 +258,13 @@ func TestRefuses(t *testing.T) {
 			}
 		}, "more than 100 pages", nil},
 		{"a commit that is none", func(s *server, _ *Request) {
-			s.before = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
 				io.WriteString(w, `{"sha": "../../x"}`)
 				return true
 			}
 		}, "want 40 hex digits", nil},
 		{"a negative size", func(s *server, _ *Request) {
-			s.before = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.Contains(r.URL.Path, "/tree/") {
 					io.WriteString(w, `[{"type": "file", "path": "config.json", "size": -1}]`)
 					return true
@@ -397,10 +273,10 @@ func TestRefuses(t *testing.T) {
 			}
 		}, "with -1 bytes", nil},
 		{"no weights", func(s *server, _ *Request) {
-			s.files = map[string][]byte{"config.json": []byte("{}")}
+			s.Files = map[string][]byte{"config.json": []byte("{}")}
 		}, "want config.json and *.safetensors of the Hugging Face layout", nil},
 		{"a wrong range", func(s *server, _ *Request) {
-			s.content = func(w http.ResponseWriter, r *http.Request, data []byte) bool {
+			s.Content = func(w http.ResponseWriter, r *http.Request, data []byte) bool {
 				w.Header().Set("Content-Range", fmt.Sprintf("bytes 1-%d/%d", len(data), len(data)+1))
 				w.WriteHeader(206)
 				w.Write(data)
@@ -408,7 +284,7 @@ func TestRefuses(t *testing.T) {
 			}
 		}, "the hub sends \"bytes 1-", nil},
 		{"redirects without end", func(s *server, _ *Request) {
-			s.before = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Before = func(w http.ResponseWriter, r *http.Request) bool {
 				http.Redirect(w, r, r.URL.String(), http.StatusFound)
 				return true
 			}

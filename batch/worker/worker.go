@@ -11,7 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
+	"time"
 
 	"ossify/batch"
 	"ossify/engine"
@@ -19,6 +19,7 @@ import (
 	"ossify/generate/onengine"
 	"ossify/gptoss"
 	"ossify/harmony"
+	"ossify/internal/fileset"
 	"ossify/openai"
 	"ossify/pipeline"
 	"ossify/pull"
@@ -171,18 +172,45 @@ func Room(m *gptoss.Config, c Config) (int, error) {
 	return most, nil
 }
 
-// fetch pulls a checkpoint that is not there.
+// fetch pulls a checkpoint that is not there, or not all of it. Processes that
+// share a folder take turns.
 func fetch(ctx context.Context, c Config, p Process) error {
-	if c.Pull == nil {
+	if c.Pull == nil || isThere(c.Checkpoint) {
 		return nil
 	}
-	if _, err := os.Stat(filepath.Join(c.Checkpoint, "config.json")); !errors.Is(err, os.ErrNotExist) {
-		return err
+	if err := os.MkdirAll(c.Checkpoint, 0o777); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	lock, err := fileset.LockDir(c.Checkpoint)
+	for errors.Is(err, fileset.ErrLocked) {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		lock, err = fileset.LockDir(c.Checkpoint)
+	}
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	defer lock.Close()
+	if isThere(c.Checkpoint) { // another process pulled it
+		return nil
 	}
 	q := pull.Request{Endpoint: c.Pull.Endpoint, Repo: c.Pull.Repo, Revision: c.Pull.Revision, Token: p.Token, Dir: c.Checkpoint, Proxy: p.Proxy}
 	if c.Pull.Original {
 		q.Layout = pull.Original
 	}
-	_, err := pull.Run(ctx, q)
+	_, err = pull.Run(ctx, q)
 	return err
+}
+
+// isThere reports whether a folder holds a checkpoint. A file of one that is being
+// pulled has its name when it is whole.
+func isThere(dir string) bool {
+	ck, err := gptoss.OpenCheckpoint(dir)
+	if err != nil {
+		return false
+	}
+	return ck.Close() == nil
 }

@@ -20,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"ossify/pull/hubtest"
 )
 
 var (
@@ -289,5 +291,48 @@ func TestBatchRefuses(t *testing.T) {
 		if code, stdout, stderr := ossify(t, "", args...); code != c.code || stdout != "" || !strings.Contains(stderr, c.want) {
 			t.Errorf("%s: exit code %d, %q, want %d, %q", c.args, code, stderr, c.code, c.want)
 		}
+	}
+}
+
+// Workers that do not find the checkpoint pull it from the hub, and compare its hash.
+func TestBatchPulls(t *testing.T) {
+	dir := talking(t)
+	hub := hubtest.New(t)
+	hub.Files = map[string][]byte{}
+	for _, e := range must(os.ReadDir(dir)) {
+		hub.Files["original/"+e.Name()] = must(os.ReadFile(filepath.Join(dir, e.Name())))
+	}
+	hub.Token = "secret"
+	t.Setenv("HF_ENDPOINT", hub.Hub.URL)
+	t.Setenv("HF_TOKEN", "secret")
+	work := t.TempDir()
+	in, pulled := filepath.Join(work, "in.jsonl"), filepath.Join(work, "pulled")
+	if err := os.WriteFile(in, []byte(`{"custom_id":"a","method":"POST","url":"/v1/completions","body":{"model":"m","prompt":"a","max_tokens":3}}`+"\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	args := func(out string) []string {
+		return []string{"batch", dir, "--name", "m", "--in", in, "--out", filepath.Join(work, out), "--runner", "local", "--pull", hubtest.Repo, "--original", "--checkpoint-at", pulled}
+	}
+	code, stdout, stderr := ossify(t, "", args("one")...)
+	if code != 0 || !strings.Contains(stdout, "1 lines: 1 answered, 0 errors") {
+		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	for name, data := range hub.Files {
+		if !bytes.Equal(must(os.ReadFile(filepath.Join(pulled, filepath.Base(name)))), data) {
+			t.Errorf("%s is not the hub's", name)
+		}
+	}
+	asked := hub.Requests.Load()
+	if code, _, stderr := ossify(t, "", args("two")...); code != 0 || hub.Requests.Load() != asked {
+		t.Errorf("again: exit code %d, %s, the hub is asked %d times", code, stderr, hub.Requests.Load()-asked)
+	}
+	// The hub's is another one than that which the command was given.
+	if err := os.RemoveAll(pulled); err != nil {
+		t.Fatal(err)
+	}
+	config := hub.Files["original/config.json"]
+	hub.Files["original/config.json"] = append(bytes.Clone(config), '\n')
+	if code, stdout, stderr := ossify(t, "", args("three")...); code != 1 || stdout != "" || !strings.Contains(stderr, "it is another checkpoint") {
+		t.Errorf("another checkpoint: exit code %d, %q, %s", code, stdout, stderr)
 	}
 }

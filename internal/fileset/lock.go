@@ -13,7 +13,7 @@ import (
 var ErrLocked = errors.New("another process uses it")
 
 // lockName is the file of a folder by which it is locked. It stays.
-const lockName = "lock"
+const lockName = ".ossify-lock"
 
 // A Lock keeps others from a folder.
 type Lock struct{ file *os.File }
