@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -107,8 +108,22 @@ type Caught struct {
 	Why    string   `json:"why,omitempty"`
 }
 
-// OK reports whether the fault was caught at its stage, or at its step in it.
-func (c Caught) OK() bool { return c.At == c.Want || c.Step != "" && c.At == c.Want+c.Step }
+// OK reports whether the fault was caught at its stage or step: at the layer
+// named, or at a later one, if that is the first in which the model shows it.
+func (c Caught) OK() bool { return c.Exact() || c.Later() }
+
+// Exact reports whether the fault was caught at its stage, or at its step in it,
+// in the very layer.
+func (c Caught) Exact() bool { return c.At == c.Want || c.Step != "" && c.At == c.Want+c.Step }
+
+// Later reports whether the fault was caught at its stage, or at its step in it,
+// in a later layer. It is in all layers, and every one is judged from the
+// reference's own inputs: of a trained model the first may not show it, as one
+// whose values do not come to the clamp.
+func (c Caught) Later() bool {
+	kind := Kind(c.At)
+	return layer(c.At) > layer(c.Want) && (kind == Kind(c.Want) || c.Step != "" && kind == Kind(c.Want+c.Step))
+}
 
 // A Column is a program, run in one way.
 type Column struct {
@@ -331,6 +346,16 @@ func Kind(path string) string {
 		}
 	}
 	return strings.Join(parts, ".")
+}
+
+// layer returns the layer that a path names, -1 if none.
+func layer(path string) int {
+	for p := range strings.SplitSeq(path, ".") {
+		if n, err := strconv.Atoi(p); err == nil {
+			return n
+		}
+	}
+	return -1
 }
 
 // WriteJSON writes the report as JSON.

@@ -195,6 +195,9 @@ func TestFaultReport(t *testing.T) {
 		{"all caught", "", []parity.Caught{good, good}, true, 2},
 		{"none", "", nil, false, 0},
 		{"one not caught", "", []parity.Caught{good, {Name: "x", Want: "s"}}, false, 1},
+		{"one caught in a later layer", "", []parity.Caught{{Name: "x", Want: "block.0.s", Step: ".t", At: "block.3.s.t"}, good}, true, 2},
+		{"one caught in an earlier layer", "", []parity.Caught{{Name: "x", Want: "block.1.s", At: "block.0.s"}, good}, false, 1},
+		{"one caught at another stage of a later layer", "", []parity.Caught{{Name: "x", Want: "block.0.s", At: "block.1.r"}, good}, false, 1},
 		{"one caught elsewhere", "", []parity.Caught{{Name: "x", Want: "s", At: "r"}, good}, false, 1},
 		{"clean model fails", "s", []parity.Caught{good}, false, 1},
 	} {

@@ -303,7 +303,7 @@ func TestTies(t *testing.T) {
 		t.Errorf("the right model fails at %s", report.Clean)
 	}
 	for _, c := range report.Faults {
-		if !c.OK() || c.Where != columnCached {
+		if !c.Exact() || c.Where != columnCached {
 			t.Errorf("%s: at %q, %s", c.Name, c.At, c.Where)
 		}
 	}

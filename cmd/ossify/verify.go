@@ -316,6 +316,8 @@ func (v *verifyCommand) runFaults(c *cobra.Command, ck *gptoss.Checkpoint, t *ve
 			verdict = "not caught, want " + f.Want
 		case !f.OK():
 			verdict += ", want " + f.Want
+		case f.Later():
+			verdict += ", the first layer that shows it"
 		}
 		fmt.Fprintf(c.OutOrStdout(), "%-38s  %-7s  %s\n", f.Name, f.Where, verdict)
 	}
