@@ -48,6 +48,18 @@ func (x *Int16) Pack(v []int16) {
 	}
 }
 
+// rows proves that w holds a row for each of y and returns the bytes of one. Of
+// no rows, or of rows without columns, it clears y and returns 0.
+func (x *Int16) rows(y []int64, w []byte) (stride int) {
+	stride = len(x.whole)
+	if stride == 0 || len(y) == 0 {
+		clear(y)
+		return 0
+	}
+	_ = w[len(y)*stride-1]
+	return stride
+}
+
 func int8Portable(y []int64, w []byte, x *Int16) {
 	stride := len(x.whole)
 	for r := range y {

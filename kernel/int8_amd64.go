@@ -3,12 +3,10 @@ package kernel
 // int8With makes an entry of a loop that sums the two limbs of every row.
 func int8With(loop func(sums *[2]int32, w *byte, limbs *int8, rows, stride int)) func(y []int64, w []byte, x *Int16) {
 	return func(y []int64, w []byte, x *Int16) {
-		stride := len(x.whole)
-		if stride == 0 || len(y) == 0 {
-			clear(y)
+		stride := x.rows(y, w)
+		if stride == 0 {
 			return
 		}
-		_ = w[len(y)*stride-1]
 		var sums [64][2]int32
 		for lo := 0; lo < len(y); lo += len(sums) {
 			n := min(len(sums), len(y)-lo)
@@ -25,12 +23,10 @@ func int8With(loop func(sums *[2]int32, w *byte, limbs *int8, rows, stride int))
 const int8Span = 2048
 
 func int8AVX2With(y []int64, w []byte, x *Int16) {
-	stride := len(x.whole)
-	if stride == 0 || len(y) == 0 {
-		clear(y)
+	stride := x.rows(y, w)
+	if stride == 0 {
 		return
 	}
-	_ = w[len(y)*stride-1]
 	for r := range y {
 		y[r] = 0
 		for at := 0; at < stride; at += int8Span {

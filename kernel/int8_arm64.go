@@ -1,12 +1,10 @@
 package kernel
 
 func int8NEONWith(y []int64, w []byte, x *Int16) {
-	stride := len(x.whole)
-	if stride == 0 || len(y) == 0 {
-		clear(y)
+	stride := x.rows(y, w)
+	if stride == 0 {
 		return
 	}
-	_ = w[len(y)*stride-1]
 	for r := range y {
 		hi, lo := int8NEON(&w[r*stride], &x.limbs[0], stride)
 		y[r] = 256*int64(hi) + int64(lo)

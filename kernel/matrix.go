@@ -207,6 +207,19 @@ type matrixSet struct {
 	full, half layout // of activations
 }
 
+// matrixWith returns a set of one product for both kinds of weights and of
+// activations, without packed weights. All activations have one layout.
+func matrixWith(l layout, pack func(dst *Activations, first int, x []float32, n, stride int), product func(j *Job, s *Scratch, kind Kind, half bool)) matrixSet {
+	entry := func(kind Kind, half bool) func(j *Job, s *Scratch) {
+		return func(j *Job, s *Scratch) { product(j, s, kind, half) }
+	}
+	return matrixSet{
+		BF16xBF16: entry(BF16, true), BF16xF32: entry(BF16, false),
+		MXFP4xBF16: entry(MXFP4, true), MXFP4xF32: entry(MXFP4, false),
+		PackRows: pack, full: l, half: l,
+	}
+}
+
 // Resize makes room in dst for n rows of cols activations, to be multiplied
 // with weights of one kind (BF16 and Packed are one); half rounds them to bfloat16. What dst held is lost.
 func (m *matrixSet) Resize(dst *Activations, kind Kind, half bool, n, cols int) {

@@ -12,18 +12,7 @@ import "unsafe"
 // [groups/4][4 rows][odd, even][8].
 
 func avx2Matrix() matrixSet {
-	entry := func(kind Kind, half bool) func(j *Job, s *Scratch) {
-		return func(j *Job, s *Scratch) { multiply256(j, s, kind, half) }
-	}
-	return matrixSet{
-		BF16xBF16:  entry(BF16, true),
-		BF16xF32:   entry(BF16, false),
-		MXFP4xBF16: entry(MXFP4, true),
-		MXFP4xF32:  entry(MXFP4, false),
-		PackRows:   packLanes,
-		full:       lanes8,
-		half:       lanes8,
-	}.withPacked(avx2Unpack)
+	return matrixWith(lanes8, packLanes, multiply256).withPacked(avx2Unpack)
 }
 
 var avx2Unpack = unpackWith(func(dst []byte, m *Matrix, lo, hi int) {

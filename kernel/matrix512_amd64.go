@@ -20,18 +20,9 @@ import (
 
 // Whether rows can be unpacked with AVX-512 VBMI2 is expand.
 func avx512Matrix(expand bool) matrixSet {
-	entry := func(kind Kind, half bool) func(j *Job, s *Scratch) {
-		return func(j *Job, s *Scratch) { multiply512(j, s, kind, half, lanes16) }
-	}
-	return matrixSet{
-		BF16xBF16:  entry(BF16, true),
-		BF16xF32:   entry(BF16, false),
-		MXFP4xBF16: entry(MXFP4, true),
-		MXFP4xF32:  entry(MXFP4, false),
-		PackRows:   packRows512,
-		full:       lanes16,
-		half:       lanes16,
-	}.packed512(expand)
+	return matrixWith(lanes16, packRows512, func(j *Job, s *Scratch, kind Kind, half bool) {
+		multiply512(j, s, kind, half, lanes16)
+	}).packed512(expand)
 }
 
 // packed512 completes a set whose bfloat16 activations are of layout half.

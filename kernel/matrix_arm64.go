@@ -10,18 +10,7 @@ import "unsafe"
 // and four of its lanes. A run of a panel is [groups/4][4 rows][odd, even][4].
 
 func neonMatrix() matrixSet {
-	entry := func(kind Kind, half bool) func(j *Job, s *Scratch) {
-		return func(j *Job, s *Scratch) { multiplyNEON(j, s, kind, half) }
-	}
-	return matrixSet{
-		BF16xBF16:  entry(BF16, true),
-		BF16xF32:   entry(BF16, false),
-		MXFP4xBF16: entry(MXFP4, true),
-		MXFP4xF32:  entry(MXFP4, false),
-		PackRows:   packRowsNEON,
-		full:       lanes4,
-		half:       lanes4,
-	}.withPacked(neonUnpack)
+	return matrixWith(lanes4, packRowsNEON, multiplyNEON).withPacked(neonUnpack)
 }
 
 var neonUnpack = unpackWith(func(dst []byte, m *Matrix, lo, hi int) {

@@ -8,15 +8,7 @@ import (
 )
 
 func portableMatrix() matrixSet {
-	return matrixSet{
-		BF16xBF16:  func(j *Job, s *Scratch) { portableProduct(j, s, BF16, true) },
-		BF16xF32:   func(j *Job, s *Scratch) { portableProduct(j, s, BF16, false) },
-		MXFP4xBF16: func(j *Job, s *Scratch) { portableProduct(j, s, MXFP4, true) },
-		MXFP4xF32:  func(j *Job, s *Scratch) { portableProduct(j, s, MXFP4, false) },
-		PackRows:   packRows,
-		full:       lanes16,
-		half:       lanes16,
-	}.withPacked(unpackWith(unpackPortable))
+	return matrixWith(lanes16, packRows, portableProduct).withPacked(unpackWith(unpackPortable))
 }
 
 // portableProduct decodes a weight row into the layout of the activations, then
