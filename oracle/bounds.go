@@ -225,7 +225,7 @@ func (b *bounds) eval(n *graph.Node) (span, error) {
 		return point(out.lo), nil
 
 	case graph.RMSNorm:
-		scale := b.vector(n.Params[0])
+		scale := b.vector(n, 0)
 		for t := range rows {
 			row := x.lo[t*d:][:d]
 			total, fourth := 0.0, 0.0
@@ -248,19 +248,13 @@ func (b *bounds) eval(n *graph.Node) (span, error) {
 		}
 
 	case graph.Linear:
-		bias := make([]float64, d)
-		if len(n.Params) > 1 {
-			bias = b.vector(n.Params[1])
+		bias := b.vector(n, 1)
+		if bias == nil {
+			bias = make([]float64, d)
 		}
-		split(d, func(lo, hi int) {
-			w := make([]float64, dx)
-			for j := lo; j < hi; j++ {
-				b.w.Row(n.Params[0], j, w)
-				for t := range rows {
-					y, e := b.dot(x.lo[t*dx:][:dx], w, bias[j])
-					out.lo[t*d+j], out.hi[t*d+j] = y-e, y+e
-				}
-			}
+		products(b.w, n, x.lo, dx, rows, func(t, j int, x, w []float64) {
+			y, e := b.dot(x, w, bias[j])
+			out.lo[t*d+j], out.hi[t*d+j] = y-e, y+e
 		})
 
 	case graph.ExpertLinear:
@@ -459,33 +453,15 @@ func (b *bounds) flushed(x, w []float64) float64 {
 	return left
 }
 
-// expertLinear is run.expertLinear, with the product rounded before the bias
-// is added.
+// expertLinear bounds an ExpertLinear, whose product is rounded before the bias is
+// added.
 func (b *bounds) expertLinear(out span, n *graph.Node, x span, dx int, experts []float64) {
 	k, cols := n.Shape[1], n.Shape.Last()
 	count := b.g.Params[n.Params[0]].Shape[0]
-	for e := range count {
-		if !slices.Contains(experts, float64(e)) {
-			continue
-		}
-		split(cols, func(lo, hi int) {
-			w := make([]float64, dx)
-			for j := lo; j < hi; j++ {
-				b.w.Row(n.Params[0], e*cols+j, w)
-				for i, chosen := range experts { // i = t·K + k
-					if int(chosen) != e {
-						continue
-					}
-					row := i
-					if len(x.lo) < len(experts)*dx { // [T, D]: one row for all K
-						row = i / k
-					}
-					y, off := b.dot(x.lo[row*dx:][:dx], w, 0)
-					out.lo[i*cols+j], out.hi[i*cols+j] = y-off, y+off
-				}
-			}
-		})
-	}
+	expertProducts(b.w, n, x.lo, dx, count, experts, func(i, j int, x, w []float64) {
+		y, off := b.dot(x, w, 0)
+		out.lo[i*cols+j], out.hi[i*cols+j] = y-off, y+off
+	})
 	if len(n.Params) < 2 {
 		return
 	}
@@ -580,10 +556,7 @@ func (b *bounds) attend(out span, n *graph.Node, q, k, v []float64) error {
 	if err != nil {
 		return err
 	}
-	var sinks []float64
-	if len(n.Params) > 0 {
-		sinks = b.vector(n.Params[0])
-	}
+	sinks := b.vector(n, 0)
 	// Some rows at a time, for a row has as many scores as keys.
 	for first, some := 0, max(1, attendMost/(h.Query*len(keys))); first < len(b.pos); first += some {
 		end := min(first+some, len(b.pos))

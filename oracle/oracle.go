@@ -93,7 +93,7 @@ func (r *run) eval(n *graph.Node) ([]float64, error) {
 		}
 
 	case graph.RMSNorm:
-		scale := r.vector(n.Params[0])
+		scale := r.vector(n, 0)
 		for t := range rows {
 			row, sum := x[t*d:][:d], 0.0
 			for _, v := range row {
@@ -106,22 +106,23 @@ func (r *run) eval(n *graph.Node) ([]float64, error) {
 		}
 
 	case graph.Linear:
-		bias := make([]float64, d)
-		if len(n.Params) > 1 {
-			bias = r.vector(n.Params[1])
+		bias := r.vector(n, 1)
+		if bias == nil {
+			bias = make([]float64, d)
 		}
-		split(d, func(lo, hi int) {
-			w := make([]float64, dx)
-			for j := lo; j < hi; j++ {
-				r.w.Row(n.Params[0], j, w)
-				for t := range rows {
-					out[t*d+j] = dot(x[t*dx:][:dx], w) + bias[j]
-				}
-			}
-		})
+		products(r.w, n, x, dx, rows, func(t, j int, x, w []float64) { out[t*d+j] = dot(x, w) + bias[j] })
 
 	case graph.ExpertLinear:
-		r.expertLinear(out, n, x, dx, y)
+		count := r.g.Params[n.Params[0]].Shape[0]
+		bias := make([]float64, count*d)
+		if len(n.Params) > 1 {
+			for e := range count {
+				r.w.Row(n.Params[1], e, bias[e*d:][:d])
+			}
+		}
+		expertProducts(r.w, n, x, dx, count, y, func(i, j int, x, w []float64) {
+			out[i*d+j] = dot(x, w) + bias[int(y[i])*d+j]
+		})
 
 	case graph.Columns:
 		for i := range len(out) / d {
@@ -205,22 +206,33 @@ func (r *run) eval(n *graph.Node) ([]float64, error) {
 	return out, nil
 }
 
-// expertLinear reads x [T, D] or [T, K, D] and experts [T, K]; it writes
-// out [T, K, N]. It goes by weight row, so that each is read once.
-func (r *run) expertLinear(out []float64, n *graph.Node, x []float64, dx int, experts []float64) {
+// products calls f with every row x of a Linear's input and every row w of its
+// weights, whose product is at [t, j] of the result. It goes by rows of weights,
+// so that each is read once.
+func products(weights Weights, n *graph.Node, x []float64, dx, rows int, f func(t, j int, x, w []float64)) {
+	split(n.Shape.Last(), func(lo, hi int) {
+		w := make([]float64, dx)
+		for j := lo; j < hi; j++ {
+			weights.Row(n.Params[0], j, w)
+			for t := range rows {
+				f(t, j, x[t*dx:][:dx], w)
+			}
+		}
+	})
+}
+
+// expertProducts is products for an ExpertLinear of count experts: x is [T, D] or
+// [T, K, D], experts [T, K] and the result [T·K, N].
+func expertProducts(weights Weights, n *graph.Node, x []float64, dx, count int, experts []float64, f func(i, j int, x, w []float64)) {
 	k, cols := n.Shape[1], n.Shape.Last()
-	bias := make([]float64, cols)
-	for e := range r.g.Params[n.Params[0]].Shape[0] {
+	for e := range count {
 		if !slices.Contains(experts, float64(e)) {
 			continue
-		}
-		if len(n.Params) > 1 {
-			r.w.Row(n.Params[1], e, bias)
 		}
 		split(cols, func(lo, hi int) {
 			w := make([]float64, dx)
 			for j := lo; j < hi; j++ {
-				r.w.Row(n.Params[0], e*cols+j, w)
+				weights.Row(n.Params[0], e*cols+j, w)
 				for i, chosen := range experts { // i = t·K + k
 					if int(chosen) != e {
 						continue
@@ -229,7 +241,7 @@ func (r *run) expertLinear(out []float64, n *graph.Node, x []float64, dx int, ex
 					if len(x) < len(experts)*dx { // [T, D]: one row for all K
 						row = i / k
 					}
-					out[i*cols+j] = dot(x[row*dx:][:dx], w) + bias[j]
+					f(i, j, x[row*dx:][:dx], w)
 				}
 			}
 		})
@@ -262,10 +274,7 @@ func (r *run) attend(out []float64, n *graph.Node, q, k, v []float64) error {
 	if err != nil {
 		return err
 	}
-	var sinks []float64
-	if len(n.Params) > 0 {
-		sinks = r.vector(n.Params[0])
-	}
+	sinks := r.vector(n, 0)
 	for t, pos := range r.pos {
 		for head := range h.Query {
 			query := q[t*nq+head*h.Dim:][:h.Dim]
@@ -338,11 +347,15 @@ func split(n int, f func(lo, hi int)) {
 	mapped.Each(parts, func(i int) { f(i*n/parts, (i+1)*n/parts) })
 }
 
-// vector returns a parameter [D].
-func (r *run) vector(p int) []float64 {
+// vector returns parameter i of a node, which is [D]; nil if there is none.
+func (r *run) vector(n *graph.Node, i int) []float64 {
+	if i >= len(n.Params) {
+		return nil
+	}
+	p := n.Params[i]
 	v := make([]float64, r.g.Params[p].Shape[0])
-	for i := range v {
-		r.w.Row(p, i, v[i:i+1])
+	for j := range v {
+		r.w.Row(p, j, v[j:j+1])
 	}
 	return v
 }
