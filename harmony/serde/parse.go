@@ -54,14 +54,10 @@ func (r *reader) conversation() (messages []harmony.Message, err *harmony.Error)
 		return nil, r.failNext(eofValue)
 	case c == '[':
 		err = r.list(func(a *access) *harmony.Error {
-			more, err := a.element()
-			if err != nil {
-				return err
+			err := a.first(errorf("invalid length 0, expected struct Conversation with 1 element"))
+			if err == nil {
+				messages, err = r.messages()
 			}
-			if !more {
-				return errorf("invalid length 0, expected struct Conversation with 1 element")
-			}
-			messages, err = r.messages()
 			return err
 		})
 		return messages, err
@@ -101,36 +97,36 @@ func (r *reader) conversation() (messages []harmony.Message, err *harmony.Error)
 }
 
 func (r *reader) messages() (messages []harmony.Message, err *harmony.Error) {
-	c, ok := r.space()
-	switch {
-	case !ok:
-		return nil, r.failNext(eofValue)
-	case c != '[':
-		return nil, r.reject("a sequence", false)
+	if err := r.begins('[', "a sequence"); err != nil {
+		return nil, err
 	}
 	messages = []harmony.Message{}
 	err = r.list(func(a *access) *harmony.Error {
-		for {
-			if more, err := a.element(); err != nil || !more {
-				return err
-			}
+		return a.elements(func() *harmony.Error {
 			m, err := r.message()
-			if err != nil {
-				return err
+			if err == nil {
+				messages = append(messages, m)
 			}
-			messages = append(messages, m)
-		}
+			return err
+		})
 	})
 	return messages, err
 }
 
-func (r *reader) message() (m harmony.Message, err *harmony.Error) {
-	c, ok := r.space()
-	switch {
+// begins looks for the character with which something wanted begins.
+func (r *reader) begins(with byte, want string) *harmony.Error {
+	switch c, ok := r.space(); {
 	case !ok:
-		return m, r.failNext(eofValue)
-	case c != '{':
-		return m, r.reject("struct Message", false)
+		return r.failNext(eofValue)
+	case c != with:
+		return r.reject(want, false)
+	}
+	return nil
+}
+
+func (r *reader) message() (m harmony.Message, err *harmony.Error) {
+	if err := r.begins('{', "struct Message"); err != nil {
+		return m, err
 	}
 	err = r.object(func(a *access) *harmony.Error {
 		var others []harmony.Member
@@ -216,21 +212,18 @@ func (r *reader) contents() (contents []harmony.Content, err *harmony.Error) {
 	}
 	contents = []harmony.Content{}
 	err = r.list(func(a *access) *harmony.Error {
-		for {
-			if more, err := a.element(); err != nil || !more {
-				return err
-			}
+		return a.elements(func() *harmony.Error {
 			tag, v, err := r.tagged()
 			if err != nil {
 				return err
 			}
 			// A mistake in v is found when the reader is past it.
 			c, err := contentOf(tag, v)
-			if err != nil {
-				return err
+			if err == nil {
+				contents = append(contents, c)
 			}
-			contents = append(contents, c)
-		}
+			return err
+		})
 	})
 	return contents, err
 }
@@ -251,12 +244,9 @@ func (r *reader) tagged() (tag string, v harmony.Value, err *harmony.Error) {
 	case c == '[':
 		v.Kind = harmony.Array
 		err = r.list(func(a *access) *harmony.Error {
-			more, err := a.element()
+			err := a.first(missing("type"))
 			if err != nil {
 				return err
-			}
-			if !more {
-				return missing("type")
 			}
 			if tag, err = r.tag(); err != nil {
 				return err
@@ -300,12 +290,8 @@ func (r *reader) tagged() (tag string, v harmony.Value, err *harmony.Error) {
 }
 
 func (r *reader) tag() (string, *harmony.Error) {
-	c, ok := r.space()
-	switch {
-	case !ok:
-		return "", r.failNext(eofValue)
-	case c != '"':
-		return "", r.reject("variant identifier", false)
+	if err := r.begins('"', "variant identifier"); err != nil {
+		return "", err
 	}
 	r.i++
 	s, err := r.str()

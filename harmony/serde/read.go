@@ -154,16 +154,13 @@ func (r *reader) value() (v harmony.Value, err *harmony.Error) {
 
 // items reads what is left of an array into v.
 func (r *reader) items(a *access, v *harmony.Value) *harmony.Error {
-	for {
-		if more, err := a.element(); err != nil || !more {
-			return err
-		}
+	return a.elements(func() *harmony.Error {
 		e, err := r.value()
-		if err != nil {
-			return err
+		if err == nil {
+			v.Items = append(v.Items, e)
 		}
-		v.Items = append(v.Items, e)
-	}
+		return err
+	})
 }
 
 // scalar reads a value that is no array or object and starts with c.
@@ -204,15 +201,15 @@ type access struct {
 
 // list reads an array that is next; visit reads its elements.
 func (r *reader) list(visit func(*access) *harmony.Error) *harmony.Error {
-	return r.nested(visit, r.endList)
+	return r.nested(visit, ']', eofList)
 }
 
 // object reads an object that is next; visit reads its members.
 func (r *reader) object(visit func(*access) *harmony.Error) *harmony.Error {
-	return r.nested(visit, r.endObject)
+	return r.nested(visit, '}', eofObject)
 }
 
-func (r *reader) nested(visit func(*access) *harmony.Error, end func() *harmony.Error) *harmony.Error {
+func (r *reader) nested(visit func(*access) *harmony.Error, end byte, eof string) *harmony.Error {
 	r.depth--
 	if r.depth == 0 {
 		return r.failNext(tooDeep)
@@ -221,89 +218,89 @@ func (r *reader) nested(visit func(*access) *harmony.Error, end func() *harmony.
 	err := visit(&access{r: r})
 	r.depth++
 	// The end is looked for even after an error: it decides the place.
-	if e := end(); err == nil {
+	if e := r.end(end, eof); err == nil {
 		err = e
 	}
 	return r.placed(err)
 }
 
-func (r *reader) endList() *harmony.Error {
+func (r *reader) end(end byte, eof string) *harmony.Error {
 	switch c, ok := r.space(); {
 	case !ok:
-		return r.failNext(eofList)
-	case c == ']':
+		return r.failNext(eof)
+	case c == end:
 		r.i++
 		return nil
-	case c == ',':
+	case c == ',' && end == '}':
+		return r.failNext(trailingComma)
+	case c == ',': // of an array it is read
 		r.i++
-		if c, _ := r.space(); c == ']' {
+		if c, _ := r.space(); c == end {
 			return r.failNext(trailingComma)
 		}
 	}
 	return r.failNext(trailing)
 }
 
-func (r *reader) endObject() *harmony.Error {
-	switch c, ok := r.space(); {
-	case !ok:
-		return r.failNext(eofObject)
-	case c == '}':
-		r.i++
-		return nil
-	case c == ',':
-		return r.failNext(trailingComma)
-	}
-	return r.failNext(trailing)
-}
-
-// element reports whether an element follows.
-func (a *access) element() (more bool, err *harmony.Error) {
+// next reports whether an element or a name follows, and reads the comma before
+// it. eof and wantEnd are what is wrong where neither follows, nor the end.
+func (a *access) next(end byte, eof, wantEnd string) (more bool, err *harmony.Error) {
 	r := a.r
 	c, ok := r.space()
 	switch {
 	case !ok:
-		return false, r.failNext(eofList)
-	case c == ']':
+		return false, r.failNext(eof)
+	case c == end:
 		return false, nil
 	case !a.later:
 		a.later = true
 		return true, nil
 	case c != ',':
-		return false, r.failNext(wantListEnd)
+		return false, r.failNext(wantEnd)
 	}
 	r.i++
 	switch c, ok := r.space(); {
 	case !ok:
 		return false, r.failNext(eofValue)
-	case c == ']':
+	case c == end:
 		return false, r.failNext(trailingComma)
 	}
 	return true, nil
 }
 
-// name reads the next member's name, if there is one.
-func (a *access) name() (name string, more bool, err *harmony.Error) {
-	r := a.r
-	c, ok := r.space()
-	switch {
-	case !ok:
-		return "", false, r.failNext(eofObject)
-	case c == '}':
-		return "", false, nil
-	case !a.later:
-		a.later = true
-	case c != ',':
-		return "", false, r.failNext(wantObjectEnd)
-	default:
-		r.i++
-		if c, ok = r.space(); !ok {
-			return "", false, r.failNext(eofValue)
+// element reports whether an element follows.
+func (a *access) element() (more bool, err *harmony.Error) {
+	return a.next(']', eofList, wantListEnd)
+}
+
+// first proves that there is a first element; if not, none is the error.
+func (a *access) first(none *harmony.Error) *harmony.Error {
+	more, err := a.element()
+	if err == nil && !more {
+		err = none
+	}
+	return err
+}
+
+// elements calls read for each element that is left.
+func (a *access) elements(read func() *harmony.Error) *harmony.Error {
+	for {
+		if more, err := a.element(); err != nil || !more {
+			return err
 		}
-		if c == '}' {
-			return "", false, r.failNext(trailingComma)
+		if err := read(); err != nil {
+			return err
 		}
 	}
-	if c != '"' {
+}
+
+// name reads the next member's name, if there is one.
+func (a *access) name() (name string, more bool, err *harmony.Error) {
+	if more, err := a.next('}', eofObject, wantObjectEnd); err != nil || !more {
+		return "", false, err
+	}
+	r := a.r
+	if c, _ := r.space(); c != '"' {
 		return "", false, r.failNext(wantName)
 	}
 	r.i++
@@ -312,12 +309,15 @@ func (a *access) name() (name string, more bool, err *harmony.Error) {
 }
 
 // colon reads what separates a name from its value.
-func (r *reader) colon() *harmony.Error {
+func (r *reader) colon() *harmony.Error { return r.mark(':', wantColon) }
+
+// mark reads a character that an object must have next.
+func (r *reader) mark(mark byte, want string) *harmony.Error {
 	switch c, ok := r.space(); {
 	case !ok:
 		return r.failNext(eofObject)
-	case c != ':':
-		return r.failNext(wantColon)
+	case c != mark:
+		return r.failNext(want)
 	}
 	r.i++
 	return nil
@@ -639,13 +639,9 @@ func (r *reader) skipEnds(open []byte, opened bool) ([]byte, *harmony.Error) {
 
 // skipName reads a member's name and colon.
 func (r *reader) skipName() *harmony.Error {
-	switch c, ok := r.space(); {
-	case !ok:
-		return r.failNext(eofObject)
-	case c != '"':
-		return r.failNext(wantName)
+	if err := r.mark('"', wantName); err != nil {
+		return err
 	}
-	r.i++
 	if err := r.skipString(); err != nil {
 		return err
 	}
