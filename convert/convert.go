@@ -285,18 +285,26 @@ type exchanger struct {
 }
 
 func (e *exchanger) Write(p []byte) (int, error) {
+	return pieces(&e.whole, p, func() error {
+		turn(e.turned, 2*e.lines, e.whole, 2*e.width, e.width, e.lines)
+		_, err := e.w.Write(e.turned)
+		return err
+	})
+}
+
+// pieces appends p to piece, which it empties whenever it is full: after each.
+func pieces(piece *[]byte, p []byte, each func() error) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
-		take := min(len(p), cap(e.whole)-len(e.whole))
-		e.whole, p = append(e.whole, p[:take]...), p[take:]
-		if len(e.whole) < cap(e.whole) {
+		take := min(len(p), cap(*piece)-len(*piece))
+		*piece, p = append(*piece, p[:take]...), p[take:]
+		if len(*piece) < cap(*piece) {
 			break
 		}
-		turn(e.turned, 2*e.lines, e.whole, 2*e.width, e.width, e.lines)
-		if _, err := e.w.Write(e.turned); err != nil {
+		if err := each(); err != nil {
 			return 0, err
 		}
-		e.whole = e.whole[:0]
+		*piece = (*piece)[:0]
 	}
 	return n, nil
 }

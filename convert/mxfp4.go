@@ -166,16 +166,7 @@ type decoder struct {
 
 const decodeBlocks = 1 << 13 // at a time
 
-func (d *decoder) Read(p []byte) (int, error) {
-	if len(d.out) == 0 {
-		if err := d.fill(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, d.out)
-	d.out = d.out[n:]
-	return n, nil
-}
+func (d *decoder) Read(p []byte) (int, error) { return read(p, &d.out, d.fill) }
 
 func (d *decoder) fill() error {
 	var scales [decodeBlocks]byte

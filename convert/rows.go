@@ -163,28 +163,38 @@ type narrower struct {
 	out  []byte // of buf, still to be read
 }
 
-func (n *narrower) Read(p []byte) (int, error) {
-	if len(n.out) == 0 {
-		got, err := io.ReadFull(n.ReadCloser, n.buf[:])
-		if err != nil && err != io.ErrUnexpectedEOF {
+func (n *narrower) Read(p []byte) (int, error) { return read(p, &n.out, n.fill) }
+
+func (n *narrower) fill() error {
+	got, err := io.ReadFull(n.ReadCloser, n.buf[:])
+	if err != nil && err != io.ErrUnexpectedEOF {
+		return err
+	}
+	if got%4 != 0 {
+		return io.ErrUnexpectedEOF
+	}
+	for i := 0; i < got; i += 4 {
+		bits := binary.LittleEndian.Uint32(n.buf[i:])
+		if bits&0xffff != 0 {
+			return fmt.Errorf("convert: %s: element %d is %v, want a value that bfloat16 holds", quote.Name(n.name), n.at+int64(i/4), math.Float32frombits(bits))
+		}
+		binary.LittleEndian.PutUint16(n.buf[i/2:], uint16(bits>>16))
+	}
+	n.at += int64(got / 4)
+	n.out = n.buf[:got/2]
+	return nil
+}
+
+// read takes from out, which fill fills anew when it is empty.
+func read(p []byte, out *[]byte, fill func() error) (int, error) {
+	if len(*out) == 0 {
+		if err := fill(); err != nil {
 			return 0, err
 		}
-		if got%4 != 0 {
-			return 0, io.ErrUnexpectedEOF
-		}
-		for i := 0; i < got; i += 4 {
-			bits := binary.LittleEndian.Uint32(n.buf[i:])
-			if bits&0xffff != 0 {
-				return 0, fmt.Errorf("convert: %s: element %d is %v, want a value that bfloat16 holds", quote.Name(n.name), n.at+int64(i/4), math.Float32frombits(bits))
-			}
-			binary.LittleEndian.PutUint16(n.buf[i/2:], uint16(bits>>16))
-		}
-		n.at += int64(got / 4)
-		n.out = n.buf[:got/2]
 	}
-	c := copy(p, n.out)
-	n.out = n.out[c:]
-	return c, nil
+	n := copy(p, *out)
+	*out = (*out)[n:]
+	return n, nil
 }
 
 const (
@@ -207,22 +217,13 @@ type turner struct {
 	out []byte        // of the panel, still to be read
 }
 
-func (t *turner) Read(p []byte) (int, error) {
-	if len(t.out) == 0 {
-		if t.next == t.end {
-			return 0, io.EOF
-		}
-		if err := t.fill(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, t.out)
-	t.out = t.out[n:]
-	return n, nil
-}
+func (t *turner) Read(p []byte) (int, error) { return read(p, &t.out, t.fill) }
 
 // fill gathers the next panel.
 func (t *turner) fill() error {
+	if t.next == t.end {
+		return io.EOF
+	}
 	lines, width := t.rows, t.a.Shape[len(t.a.Shape)-1]
 	matrix, row := t.next/width, t.next%width
 	n := min(max(1, t.w.panelMost/2/lines), width-row, t.end-t.next)

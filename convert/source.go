@@ -112,14 +112,18 @@ func beside(config string, names ...string) (string, error) {
 	return "", fmt.Errorf("convert: %s: no such file, want the model's config.json there or named by --config", quote.Name(names[0]))
 }
 
+// findConfig reads a configuration, or the first of the named files that exists.
+func findConfig(config string, names ...string) (path string, c *gptoss.Config, d gptoss.Dialect, err error) {
+	if path, err = beside(config, names...); err == nil {
+		c, d, err = parseConfig(path)
+	}
+	return path, c, d, err
+}
+
 // openMsgpack opens a file of Flax.
 func openMsgpack(path, config string) (*source, error) {
 	dir := filepath.Dir(path)
-	config, err := beside(config, strings.TrimSuffix(path, filepath.Ext(path))+".config.json", filepath.Join(dir, configFile))
-	if err != nil {
-		return nil, err
-	}
-	c, _, err := parseConfig(config)
+	config, c, _, err := findConfig(config, strings.TrimSuffix(path, filepath.Ext(path))+".config.json", filepath.Join(dir, configFile))
 	if err != nil {
 		return nil, err
 	}
@@ -133,12 +137,8 @@ func openMsgpack(path, config string) (*source, error) {
 // openOrbax opens an item of Orbax, which lies at path or below.
 func openOrbax(path, item, config string) (*source, error) {
 	// A converter puts it at the top; the item may have been named itself.
-	config, err := beside(config, filepath.Join(path, configFile), filepath.Join(item, configFile),
+	config, c, _, err := findConfig(config, filepath.Join(path, configFile), filepath.Join(item, configFile),
 		filepath.Join(item, "..", configFile), filepath.Join(item, "..", "..", configFile))
-	if err != nil {
-		return nil, err
-	}
-	c, _, err := parseConfig(config)
 	if err != nil {
 		return nil, err
 	}
@@ -235,11 +235,7 @@ func fits(a array.Array, want checkpoint.Entry) error {
 // openSafetensors opens a checkpoint of either dialect, whose experts are MXFP4
 // or bfloat16.
 func openSafetensors(dir, config string) (*source, error) {
-	config, err := beside(config, filepath.Join(dir, configFile))
-	if err != nil {
-		return nil, err
-	}
-	c, dialect, err := parseConfig(config)
+	config, c, dialect, err := findConfig(config, filepath.Join(dir, configFile))
 	if err != nil {
 		return nil, err
 	}

@@ -118,22 +118,13 @@ type slicer struct {
 }
 
 func (s *slicer) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		take := min(len(p), cap(s.row)-len(s.row))
-		s.row, p = append(s.row, p[:take]...), p[take:]
-		if len(s.row) < cap(s.row) {
-			break
-		}
+	return pieces(&s.row, p, func() (err error) {
 		if in := s.at % s.t.per; in >= s.t.lo && in < s.t.hi {
-			if _, err := s.w.Write(s.row[2*s.t.left : 2*s.t.right]); err != nil {
-				return 0, err
-			}
+			_, err = s.w.Write(s.row[2*s.t.left : 2*s.t.right])
 		}
 		s.at++
-		s.row = s.row[:0]
-	}
-	return n, nil
+		return err
+	})
 }
 
 // smallFiles returns what stands beside the tensors.

@@ -60,14 +60,9 @@ func (g *grid) version2(text []byte) error {
 		}
 		g.zstd = true
 	}
-	sep := "."
-	if o["dimension_separator"] != nil {
-		if err := o.Read("dimension_separator", &sep); err != nil {
-			return err
-		}
-		if sep != "." && sep != "/" {
-			return fmt.Errorf("metadata: dimension_separator %s, want . or /", quote.Value(sep))
-		}
+	sep, err := separator(o, "dimension_separator", ".")
+	if err != nil {
+		return err
 	}
 	g.key = func(at []int) string {
 		if len(at) == 0 {
@@ -76,6 +71,21 @@ func (g *grid) version2(text []byte) error {
 		return g.name + "/" + joined(at, sep)
 	}
 	return nil
+}
+
+// separator reads what stands between the numbers in a chunk's key.
+func separator(o jsonobject.Object, name, byDefault string) (string, error) {
+	if o[name] == nil {
+		return byDefault, nil
+	}
+	var sep string
+	if err := o.Read(name, &sep); err != nil {
+		return "", err
+	}
+	if sep != "." && sep != "/" {
+		return "", fmt.Errorf("metadata: %s %s, want . or /", name, quote.Value(sep))
+	}
+	return sep, nil
 }
 
 // A named is an extension of Zarr 3: its name, and what it is told.
@@ -116,14 +126,9 @@ func (g *grid) version3(text []byte) error {
 	if g.chunk, err = layout.Configuration.Sizes("chunk_shape"); err != nil {
 		return err
 	}
-	sep := "/"
-	if keys.Configuration["separator"] != nil {
-		if err := keys.Configuration.Read("separator", &sep); err != nil {
-			return err
-		}
-		if sep != "." && sep != "/" {
-			return fmt.Errorf("metadata: separator %s, want . or /", quote.Value(sep))
-		}
+	sep, err := separator(keys.Configuration, "separator", "/")
+	if err != nil {
+		return err
 	}
 	g.key = func(at []int) string {
 		if len(at) == 0 {
