@@ -11,21 +11,13 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/gptoss"
-	"ossify/synth"
+	"ossify/internal/modeltest"
 )
 
 // synthesised returns a folder with a tiny checkpoint.
 func synthesised(t *testing.T, d gptoss.Dialect) string {
 	t.Helper()
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := synth.Write(t.Context(), dir, c, d, 1, nil); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return modeltest.Write(t, modeltest.Tiny(t), d, 1)
 }
 
 const model = "model.safetensors"

@@ -405,14 +405,8 @@ ONNX Runtime; the checkpoint says how long a context may be.`,
 			if raw && asJSON {
 				return usage("want one of --raw and --json")
 			}
-			sources := 0
-			for _, name := range []string{"tokens", "tokens-file", "prompt", "conversation"} {
-				if c.Flags().Changed(name) {
-					sources++
-				}
-			}
-			if sources != 1 {
-				return usage("%d prompts, want one of --prompt, --conversation, --tokens and --tokens-file", sources)
+			if n := len(given(c, "tokens", "tokens-file", "prompt", "conversation")); n != 1 {
+				return usage("%d prompts, want one of --prompt, --conversation, --tokens and --tokens-file", n)
 			}
 			var ids []uint32
 			var err error

@@ -28,17 +28,13 @@ func (x *onnxFlags) add(c *cobra.Command) {
 // check reports flags that do not go together.
 func (x *onnxFlags) check(c *cobra.Command) error {
 	if x.model != "" {
-		for _, name := range append([]string{"precision", "screen"}, memoryNames...) {
-			if c.Flags().Changed(name) {
-				return usage("--%s is of the engine, want no --onnx beside it", name)
-			}
+		if names := given(c, append([]string{"precision", "screen"}, memoryNames...)...); len(names) > 0 {
+			return usage("--%s is of the engine, want no --onnx beside it", names[0])
 		}
 		return nil
 	}
-	for _, name := range []string{"operators", "onnxruntime"} {
-		if c.Flags().Changed(name) {
-			return usage("--%s is of ONNX models, want --onnx beside it", name)
-		}
+	if names := given(c, "operators", "onnxruntime"); len(names) > 0 {
+		return usage("--%s is of ONNX models, want --onnx beside it", names[0])
 	}
 	return nil
 }

@@ -42,6 +42,19 @@ func readInput(c *cobra.Command, name string) ([]byte, error) {
 	return b, nil
 }
 
+// parseInput reads a file as readInput does and parses it. An error of parse
+// names the file.
+func parseInput[T any](c *cobra.Command, name string, parse func([]byte) (T, error)) (v T, err error) {
+	text, err := readInput(c, name)
+	if err != nil {
+		return v, err
+	}
+	if v, err = parse(text); err != nil {
+		err = inFile(inputName(name), err)
+	}
+	return v, err
+}
+
 // inputName is what messages call a file given as an argument.
 func inputName(name string) string {
 	if name == "-" {

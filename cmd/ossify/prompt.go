@@ -20,13 +20,9 @@ func promptTokens(c *cobra.Command, prompt, conversationFile string) ([]uint32, 
 	if conversationFile == "" {
 		return e.RenderUserPrompt(prompt), nil
 	}
-	text, err := readInput(c, conversationFile)
+	conversation, err := parseInput(c, conversationFile, serde.ParseConversation)
 	if err != nil {
 		return nil, err
-	}
-	conversation, err := serde.ParseConversation(text)
-	if err != nil {
-		return nil, inFile(inputName(conversationFile), err)
 	}
 	ids, err := e.RenderForCompletion(conversation, harmony.Assistant, harmony.DropAuto)
 	if err != nil {

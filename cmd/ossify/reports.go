@@ -48,13 +48,9 @@ pass if all of them passed. With --html it writes a page for a browser, too.`,
 				}
 				seen[name] = true
 				names, inputs = append(names, name), append(inputs, file)
-				text, err := readInput(c, file)
+				r, err := parseInput(c, file, parity.ParseReport)
 				if err != nil {
 					return err
-				}
-				r, err := parity.ParseReport(text)
-				if err != nil {
-					return inFile(inputName(file), err)
 				}
 				parts = append(parts, parity.Part{Name: name, Report: r})
 			}

@@ -95,10 +95,8 @@ with the program and has the whole vocabulary, 160 MB (docs/trained.md).`,
 const presetTrained = "trained"
 
 func writeTrained(c *cobra.Command, dir string, d gptoss.Dialect) error {
-	for _, name := range []string{"layers", "vocab", "head-dim", "window", "seed", "zeros"} {
-		if c.Flags().Changed(name) {
-			return usage("--%s: the preset %s has sizes and weights of its own, want none of these flags", name, presetTrained)
-		}
+	if names := given(c, "layers", "vocab", "head-dim", "window", "seed", "zeros"); len(names) > 0 {
+		return usage("--%s: the preset %s has sizes and weights of its own, want none of these flags", names[0], presetTrained)
 	}
 	m, err := trained.Open()
 	if err != nil {
@@ -107,6 +105,16 @@ func writeTrained(c *cobra.Command, dir string, d gptoss.Dialect) error {
 	progress, finish := progressOf(c.ErrOrStderr(), "synth")
 	defer finish()
 	return m.Write(c.Context(), dir, d, progress)
+}
+
+// given returns which of the flags the command line gives.
+func given(c *cobra.Command, names ...string) (list []string) {
+	for _, name := range names {
+		if c.Flags().Changed(name) {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // oneArgument demands exactly one argument; a mistake is one of usage.

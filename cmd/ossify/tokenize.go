@@ -112,15 +112,7 @@ func appendIDs(line []byte, ids []uint32, asJSON bool) []byte {
 
 // fileTokens reads the ids of a file, standard input if it is -.
 func fileTokens(c *cobra.Command, name string) ([]uint32, error) {
-	text, err := readInput(c, name)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := parseIDs(string(text))
-	if err != nil {
-		return nil, inFile(inputName(name), err)
-	}
-	return ids, nil
+	return parseInput(c, name, func(text []byte) ([]uint32, error) { return parseIDs(string(text)) })
 }
 
 // parseIDs reads ids separated by white space or a comma, or a JSON array.

@@ -43,14 +43,8 @@ another only with --force, and one of the checkpoint's never.`,
 			if output == "" {
 				return usage("-o FILE is missing")
 			}
-			sources := 0
-			for _, name := range []string{"tokens", "tokens-file", "prompt", "conversation"} {
-				if c.Flags().Changed(name) {
-					sources++
-				}
-			}
-			if sources != 1 {
-				return usage("%d sources of tokens, want one of --tokens, --tokens-file, --prompt and --conversation", sources)
+			if n := len(given(c, "tokens", "tokens-file", "prompt", "conversation")); n != 1 {
+				return usage("%d sources of tokens, want one of --tokens, --tokens-file, --prompt and --conversation", n)
 			}
 			var err error
 			switch {

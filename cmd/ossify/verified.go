@@ -25,13 +25,9 @@ const (
 // readVerified reads what verify --json said, and proves that it is of the
 // checkpoint in dir, and of the ONNX model if there is one.
 func readVerified(c *cobra.Command, file, dir, onnx, precision string) (v page.Verification, err error) {
-	text, err := readInput(c, file)
+	r, err := parseInput(c, file, parity.ParseReport)
 	if err != nil {
 		return v, err
-	}
-	r, err := parity.ParseReport(text)
-	if err != nil {
-		return v, inFile(inputName(file), err)
 	}
 	of := func(list []parity.Fact, name string) string {
 		for _, f := range list {
@@ -45,16 +41,19 @@ func readVerified(c *cobra.Command, file, dir, onnx, precision string) (v page.V
 	wrong := func(format string, args ...any) (page.Verification, error) {
 		return page.Verification{}, inFile(inputName(file), fmt.Errorf(format, args...))
 	}
+	same := func(what, want, path string, hash func(*cobra.Command, string) (string, error)) error {
+		got, err := hash(c, path)
+		if err == nil && got != want {
+			_, err = wrong("a report of another %s: its hash is %.16s, that of %s is %.16s", what, want, path, got)
+		}
+		return err
+	}
 	want := fact(factHash)
 	if len(want) != 64 || strings.Trim(want, "0123456789abcdef") != "" {
 		return wrong("the report does not say of which checkpoint it is, want what verify --json wrote without --no-hash")
 	}
-	got, err := hashOf(c, dir)
-	switch {
-	case err != nil:
+	if err := same("checkpoint", want, dir, hashOf); err != nil {
 		return v, err
-	case got != want:
-		return wrong("a report of another checkpoint: its hash is %.16s, that of %s is %.16s", want, dir, got)
 	}
 	_, model, has := strings.Cut(fact(factONNX), ", SHA-256 ")
 	switch {
@@ -63,12 +62,8 @@ func readVerified(c *cobra.Command, file, dir, onnx, precision string) (v page.V
 	case onnx != "" && !has:
 		return wrong("a report of the engine, want one of the ONNX model (verify --onnx %s): it is what computes here", onnx)
 	case onnx != "":
-		sum, err := fileHash(c, onnx)
-		switch {
-		case err != nil:
+		if err := same("ONNX model", model, onnx, fileHash); err != nil {
 			return v, err
-		case sum != model:
-			return wrong("a report of another ONNX model: its hash is %.16s, that of %s is %.16s", model, onnx, sum)
 		}
 	}
 	made, err := time.Parse(time.RFC3339, fact(factMade))

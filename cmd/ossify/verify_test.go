@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"ossify/gptoss"
-	"ossify/synth"
+	"ossify/internal/modeltest"
 )
 
 const (
@@ -65,14 +65,7 @@ func TestVerify(t *testing.T) {
 // Of another checkpoint's golden the hash says so; compared all the same, it
 // fails, and the report says where first.
 func TestVerifyOfAnotherCheckpoint(t *testing.T) {
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := synth.Write(t.Context(), dir, c, gptoss.Original, 2, nil); err != nil {
-		t.Fatal(err)
-	}
+	dir := modeltest.Write(t, modeltest.Tiny(t), gptoss.Original, 2)
 	code, out, errors := call(t, "verify", dir, "--golden", goldenF32)
 	if code != 1 || out != "" || !strings.Contains(errors, "tiny-f32.safetensors: made from a checkpoint with hash") || strings.Count(errors, "\n") != 1 {
 		t.Errorf("exit code %d, output %q, message %q", code, out, errors)
