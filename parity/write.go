@@ -138,7 +138,7 @@ func (t *TraceWriter) Stage(name string, at []int, values []float64) error {
 	wanted := t.positions
 	switch {
 	case s.Whole:
-		wanted = upTo(t.tokens)
+		wanted = UpTo(t.tokens)
 	case s.Step:
 		wanted = t.steps
 	}
@@ -173,7 +173,8 @@ func encode(values []float64, t checkpoint.DType) []byte {
 // Close completes the file: every stage must have been written.
 func (t *TraceWriter) Close() error { return t.w.Close() }
 
-func upTo(n int) []int {
+// UpTo returns the positions of n tokens: 0 to n − 1.
+func UpTo(n int) []int {
 	list := make([]int, n)
 	for i := range list {
 		list[i] = i

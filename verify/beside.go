@@ -84,7 +84,7 @@ type Beside struct {
 // NewBeside returns one that has seen nothing.
 func NewBeside(r *Routing, t *Golden) *Beside {
 	last := t.stages[len(t.stages)-1]
-	return &Beside{r, t, NewKeeper(r.stages, upTo(len(r.Tokens())), nil), NewKeeper([]gptoss.Stage{last}, t.Positions(), nil)}
+	return &Beside{r, t, NewKeeper(r.stages, parity.UpTo(len(r.Tokens())), nil), NewKeeper([]gptoss.Stage{last}, t.Positions(), nil)}
 }
 
 // See is shown the stages of a run of the golden's sequence, which may go on.

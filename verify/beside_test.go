@@ -32,6 +32,20 @@ func routed(t *testing.T, golden *Golden, q TraceRequest, edit func([]checkpoint
 	return r, err
 }
 
+// judgedBeside is the report of a golden beside a run of ours.
+func judgedBeside(t *testing.T, ck *gptoss.Checkpoint, golden *Golden, q TraceRequest, edit func([]checkpoint.Tensor)) *parity.Report {
+	t.Helper()
+	r, err := routed(t, golden, q, edit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := Run(t.Context(), ck.Graph, ck.Weights, Request{Golden: golden, Routing: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
 // turned makes the reference choose another expert in a row of a layer, with a
 // gap of that many rms above the best of the others.
 func turned(layer string, position int, gap float64) func([]checkpoint.Tensor) {
@@ -93,14 +107,7 @@ func TestBeside(t *testing.T) {
 		}, parity.Fail, parity.Pass, "2 rows"},
 		{"turned in the first row", turned("block.3.mlp", 0, 1e-5), parity.Pass, parity.NotJudged, "0 rows"},
 	} {
-		r, err := routed(t, golden, q, tt.edit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		report, err := Run(t.Context(), ck.Graph, ck.Weights, Request{Golden: golden, Routing: r})
-		if err != nil {
-			t.Fatal(err)
-		}
+		report := judgedBeside(t, ck, golden, q, tt.edit)
 		if got := check(t, report, "free: experts"); got.Verdict != tt.experts {
 			t.Errorf("%s: experts %s %s", tt.name, got.Verdict, got.Why)
 		}
@@ -140,14 +147,7 @@ func TestBesideFails(t *testing.T) {
 		x := tensor(tensors, "unembedding").Data[12:]
 		binary.LittleEndian.PutUint32(x, math.Float32bits(math.Float32frombits(binary.LittleEndian.Uint32(x))+0.01))
 	})
-	r, err := routed(t, far, q, func([]checkpoint.Tensor) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	report, err := Run(t.Context(), ck.Graph, ck.Weights, Request{Golden: far, Routing: r})
-	if err != nil {
-		t.Fatal(err)
-	}
+	report := judgedBeside(t, ck, far, q, func([]checkpoint.Tensor) {})
 	if got := check(t, report, "free: logits"); got.Verdict != parity.Fail {
 		t.Errorf("a logit that is 0.01 off: %+v", got)
 	}

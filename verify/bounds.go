@@ -219,7 +219,7 @@ func (b *Bounds) JudgeAll(run parity.Run, strict bool, add func(parity.StageRepo
 	for _, s := range b.Stages {
 		v := run[s.Name]
 		if s.Whole {
-			v = parity.At(v, s.Shape.Width(), upTo(len(v)/s.Shape.Width()), b.Positions)
+			v = parity.At(v, s.Shape.Width(), parity.UpTo(len(v)/s.Shape.Width()), b.Positions)
 		}
 		r, err := b.Judge(s.Name, v, strict)
 		if err == nil {

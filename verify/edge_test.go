@@ -23,7 +23,7 @@ func TestEdges(t *testing.T) {
 			}
 		}
 		run := parity.Run{}
-		_, err := oracle.Run(t.Context(), g, ck.Weights, tokens, upTo(len(tokens)), func(stage string, _ []int, values []float64) []float64 {
+		_, err := oracle.Run(t.Context(), g, ck.Weights, tokens, parity.UpTo(len(tokens)), func(stage string, _ []int, values []float64) []float64 {
 			if own, ok := runs[""][stage]; ok && stage != "block.0.attn.sdpa" {
 				return own // so that only this stage differs
 			}
@@ -35,7 +35,7 @@ func TestEdges(t *testing.T) {
 		}
 		runs[name] = run
 	}
-	all, err := Edges(ck.Graph, ck.Weights, upTo(len(tokens)), runs[""])
+	all, err := Edges(ck.Graph, ck.Weights, parity.UpTo(len(tokens)), runs[""])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -153,7 +153,7 @@ func (m mixed) Cached(ctx context.Context, t *Golden, steps Steps, see See) erro
 	if m.f.Decode {
 		from = len(t.Tokens()) - steps.Decode
 	}
-	return m.mix(from, t, upTo(len(t.Tokens())), see, func(s Subject, see See) error { return s.Cached(ctx, t, steps, see) })
+	return m.mix(from, t, parity.UpTo(len(t.Tokens())), see, func(s Subject, see See) error { return s.Cached(ctx, t, steps, see) })
 }
 
 // mix shows the rows before position from as the good subject has them, and the

@@ -11,7 +11,7 @@ import (
 
 // positions returns where the tokens are.
 func (s Sequence) positions() []int {
-	list := upTo(len(s.Tokens))
+	list := parity.UpTo(len(s.Tokens))
 	for i := range list {
 		list[i] += s.First
 	}

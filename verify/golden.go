@@ -135,7 +135,7 @@ func (t *Golden) at(stage gptoss.Stage) []float64 {
 	if !stage.Whole {
 		return t.values[stage.Name]
 	}
-	return parity.At(t.values[stage.Name], stage.Shape.Width(), upTo(len(t.Tokens())), t.Positions())
+	return parity.At(t.values[stage.Name], stage.Shape.Width(), parity.UpTo(len(t.Tokens())), t.Positions())
 }
 
 // Sequence returns the golden's tokens.
@@ -181,12 +181,4 @@ func (s Sequence) at(positions []int) []uint32 {
 		ids[i] = s.Tokens[p-s.First]
 	}
 	return ids
-}
-
-func upTo(n int) []int {
-	list := make([]int, n)
-	for i := range list {
-		list[i] = i
-	}
-	return list
 }

@@ -8,6 +8,7 @@ import (
 	"ossify/engine"
 	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/parity"
 	"ossify/weight"
 )
 
@@ -110,17 +111,9 @@ func (s engineSubject) Name() string {
 
 func (s engineSubject) Forced(ctx context.Context, t *Golden, see See) error {
 	r := watch(ctx, see)
-	_, err := s.m.Replay(r.ctx, t.Sequence().at(t.Judged()), t.Judged(), func(stage string, at []int, values []float32) []float32 {
-		reference, ok := t.values[stage]
-		if !ok {
-			return nil
-		}
-		if step, ok := s.steps[stage]; ok {
-			return s.step(r, t, step, at, values)
-		}
-		r.see(stage, at, convert[float64](values))
-		return convert[float32](reference)
-	})
+	_, err := s.m.Replay(r.ctx, t.Sequence().at(t.Judged()), t.Judged(), s.forcing(r, t, func(stage string, _ []int, _ []float32) []float32 {
+		return convert[float32](t.values[stage])
+	}))
 	return r.end(err)
 }
 
@@ -130,25 +123,32 @@ func (s engineSubject) Cached(ctx context.Context, t *Golden, steps Steps, see S
 	for _, s := range t.stages {
 		stages[s.Name] = s
 	}
-	tap := func(stage string, at []int, values []float32) []float32 {
-		reference, ok := t.values[stage]
-		if !ok {
+	tap := s.forcing(r, t, func(stage string, at []int, values []float32) []float32 {
+		width := len(values) / len(at)
+		own := slices.Clone(values)
+		for i, p := range at {
+			if from, ok := t.row(stages[stage], p); ok {
+				copy(own[i*width:], convert[float32](t.values[stage][from*width:][:width]))
+			}
+		}
+		return own
+	})
+	return r.end(s.through(r.ctx, t.Tokens(), steps, tap, nil))
+}
+
+// forcing returns a tap that shows what the golden has. In place of a step stands
+// what step returns of it, in place of another stage what forced returns.
+func (s engineSubject) forcing(r *watched, t *Golden, forced engine.Tap) engine.Tap {
+	return func(stage string, at []int, values []float32) []float32 {
+		if _, ok := t.values[stage]; !ok {
 			return nil
 		}
 		if step, ok := s.steps[stage]; ok {
 			return s.step(r, t, step, at, values)
 		}
 		r.see(stage, at, convert[float64](values))
-		width := len(values) / len(at)
-		own := slices.Clone(values)
-		for i, p := range at {
-			if from, ok := t.row(stages[stage], p); ok {
-				copy(own[i*width:], convert[float32](reference[from*width:][:width]))
-			}
-		}
-		return own
+		return forced(stage, at, values)
 	}
-	return r.end(s.through(r.ctx, t.Tokens(), steps, tap, nil))
 }
 
 // step shows the rows of a step that the golden has, and returns the engine's
@@ -251,7 +251,7 @@ func (s engineSubject) through(ctx context.Context, tokens []uint32, steps Steps
 			return err
 		}
 		if done != nil {
-			done(upTo(first + n)[first:], logits)
+			done(parity.UpTo(first + n)[first:], logits)
 		}
 		first += n
 	}

@@ -49,7 +49,7 @@ func WriteTrace(ctx context.Context, file string, c *gptoss.Checkpoint, q TraceR
 		nodes = gptoss.StagesAndSteps(c.Graph, len(q.Tokens))
 	}
 	if len(q.Positions) == 0 {
-		q.Positions = upTo(len(q.Tokens))
+		q.Positions = parity.UpTo(len(q.Tokens))
 	}
 	name, show, err := shower(ctx, c, q)
 	if err != nil {
@@ -96,7 +96,7 @@ func shower(ctx context.Context, c *gptoss.Checkpoint, q TraceRequest) (name str
 	case "f64":
 		return "oracle f64", func(wanted func(string) bool, see See) error {
 			r := watch(ctx, see)
-			_, err := oracle.Run(r.ctx, c.Graph, c.Weights, q.Tokens, upTo(len(q.Tokens)), func(stage string, at []int, values []float64) []float64 {
+			_, err := oracle.Run(r.ctx, c.Graph, c.Weights, q.Tokens, parity.UpTo(len(q.Tokens)), func(stage string, at []int, values []float64) []float64 {
 				if wanted(stage) {
 					r.see(stage, at, values)
 				}
@@ -113,7 +113,7 @@ func shower(ctx context.Context, c *gptoss.Checkpoint, q TraceRequest) (name str
 	}
 	within := q.Steps
 	if len(within) == 0 {
-		within = upTo(len(q.Tokens)) // of steps that were chosen by name
+		within = parity.UpTo(len(q.Tokens)) // of steps that were chosen by name
 	}
 	// Not the set of kernels: all give the same bits, and which of two is faster
 	// here is measured, so that the same trace would have two forms.

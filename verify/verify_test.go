@@ -562,7 +562,7 @@ func TestWriteTrace(t *testing.T) {
 		}
 		want := whole.Float64s()
 		if s.Rows() < 20 {
-			want = parity.At(want, s.Width(), upTo(20), []int{3, 19})
+			want = parity.At(want, s.Width(), parity.UpTo(20), []int{3, 19})
 		}
 		if !slices.Equal(s.Float64s(), want) {
 			t.Errorf("%s at chosen positions is not that of the whole", s.Name)

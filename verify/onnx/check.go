@@ -131,7 +131,7 @@ func newCheck(rt *ort.Runtime, c *gptoss.Checkpoint, q Request) (*check, error) 
 		v.tokens, v.positions = q.Golden.Tokens(), q.Golden.Positions()
 	}
 	if len(v.positions) == 0 {
-		v.positions = upTo(len(v.tokens))
+		v.positions = parity.UpTo(len(v.tokens))
 	}
 	for i, id := range v.tokens {
 		if int64(id) >= int64(c.Config.Vocab) {
@@ -406,12 +406,4 @@ func (v *check) narrowed(c parity.Check) parity.Check {
 		c.Verdict, c.Why = parity.NotJudged, fmt.Sprintf("%s, in a model of %s", c.Why, v.narrow)
 	}
 	return c
-}
-
-func upTo(n int) []int {
-	list := make([]int, n)
-	for i := range list {
-		list[i] = i
-	}
-	return list
 }

@@ -151,7 +151,7 @@ func (v *check) rows(ctx context.Context, last string, g *graph.Graph, w *weight
 		}
 		values := own[name]
 		if s.Whole {
-			values = parity.At(values, s.Shape.Width(), upTo(len(v.tokens)), v.positions)
+			values = parity.At(values, s.Shape.Width(), parity.UpTo(len(v.tokens)), v.positions)
 		}
 		if width := s.Shape.Width(); s.By == "" {
 			for t := range at {

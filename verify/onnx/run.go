@@ -107,7 +107,7 @@ func (m *model) through(ctx context.Context, v *check, sizes []int, before func(
 		if err != nil {
 			return nil, err
 		}
-		rows := upTo(first + n)[first:]
+		rows := parity.UpTo(first + n)[first:]
 		for name, t := range out {
 			stage, at := name, rows
 			if name == m.d.Logits.Name {
