@@ -357,9 +357,7 @@ func TestBadFiles(t *testing.T) {
 	for _, tt := range badFiles {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x.safetensors")
-			if err := os.WriteFile(path, tt.data, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			write(t, path, string(tt.data))
 			f, err := OpenFile(path)
 			if err == nil {
 				t.Fatalf("accepted: %+v", f.Tensors())
@@ -397,9 +395,7 @@ func TestGoodHeaders(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x.safetensors")
-			if err := os.WriteFile(path, tt.data, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			write(t, path, string(tt.data))
 			f, err := OpenFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -569,9 +565,7 @@ func TestParseFile(t *testing.T) {
 	}
 	for _, n := range []int{0, 7, 8, 100, len(data) - 1} {
 		cut := filepath.Join(t.TempDir(), "cut.safetensors")
-		if err := os.WriteFile(cut, data[:n], 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(t, cut, string(data[:n]))
 		_, want := OpenFile(cut)
 		_, got := ParseFile("cut.safetensors", data[:n])
 		if want == nil || got == nil || got.Error() != want.Error() {

@@ -19,11 +19,11 @@ import (
 	"ossify/fault"
 	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/internal/modeltest"
 	"ossify/onnx"
 	"ossify/onnx/examples"
 	"ossify/onnx/ort"
 	"ossify/onnx/wire"
-	"ossify/synth"
 	"ossify/weight"
 )
 
@@ -32,19 +32,8 @@ var update = flag.Bool("update", false, "write testdata/*.txt anew")
 // tiny opens a synthetic checkpoint.
 func tiny(t *testing.T, layout gptoss.Dialect) (*gptoss.Checkpoint, *weight.Set, string) {
 	t.Helper()
-	dir := t.TempDir()
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := synth.Write(t.Context(), dir, c, layout, 1, nil); err != nil {
-		t.Fatal(err)
-	}
-	ck, err := gptoss.OpenCheckpoint(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ck.Close() })
+	dir := modeltest.Write(t, modeltest.Tiny(t), layout, 1)
+	ck := modeltest.Open(t, dir)
 	return ck, ck.Weights, dir
 }
 
@@ -338,13 +327,9 @@ func TestBytesAreTheCheckpoints(t *testing.T) {
 
 func list(t *testing.T, dir string) []string {
 	t.Helper()
-	entries, err := os.ReadDir(dir)
+	names, err := fs.Glob(os.DirFS(dir), "*")
 	if err != nil {
 		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
 	}
 	return names
 }

@@ -17,8 +17,9 @@ import (
 	"ossify/server"
 )
 
-// listen serves on a connection of its own, as the command does.
-func listen(t *testing.T, o server.Options) (host string) {
+// serve serves on a connection of its own until ctx ends, as the command does.
+// Serve's error comes from done.
+func serve(ctx context.Context, t *testing.T, o server.Options) (s *server.Server, host string, done <-chan error) {
 	t.Helper()
 	s, err := server.New(o)
 	if err != nil {
@@ -28,16 +29,23 @@ func listen(t *testing.T, o server.Options) (host string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan error)
+	go func() { ended <- s.Serve(ctx, l) }()
+	return s, l.Addr().String(), ended
+}
+
+// listen serves until the test ends.
+func listen(t *testing.T, o server.Options) (host string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- s.Serve(ctx, l) }()
+	_, host, done := serve(ctx, t, o)
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return l.Addr().String()
+	return host
 }
 
 // dial connects, for 20 s at most.

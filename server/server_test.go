@@ -439,18 +439,9 @@ func TestServeEnds(t *testing.T) {
 		if finishes {
 			o.Grace = time.Minute
 		}
-		s, err := server.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Serve(ctx, l) }()
-		url := "http://" + l.Addr().String()
+		s, host, done := serve(ctx, t, o)
+		url := "http://" + host
 		client := &http.Client{Transport: &http.Transport{}}
 		resp, err := client.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(strings.Replace(hi, "{", `{"stream":true,`, 1)))
 		if err != nil {

@@ -9,27 +9,16 @@ import (
 
 	"ossify/checkpoint"
 	"ossify/gptoss"
+	"ossify/internal/modeltest"
 	"ossify/onnx"
 	"ossify/onnx/ort"
-	"ossify/synth"
 )
 
 // exported writes a tiny model of ossify's.
 func exported(t *testing.T, opt onnx.Options) string {
 	t.Helper()
-	dir, out := t.TempDir(), t.TempDir()
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := synth.Write(t.Context(), dir, c, gptoss.HuggingFace, 1, nil); err != nil {
-		t.Fatal(err)
-	}
-	ck, err := gptoss.OpenCheckpoint(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ck.Close()
+	out := t.TempDir()
+	ck := modeltest.Open(t, modeltest.Write(t, modeltest.Tiny(t), gptoss.HuggingFace, 1))
 	if _, err := onnx.Export(t.Context(), ck.Graph, ck.Weights, opt, out); err != nil {
 		t.Fatal(err)
 	}

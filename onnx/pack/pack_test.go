@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"ossify/gptoss"
+	"ossify/internal/modeltest"
 	"ossify/onnx"
-	"ossify/synth"
 	"ossify/tokenizer"
 )
 
@@ -87,19 +87,8 @@ func TestTokenizerIsTheOfficialOne(t *testing.T) {
 // Each package has what its program looks for, of a checkpoint of either layout.
 func TestPackages(t *testing.T) {
 	for _, layout := range []gptoss.Dialect{gptoss.Original, gptoss.HuggingFace} {
-		from := t.TempDir()
-		c, err := gptoss.Preset("tiny")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := synth.Write(t.Context(), from, c, layout, 1, nil); err != nil {
-			t.Fatal(err)
-		}
-		ck, err := gptoss.OpenCheckpoint(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ck.Close()
+		from := modeltest.Write(t, modeltest.Tiny(t), layout, 1)
+		ck := modeltest.Open(t, from)
 		for _, p := range Programs() {
 			weights, err := onnx.ParseWeights(p.DefaultWeights())
 			if err != nil {
@@ -196,20 +185,10 @@ func TestPackages(t *testing.T) {
 // Every input and output of the model stands in Triton's configuration, with its
 // sizes where they are fixed.
 func TestTriton(t *testing.T) {
-	from := t.TempDir()
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := modeltest.Tiny(t)
 	c.Layers = 1
-	if err := synth.Write(t.Context(), from, c, gptoss.Original, 1, nil); err != nil {
-		t.Fatal(err)
-	}
-	ck, err := gptoss.OpenCheckpoint(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ck.Close()
+	from := modeltest.Write(t, c, gptoss.Original, 1)
+	ck := modeltest.Open(t, from)
 	const head = "# Written by ossify export --for triton. A call without a past has caches of no positions.\n" +
 		"backend: \"onnxruntime\"\ndefault_model_filename: \"model.onnx\"\nmax_batch_size: 0\n"
 	for name, tt := range map[string]struct {
