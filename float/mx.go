@@ -34,30 +34,20 @@ func E2M1Table() [16]float32 { return e2m1 }
 // values beyond 6 to ±6 (MX 6.3: the conversion of an element saturates). The
 // format has no NaN: a NaN becomes 0.
 func ToE2M1(f float32) byte {
-	var sign byte
+	if f != f {
+		return 0
+	}
+	var c, sign byte
 	if math.Signbit(float64(f)) {
 		sign, f = 8, -f
 	}
 	// Midpoints between neighbours; each goes to the side whose code is even.
-	switch {
-	case f > 5:
-		return sign | 7
-	case f >= 3.5:
-		return sign | 6
-	case f > 2.5:
-		return sign | 5
-	case f >= 1.75:
-		return sign | 4
-	case f > 1.25:
-		return sign | 3
-	case f >= 0.75:
-		return sign | 2
-	case f > 0.25:
-		return sign | 1
-	case f == f:
-		return sign
+	for i, mid := range [...]float32{0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5} {
+		if f > mid || f == mid && i%2 == 1 {
+			c = byte(i + 1)
+		}
 	}
-	return 0
+	return sign | c
 }
 
 // E8M0 returns the value of a scale byte: 2^(b-127) (MX 5.4.1). Byte 0 is

@@ -1,6 +1,7 @@
 package generate_test
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -40,15 +41,7 @@ func probabilities(logits []float32, s generate.Sampling, seen map[uint32]int) [
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch {
-		case p[a] > p[b]:
-			return -1
-		case p[a] < p[b]:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p[b], p[a]) })
 	if s.TopK > 0 {
 		for _, i := range order[min(s.TopK, n):] {
 			p[i] = 0

@@ -278,10 +278,10 @@ func (r *reading) types() (list []string, err error) {
 		items = t.Items
 	}
 	for _, n := range items {
-		switch {
+		switch _, ok := kinds[n.Text]; {
 		case n.Kind != harmony.String:
 			return nil, r.fail("type is no name of a type, nor an array of such")
-		case !slices.Contains([]string{"null", "boolean", "integer", "number", "string", "array", "object"}, n.Text):
+		case !ok:
 			return nil, r.fail("there is no type %s", quote.Value(n.Text))
 		case !slices.Contains(list, n.Text):
 			list = append(list, n.Text)
@@ -293,26 +293,20 @@ func (r *reading) types() (list []string, err error) {
 	return list, nil
 }
 
+// kinds are how values of each type are written.
+var kinds = map[string]harmony.Kind{
+	"null": harmony.Null, "boolean": harmony.Bool, "integer": harmony.Number, "number": harmony.Number,
+	"string": harmony.String, "array": harmony.Array, "object": harmony.Object,
+}
+
 // isType reports whether a value is of a type.
 func isType(v harmony.Value, typ string) bool {
-	switch typ {
-	case "null":
-		return v.Kind == harmony.Null
-	case "boolean":
-		return v.Kind == harmony.Bool
-	case "string":
-		return v.Kind == harmony.String
-	case "array":
-		return v.Kind == harmony.Array
-	case "object":
-		return v.Kind == harmony.Object
-	case "number":
-		return v.Kind == harmony.Number
-	case "integer":
+	if typ == "integer" {
 		n, ok := rational(v)
 		return ok && n.IsInt()
 	}
-	return false
+	kind, ok := kinds[typ]
+	return ok && v.Kind == kind
 }
 
 // rational is a number as it is written. One of more than 400 digits, exponent

@@ -11,28 +11,17 @@ import (
 	"ossify/onnx/wire"
 )
 
+// weightsNames are the names of an [Options.Weights].
+var weightsNames = map[wire.DataType]string{0: "bf16", wire.Float: "f32", wire.Float16: "f16"}
+
 // ParseWeights reads the name of an [Options.Weights]: bf16, f32 or f16.
 func ParseWeights(s string) (wire.DataType, error) {
-	switch s {
-	case "bf16":
-		return 0, nil
-	case "f32":
-		return wire.Float, nil
-	case "f16":
-		return wire.Float16, nil
+	for t, name := range weightsNames {
+		if name == s {
+			return t, nil
+		}
 	}
 	return 0, fmt.Errorf("onnx: weights %s, want bf16, f32 or f16", wire.Show(s))
-}
-
-// weightsName is the inverse of ParseWeights.
-func weightsName(t wire.DataType) string {
-	switch t {
-	case wire.Float:
-		return "f32"
-	case wire.Float16:
-		return "f16"
-	}
-	return "bf16"
 }
 
 // A conversion makes elements of a model from those of a checkpoint.

@@ -144,7 +144,7 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 	if metadata == nil {
 		metadata = map[string]string{}
 	}
-	metadata[keyTarget], metadata[keyWeights] = opt.Target.String(), weightsName(opt.Weights)
+	metadata[keyTarget], metadata[keyWeights] = opt.Target.String(), cmp.Or(weightsNames[opt.Weights], weightsNames[0])
 	if err := describe(w.Files(), metadata); err != nil {
 		return nil, err
 	}

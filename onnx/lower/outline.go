@@ -164,11 +164,8 @@ func (l *lowering) moduleDoc(path string) string {
 // ONNX or one of its runtimes has an operator of that name. There are tools
 // that do not look at the domain.
 func operationTitle(op graph.Op) string {
-	switch op {
-	case graph.Gather:
-		return "Embedding"
-	case graph.TopK:
-		return "TopKIndices"
+	if title := map[graph.Op]string{graph.Gather: "Embedding", graph.TopK: "TopKIndices"}[op]; title != "" {
+		return title
 	}
 	return op.String()
 }

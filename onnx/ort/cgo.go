@@ -271,39 +271,27 @@ func tensor(typ checkpoint.DType, v ort.Value) (Tensor, error) {
 	for _, d := range v.GetShape() {
 		t.Shape = append(t.Shape, int(d))
 	}
-	switch v := v.(type) {
-	case *ort.Tensor[float32]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[float64]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[int64]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[uint64]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[int32]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[uint32]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[int16]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[uint16]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[int8]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[uint8]:
-		t.Data = bytesOf(v.GetData())
-	case *ort.Tensor[bool]:
-		t.Data = bytesOf(v.GetData())
-	default:
-		return t, fmt.Errorf("output of type %T", v)
+	for _, data := range []func(ort.Value) []byte{
+		dataOf[float32], dataOf[float64], dataOf[int64], dataOf[uint64], dataOf[int32], dataOf[uint32],
+		dataOf[int16], dataOf[uint16], dataOf[int8], dataOf[uint8], dataOf[bool],
+	} {
+		if t.Data = data(v); t.Data != nil {
+			return t, t.check()
+		}
 	}
-	return t, t.check()
+	return t, fmt.Errorf("output of type %T", v)
 }
 
-// bytesOf is the memory of v. All that ONNX Runtime runs on is little-endian.
-func bytesOf[T any](v []T) []byte {
-	if len(v) == 0 {
+// dataOf is the memory of v, nil if its elements are not of type T. All that
+// ONNX Runtime runs on is little-endian.
+func dataOf[T ort.TensorData](v ort.Value) []byte {
+	x, ok := v.(*ort.Tensor[T])
+	if !ok {
+		return nil
+	}
+	data := x.GetData()
+	if len(data) == 0 {
 		return []byte{}
 	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), len(v)*int(unsafe.Sizeof(v[0])))
+	return unsafe.Slice((*byte)(unsafe.Pointer(&data[0])), len(data)*int(unsafe.Sizeof(data[0])))
 }

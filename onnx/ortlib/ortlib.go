@@ -29,21 +29,17 @@ const (
 	Bfloat16 Type = 16
 )
 
+var types = map[Type]struct {
+	name string
+	size int
+}{Float: {"float", 4}, Uint8: {"uint8", 1}, Int64: {"int64", 8}, Bfloat16: {"bfloat16", 2}}
+
 // Size returns the bytes of an element, 0 of types that no function takes.
-func (t Type) Size() int {
-	return map[Type]int{Float: 4, Uint8: 1, Int64: 8, Bfloat16: 2}[t]
-}
+func (t Type) Size() int { return types[t].size }
 
 func (t Type) String() string {
-	switch t {
-	case Float:
-		return "float"
-	case Uint8:
-		return "uint8"
-	case Int64:
-		return "int64"
-	case Bfloat16:
-		return "bfloat16"
+	if typ, ok := types[t]; ok {
+		return typ.name
 	}
 	return fmt.Sprintf("type %d", int32(t))
 }
