@@ -197,9 +197,7 @@ func (r *reader) function(c *conversation, v harmony.Value, path string, extra m
 		"description": r.text(&t.description),
 		"strict":      r.boolean(&t.strict),
 		"parameters": func(v harmony.Value, path string) {
-			if v.Kind != harmony.Object {
-				r.want(v, path, "an object")
-			}
+			r.is(v, path, harmony.Object, "an object")
 			t.parameters = &v
 		},
 	}
@@ -229,9 +227,7 @@ func (r *reader) jsonSchema(f *format, extra map[string]set) func(v harmony.Valu
 			"strict":      r.boolean(&f.strict),
 			"schema": func(v harmony.Value, path string) {
 				f.schema, there = v, true
-				if v.Kind != harmony.Object {
-					r.want(v, path, "an object")
-				}
+				r.is(v, path, harmony.Object, "an object")
 			},
 		}
 		for name, s := range extra {

@@ -64,14 +64,21 @@ func (r *reader) want(v harmony.Value, path, want string) {
 	r.fail(e)
 }
 
+// is reports whether a value is of a kind; if not, that is a mistake.
+func (r *reader) is(v harmony.Value, path string, kind harmony.Kind, want string) bool {
+	if v.Kind != kind {
+		r.want(v, path, want)
+	}
+	return v.Kind == kind
+}
+
 // A set takes a member's value, which is not null.
 type set func(v harmony.Value, path string)
 
 // members gives each member of an object to its set; null is as if it were not
 // there. Unknown members are mistakes if strict, else left alone.
 func (r *reader) members(v harmony.Value, path string, strict bool, sets map[string]set) {
-	if v.Kind != harmony.Object {
-		r.want(v, path, "an object")
+	if !r.is(v, path, harmony.Object, "an object") {
 		return
 	}
 	for _, m := range v.Members {
@@ -101,8 +108,7 @@ func quoteParam(s string) string {
 
 // items gives each element of an array to a set.
 func (r *reader) items(v harmony.Value, path string, set set) {
-	if v.Kind != harmony.Array {
-		r.want(v, path, "an array")
+	if !r.is(v, path, harmony.Array, "an array") {
 		return
 	}
 	for i, e := range v.Items {
@@ -112,8 +118,7 @@ func (r *reader) items(v harmony.Value, path string, set set) {
 
 func (r *reader) text(p *string) set {
 	return func(v harmony.Value, path string) {
-		if v.Kind != harmony.String {
-			r.want(v, path, "a string")
+		if !r.is(v, path, harmony.String, "a string") {
 			return
 		}
 		*p = v.Text
@@ -132,8 +137,7 @@ func (r *reader) choice(p *string, words ...string) set {
 
 func (r *reader) boolean(p *bool) set {
 	return func(v harmony.Value, path string) {
-		if v.Kind != harmony.Bool {
-			r.want(v, path, "a boolean")
+		if !r.is(v, path, harmony.Bool, "a boolean") {
 			return
 		}
 		*p = v.Text == "true"
@@ -142,8 +146,7 @@ func (r *reader) boolean(p *bool) set {
 
 func (r *reader) number(p *float64, least, most float64) set {
 	return func(v harmony.Value, path string) {
-		if v.Kind != harmony.Number {
-			r.want(v, path, "a number")
+		if !r.is(v, path, harmony.Number, "a number") {
 			return
 		}
 		n, err := strconv.ParseFloat(v.Text, 64)
@@ -157,8 +160,7 @@ func (r *reader) number(p *float64, least, most float64) set {
 
 func (r *reader) integer(p *int, least, most int) set {
 	return func(v harmony.Value, path string) {
-		if v.Kind != harmony.Number {
-			r.want(v, path, "an integer")
+		if !r.is(v, path, harmony.Number, "an integer") {
 			return
 		}
 		n, err := strconv.Atoi(v.Text)
@@ -209,8 +211,7 @@ func (r *reader) refuse(nothing string) set {
 // metadata reads up to 16 strings by name.
 func (r *reader) metadata(p *map[string]string) set {
 	return func(v harmony.Value, path string) {
-		if v.Kind != harmony.Object {
-			r.want(v, path, "an object")
+		if !r.is(v, path, harmony.Object, "an object") {
 			return
 		}
 		*p = map[string]string{}

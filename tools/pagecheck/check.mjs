@@ -66,6 +66,12 @@ async function say(page, text, until = "#send:not(:disabled)") {
 	await page.waitForSelector(until, { timeout: 60_000 });
 }
 
+// repeats lets the model say a text and proves that the page shows it.
+async function repeats(page, text) {
+	await say(page, `say ${text}`);
+	assert.equal(await last(page, "li.model > .text"), text);
+}
+
 const set = (page, selector, value) => page.$eval(selector, (e, v) => (e.value = v), value);
 const shoot = (page, name) => page.screenshot({ path: path.join(pictures, `${name}.png`) });
 
@@ -148,8 +154,7 @@ await check("a tool that the server runs", async () => {
 	await say(page, "look nothing");
 	assert.equal(await last(page, "li.model details .fault"), "It failed:");
 	assert.equal(await last(page, "li.model > .text"), "The browser says: There is nothing.");
-	await say(page, "say All of that is sent back.");
-	assert.equal(await last(page, "li.model > .text"), "All of that is sent back.");
+	await repeats(page, "All of that is sent back.");
 	await close(page);
 });
 
@@ -161,8 +166,7 @@ await check("stop, then go on", async () => {
 	await page.click("#stop");
 	await page.waitForSelector("#send:not(:disabled)");
 	assert.match(await last(page, "li.model p"), /^This answer came to no end/);
-	await say(page, "say What was asked last counts.");
-	assert.equal(await last(page, "li.model > .text"), "What was asked last counts.");
+	await repeats(page, "What was asked last counts.");
 	await page.click("#new");
 	assert.deepEqual(await texts(page, "#log li"), []);
 	await say(page, "say Anew.");
@@ -185,8 +189,7 @@ await check("the connection is lost", async () => {
 	for (const s of cut) s.destroy();
 	await page.waitForSelector("#send:not(:disabled)");
 	assert.match(await last(page, "#problem"), /cannot be reached|broke off/);
-	await say(page, "say Here again.");
-	assert.equal(await last(page, "li.model > .text"), "Here again.");
+	await repeats(page, "Here again.");
 	assert.equal(await last(page, "#problem"), "");
 	await close(page);
 	between.close();
@@ -206,8 +209,7 @@ await check("mistakes are told", async () => {
 	await say(page, "say x");
 	assert.match(await last(page, "#problem"), /want 0 to 2/);
 	await set(page, "#temperature", "");
-	await say(page, "say Right at last.");
-	assert.equal(await last(page, "li.model > .text"), "Right at last.");
+	await repeats(page, "Right at last.");
 	await close(page);
 });
 
@@ -237,8 +239,7 @@ await check("a key", async () => {
 	await page.keyboard.press("Enter");
 	assert.equal(await page.evaluate(() => document.activeElement.id), "text");
 	assert.equal(await page.evaluate(() => location.pathname + location.search), "/");
-	await say(page, "say With a key.");
-	assert.equal(await last(page, "li.model > .text"), "With a key.");
+	await repeats(page, "With a key.");
 	assert.equal(await page.evaluate((k) => JSON.stringify({ ...localStorage, ...sessionStorage }).includes(k) || document.cookie.includes(k), key), false, "the key is kept nowhere");
 	await close(page);
 });

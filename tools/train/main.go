@@ -151,11 +151,7 @@ func pairs(ctx context.Context, path string) error {
 	}
 	set := fileset.New(ctx, fileset.Options{})
 	defer set.Abort()
-	file, err := set.Create(path)
-	if err != nil {
-		return err
-	}
-	if _, err := file.Write(b); err != nil {
+	if err := set.WriteFile(path, b); err != nil {
 		return err
 	}
 	return set.Commit()

@@ -15,6 +15,7 @@ import (
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 	"github.com/openai/openai-go/v3/packages/param"
+	"github.com/openai/openai-go/v3/packages/ssestream"
 	"github.com/openai/openai-go/v3/responses"
 	"github.com/openai/openai-go/v3/shared"
 )
@@ -49,6 +50,17 @@ func fails(what string, status int, err error) *openai.Error {
 	var e *openai.Error
 	check(what, errors.As(err, &e) && e.StatusCode == status && e.Message != "" && e.Type != "", err)
 	return e
+}
+
+// cancelled ends a stream by its context, after some of it came.
+func cancelled[T any](stream *ssestream.Stream[T], end context.CancelFunc) {
+	for n := 0; stream.Next(); n++ {
+		if n == 8 {
+			end()
+		}
+	}
+	end()
+	check("cancelled stream", errors.Is(stream.Err(), context.Canceled), stream.Err())
 }
 
 var parameters = map[string]any{"type": "object", "properties": map[string]any{"city": map[string]any{"type": "string"}}, "required": []string{"city"}, "additionalProperties": false}
@@ -151,14 +163,7 @@ func chat(ctx context.Context, client openai.Client) {
 	fails("the error of a stream", 400, stream.Err())
 
 	ending, end := context.WithCancel(ctx)
-	stream = c.NewStreaming(ending, say("endless"))
-	for n := 0; stream.Next(); n++ {
-		if n == 5 {
-			end()
-		}
-	}
-	end()
-	check("cancelled stream", errors.Is(stream.Err(), context.Canceled), stream.Err())
+	cancelled(c.NewStreaming(ending, say("endless")), end)
 	list := must(client.Models.List(ctx))
 	check("models", len(list.Data) == 1 && list.Data[0].ID == model, list)
 	check("model", must(client.Models.Get(ctx, model)).ID == model, nil)
@@ -245,12 +250,5 @@ func response(ctx context.Context, client openai.Client) {
 	}())
 	fails("no previous one", 404, err)
 	ending, end := context.WithCancel(ctx)
-	stream = c.NewStreaming(ending, input("endless"))
-	for n := 0; stream.Next(); n++ {
-		if n == 8 {
-			end()
-		}
-	}
-	end()
-	check("cancelled stream", errors.Is(stream.Err(), context.Canceled), stream.Err())
+	cancelled(c.NewStreaming(ending, input("endless")), end)
 }
