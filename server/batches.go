@@ -26,6 +26,7 @@ type Batches struct {
 	Active int   // requests of batches under way at once; 0 is 8
 	File   int64 // bytes of a file; 0 is 200 MiB
 	Bytes  int64 // of all files that were uploaded; 0 is 10 GiB
+	Files  int   // that were uploaded; 0 is 10,000
 }
 
 // batchURLs are what requests of batches may ask.
@@ -41,7 +42,7 @@ func (s *Server) openBatches(b Batches) error {
 	s.o.Batches = &b
 	var err error
 	s.batches, err = store.Open(store.Options{
-		Dir: b.Dir, URLs: batchURLs(), Active: b.Active, File: b.File, Bytes: b.Bytes, Line: int(s.o.Body),
+		Dir: b.Dir, URLs: batchURLs(), Active: b.Active, File: b.File, Bytes: b.Bytes, Files: b.Files, Line: int(s.o.Body),
 		Answer: s.answerBatch,
 		Failed: func(id string, err error) { s.log.Error("batch", "batch", id, "error", err) },
 	})
@@ -53,7 +54,7 @@ func (s *Server) openBatches(b Batches) error {
 func (s *Server) answerBatch(ctx context.Context, owner, url string, body []byte) (int, []byte) {
 	for {
 		status, answer := s.svc.Do(ctx, url, body, openai.Client{Turn: "batch", Owner: owner})
-		if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable || s.draining.Load() {
+		if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
 			return status, answer
 		}
 		select {
@@ -128,7 +129,7 @@ func storeError(err error) error {
 	case errors.Is(err, store.ErrLarge):
 		return &openai.Error{Status: http.StatusRequestEntityTooLarge, Type: "invalid_request_error", Code: "file_too_large", Param: "file", Message: "The file is too large."}
 	case errors.Is(err, store.ErrFull):
-		return &openai.Error{Status: http.StatusInsufficientStorage, Type: "server_error", Code: "storage_full", Message: "The files together are too large: delete some."}
+		return &openai.Error{Status: http.StatusInsufficientStorage, Type: "server_error", Code: "storage_full", Message: "The files together are too large, or too many: delete some."}
 	case errors.Is(err, store.ErrInUse):
 		return conflict("file_in_use", "A batch reads the file.")
 	case errors.Is(err, store.ErrEnded):
@@ -331,7 +332,6 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request) error {
 	for {
 		n, err := f.Read(buf)
 		if n > 0 {
-			s.deadline(w)
 			if _, err := w.Write(buf[:n]); err != nil {
 				return gone(err)
 			}

@@ -2,12 +2,14 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"ossify/openai"
 )
@@ -38,6 +40,15 @@ func hold(most int) func(net.Conn, http.ConnState) {
 	}
 }
 
+// states calls several hooks of an [http.Server].
+func states(hooks ...func(net.Conn, http.ConnState)) func(net.Conn, http.ConnState) {
+	return func(c net.Conn, s http.ConnState) {
+		for _, f := range hooks {
+			f(c, s)
+		}
+	}
+}
+
 // A speaking listener's connections say in OpenAI's form what net/http says as
 // plain text: that what came is no request. Those of TLS are left alone.
 type speaking struct{ net.Listener }
@@ -47,16 +58,48 @@ func (l speaking) Accept() (net.Conn, error) {
 	if _, secret := c.(*tls.Conn); err != nil || secret {
 		return c, err
 	}
-	return &speaker{c}, nil
+	return &speaker{Conn: c}, nil
 }
 
-type speaker struct{ net.Conn }
+// A speaker is a connection. What is written while a request is being answered is
+// the answer, whatever it looks like.
+type speaker struct {
+	net.Conn
+	answering atomic.Bool
+}
+
+type connKey struct{}
+
+// withConn lets a request's handler find its connection.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// answering marks the connections of requests that h answers.
+func answering(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connKey{}).(*speaker); ok {
+			c.answering.Store(true)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// between is the hook that marks connections whose answer is written.
+func between(c net.Conn, s http.ConnState) {
+	if c, ok := c.(*speaker); ok && s == http.StateIdle {
+		c.answering.Store(false)
+	}
+}
 
 // plain is the header of net/http's own errors, and of nothing else that a
 // Server writes.
 var plain = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
 
 func (s *speaker) Write(p []byte) (int, error) {
+	if s.answering.Load() {
+		return s.Conn.Write(p)
+	}
 	line, _, _ := bytes.Cut(p, []byte("\r\n"))
 	text, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 "))
 	if !ok || len(text) < 5 || text[0] != '4' && text[0] != '5' || !bytes.HasPrefix(p[len(line):], plain) && string(text[:4]) != "417 " {

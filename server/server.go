@@ -139,12 +139,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	base, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
 	h := &http.Server{
-		Handler:           s,
+		Handler:           answering(s),
 		ReadHeaderTimeout: s.o.Read,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ConnState:         hold(s.o.Conns),
+		ConnState:         states(hold(s.o.Conns), between),
+		ConnContext:       withConn,
 
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -347,16 +348,19 @@ func gone(err error) error {
 	return fmt.Errorf("%w: %w", context.Canceled, err)
 }
 
-// A tracked writer knows whether the answer has begun.
+// A tracked writer knows whether the answer has begun, and gives the client time
+// to take what is written next.
 type tracked struct {
 	http.ResponseWriter
 	status int
+	time   time.Duration
 }
 
 func (t *tracked) WriteHeader(status int) {
 	if t.status == 0 {
 		t.status = status
 	}
+	t.deadline()
 	t.ResponseWriter.WriteHeader(status)
 }
 
@@ -364,7 +368,12 @@ func (t *tracked) Write(p []byte) (int, error) {
 	if t.status == 0 {
 		t.status = http.StatusOK
 	}
+	t.deadline()
 	return t.ResponseWriter.Write(p)
+}
+
+func (t *tracked) deadline() {
+	http.NewResponseController(t.ResponseWriter).SetWriteDeadline(time.Now().Add(t.time)) // writers of tests have none
 }
 
 func (t *tracked) Unwrap() http.ResponseWriter { return t.ResponseWriter }
@@ -374,10 +383,12 @@ func (t *tracked) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 func (s *Server) wrap(route string, open bool, h func(w http.ResponseWriter, r *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		w := &tracked{ResponseWriter: rw}
+		w := &tracked{ResponseWriter: rw, time: s.o.Write}
 		id := requestID()
-		// What is left of a body when the answer is there is read until then, too.
-		http.NewResponseController(w).SetReadDeadline(start.Add(s.o.Read)) // writers of tests have none
+		if r.ContentLength != 0 { // else nothing is to come: a deadline would end what takes longer
+			// What is left of a body when the answer is there is read until then, too.
+			http.NewResponseController(w).SetReadDeadline(start.Add(s.o.Read)) // writers of tests have none
+		}
 		head := w.Header()
 		head.Set("X-Request-Id", id)
 		head.Set("X-Content-Type-Options", "nosniff")
@@ -542,16 +553,10 @@ func (s *Server) post(route string) func(http.ResponseWriter, *http.Request) err
 			if e != nil {
 				return e
 			}
-			s.deadline(w)
 			return answer(w, http.StatusOK, b)
 		}
 		return s.stream(ctx, w, call)
 	}
-}
-
-// deadline gives the client time to take what is written next.
-func (s *Server) deadline(w http.ResponseWriter) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.o.Write))
 }
 
 // stream sends an answer as server-sent events.
@@ -573,7 +578,6 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, call openai.
 			buf = append(append(append(buf, "event: "...), name...), '\n')
 		}
 		buf = append(append(append(buf, "data: "...), data...), "\n\n"...)
-		s.deadline(w)
 		if _, err := w.Write(buf); err != nil {
 			return gone(err)
 		}

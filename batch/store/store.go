@@ -41,6 +41,7 @@ type Options struct {
 
 	File  int64 // bytes of a file; 0 is 200 MiB
 	Bytes int64 // of all files that were uploaded; 0 is 10 GiB
+	Files int   // that were uploaded; 0 is 10,000
 	Lines int   // of a batch; 0 is 50,000
 	Line  int   // bytes of a line; 0 is 4 MiB
 
@@ -122,7 +123,7 @@ const window = 24 * time.Hour
 var (
 	ErrNone   = errors.New("store: there is none")
 	ErrLarge  = errors.New("store: the file is too large")
-	ErrFull   = errors.New("store: the files together are too large")
+	ErrFull   = errors.New("store: the files together are too large, or too many")
 	ErrInUse  = errors.New("store: a batch reads the file")
 	ErrEnded  = errors.New("store: the batch has ended")
 	ErrClosed = errors.New("store: closed")
@@ -163,6 +164,7 @@ type Store struct {
 	files   map[string]*keptFile
 	batches map[string]*keptBatch
 	bytes   int64                   // of files that were uploaded, those that are being uploaded included
+	uploads int                     // likewise
 	stop    context.CancelCauseFunc // of the batch under way
 	running string
 }
@@ -185,13 +187,16 @@ func Open(o Options) (*Store, error) {
 	if o.Active == 0 {
 		o.Active = 8
 	}
+	if o.Files == 0 {
+		o.Files = 10_000
+	}
 	if o.Lines == 0 {
 		o.Lines = 50_000
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Answer == nil || len(o.URLs) == 0 || o.File < 0 || o.Bytes < 0 || o.Active < 0 || o.Lines < 0 || o.Line < 0 {
+	if o.Answer == nil || len(o.URLs) == 0 || o.File < 0 || o.Bytes < 0 || o.Files < 0 || o.Active < 0 || o.Lines < 0 || o.Line < 0 {
 		return nil, errors.New("store: nobody answers, or a limit is negative")
 	}
 	s := &Store{o: o, wake: make(chan struct{}, 1), ended: make(chan struct{}), files: map[string]*keptFile{}, batches: map[string]*keptBatch{}}
@@ -270,6 +275,7 @@ func (s *Store) load() error {
 		s.files[id] = &f
 		if f.Purpose == "batch" {
 			s.bytes += f.Bytes
+			s.uploads++
 		}
 		return nil
 	})
@@ -355,10 +361,20 @@ func (b *budget) Read(p []byte) (int, error) {
 func (s *Store) Upload(ctx context.Context, owner, name string, r io.Reader, ok func() error) (f File, err error) {
 	f = File{ID: newID("file-"), Object: "file", Name: name, Purpose: "batch", Status: "processed", Created: s.o.Now().Unix()}
 	b := &budget{s: s, r: r}
+	s.mu.Lock()
+	full := s.uploads >= s.o.Files
+	if !full {
+		s.uploads++
+	}
+	s.mu.Unlock()
+	if full {
+		return f, ErrFull
+	}
 	defer func() {
 		if err != nil {
 			s.mu.Lock()
 			s.bytes -= b.took
+			s.uploads--
 			s.mu.Unlock()
 			os.Remove(s.data(f.ID))
 		}
@@ -452,6 +468,7 @@ func (s *Store) Delete(owner, id string) error {
 	delete(s.files, id)
 	if f.Purpose == "batch" {
 		s.bytes -= f.Bytes
+		s.uploads--
 	}
 	return nil
 }
