@@ -2,87 +2,25 @@ package page
 
 import (
 	"encoding/xml"
-	"errors"
 	"io"
 	"math"
-	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
 	"ossify/parity"
+	"ossify/parity/page/pagetest"
 )
-
-// hostile are names that would break out of where they stand.
-var hostile = []string{
-	`</title><script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `</style><style>body{display:none}`,
-	`javascript:alert(1)`, `<!-- `, `-->`, `]]>`, `{{.}}`, `&lt;b&gt;`, "a\x00b\x1b[31m\u202eevil", "\xff\xfe", `<svg onload=alert(1)>`,
-	strings.Repeat("long ", 1000),
-}
-
-// fill puts text into every string of a report, but its verdicts.
-func fill(v reflect.Value, text string) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if !v.IsNil() {
-			fill(v.Elem(), text)
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i), text)
-		}
-	case reflect.Slice:
-		for i := range v.Len() {
-			fill(v.Index(i), text)
-		}
-	case reflect.String:
-		if v.Type() != reflect.TypeFor[parity.Verdict]() {
-			v.SetString(v.String() + text)
-		}
-	}
-}
 
 // Whatever names a report holds, its page has the same elements as one with
 // plain names, and no text that a browser takes for markup.
 func TestHostileNames(t *testing.T) {
-	plain := made(2)
-	fill(reflect.ValueOf(plain), "plain")
-	plain.Judge()
-	want := elements(t, written(t, "plain", plain))
-	for _, text := range hostile {
+	pagetest.Hostile(t, func(text string) string {
 		r := made(2)
-		fill(reflect.ValueOf(r), text)
+		pagetest.Fill(r, text)
 		r.Judge()
-		got := written(t, text, r)
-		if found := outside.FindString(got); found != "" {
-			t.Errorf("%.30q: the page has %q", text, found)
-		}
-		if strings.ContainsAny(got, "\x00\x1b\u202e") || strings.Contains(got, "\xff") {
-			t.Errorf("%.30q: not printable", text)
-		}
-		have := elements(t, got)
-		for name, n := range have {
-			if want[name] != n {
-				t.Errorf("%.30q: %d of %s, want %d", text, n, name, want[name])
-			}
-		}
-	}
-}
-
-var tag = regexp.MustCompile(`<(/?[a-zA-Z!][a-zA-Z0-9]*)`)
-
-// elements counts the tags of a page: text has no "<".
-func elements(t *testing.T, text string) map[string]int {
-	t.Helper()
-	n := map[string]int{}
-	for _, m := range tag.FindAllStringSubmatch(text, -1) {
-		n[m[1]]++
-	}
-	if n["html"] != 1 || n["/html"] != 1 || n["section"] != n["/section"] || n["svg"] != n["/svg"] || n["table"] != n["/table"] {
-		t.Errorf("elements are not closed: %v", n)
-	}
-	return n
+		return written(t, text, r)
+	})
 }
 
 // Numbers that are none, or beyond all, leave a page that is whole.
@@ -109,7 +47,7 @@ func TestHostileNumbers(t *testing.T) {
 		}
 		r.Judge()
 		got := written(t, "x", r)
-		elements(t, got)
+		pagetest.Elements(t, "numbers", got)
 		if strings.Contains(got, "NaN") && x == x || len(got) > 1e6 {
 			t.Errorf("%g: %d bytes, or NaN", x, len(got))
 		}
@@ -129,7 +67,7 @@ func TestHostileNumbers(t *testing.T) {
 	for i := range r.Routing {
 		r.Routing[i].Gaps, r.Routing[i].Turned = make([]int, 100), make([]int, 100)
 	}
-	elements(t, written(t, "long lists", r))
+	pagetest.Elements(t, "long lists", written(t, "long lists", r))
 }
 
 // A report of nothing, of one stage, of too many.
@@ -193,17 +131,8 @@ func TestFailures(t *testing.T) {
 
 // A writer that fails is the error, and gets nothing of a page in pieces.
 func TestWriterFails(t *testing.T) {
-	w := &broken{}
-	if err := Write(w, "x", made(1)); !errors.Is(err, errBroken) || w.calls != 1 {
-		t.Errorf("%v after %d writes", err, w.calls)
-	}
+	pagetest.WriterFails(t, func(w io.Writer) error { return Write(w, "x", made(1)) })
 }
-
-var errBroken = errors.New("broken")
-
-type broken struct{ calls int }
-
-func (w *broken) Write([]byte) (int, error) { w.calls++; return 0, errBroken }
 
 // A line's points stand above their ticks, however many; a bar's do too.
 func TestPointsStandAboveTheirTicks(t *testing.T) {

@@ -19,6 +19,11 @@ import (
 //go:embed page.html
 var markup string
 
+// frame is what all pages begin and end with.
+//
+//go:embed frame.html
+var frame string
+
 //go:embed page.css
 var style string
 
@@ -34,25 +39,29 @@ func Write(w io.Writer, name string, r *parity.Report) error {
 	if err != nil {
 		return err
 	}
-	return Execute(w, markup, v)
+	return Execute(w, "verify", markup, v)
 }
 
-// Execute prints a page of a template, which may use style, the style sheet, plain
-// for text from strangers, and count for numbers. It begins with [Mark].
-func Execute(w io.Writer, markup string, v any) error {
-	t, err := template.New("page").Funcs(template.FuncMap{
-		"style": func() template.CSS { return template.CSS(style) },
-		"plain": quote.Plain,
-		"count": Count,
-	}).Parse(markup)
-	if err != nil {
-		return err
+// Execute prints a page of a template, which may use plain for text from strangers
+// and count for numbers. It begins with [Mark]. The page of every command has the
+// templates head, of Verdict, Class, Name, Headline and Lead, and provenance, of From.
+func Execute(w io.Writer, command, markup string, v any) error {
+	t := template.New("page").Funcs(template.FuncMap{
+		"command": func() string { return command },
+		"style":   func() template.CSS { return template.CSS(style) },
+		"plain":   quote.Plain,
+		"count":   Count,
+	})
+	for _, text := range []string{frame, markup} {
+		if _, err := t.Parse(text); err != nil {
+			return err
+		}
 	}
 	var b bytes.Buffer // all or nothing
 	b.WriteString(Mark)
 	if err := t.Execute(&b, v); err != nil {
 		return err
 	}
-	_, err = w.Write(b.Bytes())
+	_, err := w.Write(b.Bytes())
 	return err
 }

@@ -99,7 +99,7 @@ func Write(w io.Writer, name string, r *sweep.Report, from []parity.Fact) error 
 		return err
 	}
 	v.From = slices.Concat(r.Title, from)
-	return page.Execute(w, markup, v)
+	return page.Execute(w, "sweep", markup, v)
 }
 
 func newView(name string, r *sweep.Report) (*view, error) {

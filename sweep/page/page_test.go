@@ -4,14 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math"
-	"reflect"
-	"regexp"
 	"strings"
 	"testing"
 
 	"ossify/parity"
 	"ossify/parity/page"
+	"ossify/parity/page/pagetest"
 	"ossify/sweep"
 )
 
@@ -60,27 +60,6 @@ func written(t *testing.T, name string, r *sweep.Report) string {
 	return b.String()
 }
 
-// outside is what a page must not have: whatever asks for something elsewhere,
-// or runs.
-var outside = regexp.MustCompile(`(?i)<script|<link|<img|<iframe|<object|<embed|<base|<[^<>]*\s(on[a-z]+|style)\s*=|<[^<>]*javascript:|url\(|@import|<form`)
-
-var tag = regexp.MustCompile(`<(/?[a-zA-Z!][a-zA-Z0-9]*)`)
-
-// elements counts the tags of a page: text has no "<".
-func elements(t *testing.T, text string) map[string]int {
-	t.Helper()
-	n := map[string]int{}
-	for _, m := range tag.FindAllStringSubmatch(text, -1) {
-		n[m[1]]++
-	}
-	for _, name := range []string{"html", "section", "table", "svg", "ol", "li", "code"} {
-		if n[name] != n["/"+name] {
-			t.Errorf("%d <%s>, %d of its ends", n[name], name, n["/"+name])
-		}
-	}
-	return n
-}
-
 func TestPage(t *testing.T) {
 	for _, c := range []struct {
 		name              string
@@ -99,9 +78,9 @@ func TestPage(t *testing.T) {
 	} {
 		r := made(c.elements, c.failing)
 		got := written(t, "20b", r)
-		elements(t, got)
-		if !strings.HasPrefix(got, page.Mark) || !strings.HasSuffix(got, "</html>\n") || len(got) > 1e6 || outside.MatchString(got) {
-			t.Errorf("%s: %d bytes, starts %.40q, has %q", c.name, len(got), got, outside.FindString(got))
+		pagetest.Elements(t, c.name, got)
+		if !strings.HasPrefix(got, page.Mark) || !strings.HasSuffix(got, "</html>\n") || len(got) > 1e6 {
+			t.Errorf("%s: %d bytes, starts %.40q", c.name, len(got), got)
 		}
 		for _, want := range c.want {
 			if !strings.Contains(got, want) {
@@ -121,54 +100,15 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// fill puts text into every string of a report, but its verdicts.
-func fill(v reflect.Value, text string) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if !v.IsNil() {
-			fill(v.Elem(), text)
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fill(v.Field(i), text)
-			}
-		}
-	case reflect.Slice:
-		for i := range v.Len() {
-			fill(v.Index(i), text)
-		}
-	case reflect.String:
-		if v.Type() != reflect.TypeFor[parity.Verdict]() {
-			v.SetString(v.String() + text)
-		}
-	}
-}
-
 // Whatever names and numbers a report holds, its page has the same elements, and no
 // text that a browser takes for markup.
 func TestHostile(t *testing.T) {
-	for _, elementsOf := range []*sweep.Report{made(4, 0), made(4, 2)} {
-		fill(reflect.ValueOf(elementsOf), "plain")
-		want := elements(t, written(t, "plain", elementsOf))
-		for _, text := range []string{
-			`</title><script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `</style><style>body{display:none}`,
-			`javascript:alert(1)`, `<!-- `, `-->`, `]]>`, `{{.}}`, `&lt;b&gt;`, "a\x00b\x1b[31m\u202eevil", "\xff\xfe", `<svg onload=alert(1)>`,
-			strings.Repeat("long ", 1000),
-		} {
-			r := made(4, len(elementsOf.Failures))
-			fill(reflect.ValueOf(r), text)
-			got := written(t, text, r)
-			if found := outside.FindString(got); found != "" {
-				t.Errorf("%.30q: the page has %q", text, found)
-			}
-			if strings.ContainsAny(got, "\x00\x1b\u202e") || strings.Contains(got, "\xff") {
-				t.Errorf("%.30q: not printable", text)
-			}
-			if have := elements(t, got); !reflect.DeepEqual(have, want) {
-				t.Errorf("%.30q: %v, want %v", text, have, want)
-			}
-		}
+	for _, failing := range []int{0, 2} {
+		pagetest.Hostile(t, func(text string) string {
+			r := made(4, failing)
+			pagetest.Fill(r, text)
+			return written(t, text, r)
+		})
 	}
 	for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.MaxFloat64, -1, 5e-324} {
 		r := made(4, 1)
@@ -183,20 +123,11 @@ func TestHostile(t *testing.T) {
 				r.Places[i].Stages[j].Used = x
 			}
 		}
-		elements(t, written(t, "x", r))
+		pagetest.Elements(t, "numbers", written(t, "x", r))
 	}
 }
 
 // A writer that fails is the error, and gets nothing of a page in pieces.
 func TestWriterFails(t *testing.T) {
-	w := &broken{}
-	if err := Write(w, "x", made(2, 1), nil); !errors.Is(err, errBroken) || w.calls != 1 {
-		t.Errorf("%v after %d writes", err, w.calls)
-	}
+	pagetest.WriterFails(t, func(w io.Writer) error { return Write(w, "x", made(2, 1), nil) })
 }
-
-var errBroken = errors.New("broken")
-
-type broken struct{ calls int }
-
-func (w *broken) Write([]byte) (int, error) { w.calls++; return 0, errBroken }
