@@ -1,4 +1,4 @@
-package synth
+package synth_test
 
 import (
 	"context"
@@ -18,7 +18,9 @@ import (
 	"ossify/checkpoint"
 	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/internal/modeltest"
 	"ossify/oracle"
+	"ossify/synth"
 	"ossify/weight"
 )
 
@@ -38,25 +40,11 @@ func rows(w *weight.Set, p int, param graph.Param) []float64 {
 // tiny writes a checkpoint of tiny with seed 1 and returns its folder.
 func tiny(t *testing.T, d gptoss.Dialect) string {
 	t.Helper()
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := filepath.Join(t.TempDir(), "parent", "tiny")
-	if err := Write(t.Context(), dir, c, d, 1, nil); err != nil {
+	if err := synth.Write(t.Context(), dir, modeltest.Tiny(t), d, 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	return dir
-}
-
-func openCheckpoint(t *testing.T, dir string) *gptoss.Checkpoint {
-	t.Helper()
-	c, err := gptoss.OpenCheckpoint(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
 }
 
 func names(t *testing.T, dir string) string {
@@ -87,7 +75,7 @@ func TestWriteIsPinned(t *testing.T) {
 }
 
 func TestDialectsHoldTheSameValues(t *testing.T) {
-	a, b := openCheckpoint(t, tiny(t, gptoss.Original)), openCheckpoint(t, tiny(t, gptoss.HuggingFace))
+	a, b := modeltest.Open(t, tiny(t, gptoss.Original)), modeltest.Open(t, tiny(t, gptoss.HuggingFace))
 	if got := names(t, a.Folder.Dir()); got != "config.json dtypes.json model.safetensors" {
 		t.Errorf("original files: %s", got)
 	}
@@ -106,17 +94,14 @@ func TestDialectsHoldTheSameValues(t *testing.T) {
 
 // A parameter depends on the seed and its path, not on what else there is.
 func TestParametersDrawAlone(t *testing.T) {
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := modeltest.Tiny(t)
 	c.Layers, c.Vocab = 2, 256
 	values := func(seed uint64) map[string][]float64 {
 		dir := t.TempDir()
-		if err := Write(t.Context(), dir, c, gptoss.Original, seed, nil); err != nil {
+		if err := synth.Write(t.Context(), dir, c, gptoss.Original, seed, nil); err != nil {
 			t.Fatal(err)
 		}
-		ck := openCheckpoint(t, dir)
+		ck := modeltest.Open(t, dir)
 		all := make(map[string][]float64)
 		for p, param := range ck.Graph.Params {
 			all[param.Name] = rows(ck.Weights, p, param)
@@ -124,7 +109,7 @@ func TestParametersDrawAlone(t *testing.T) {
 		return all
 	}
 	short, other := values(1), values(2)
-	full := openCheckpoint(t, tiny(t, gptoss.Original))
+	full := modeltest.Open(t, tiny(t, gptoss.Original))
 	for p, param := range full.Graph.Params {
 		got, ok := short[param.Name]
 		if !ok || param.Name == "norm.scale" { // its level follows from the depth
@@ -144,7 +129,7 @@ func TestParametersDrawAlone(t *testing.T) {
 
 // What the recipe promises of the weights.
 func TestWritedWeights(t *testing.T) {
-	c := openCheckpoint(t, tiny(t, gptoss.Original))
+	c := modeltest.Open(t, tiny(t, gptoss.Original))
 	for p, param := range c.Graph.Params {
 		name := param.Name[strings.LastIndex(param.Name, ".")+1:]
 		values := rows(c.Weights, p, param)
@@ -157,8 +142,8 @@ func TestWritedWeights(t *testing.T) {
 		case name == "sinks":
 			var signs [2]int
 			for _, v := range values {
-				if a := math.Abs(v); a < sinkLeast || a > sinkMost {
-					t.Errorf("%s: %v, want a magnitude of %d to %d", param.Name, v, sinkLeast, sinkMost)
+				if a := math.Abs(v); a < synth.SinkLeast || a > synth.SinkMost {
+					t.Errorf("%s: %v, want a magnitude of %d to %d", param.Name, v, synth.SinkLeast, synth.SinkMost)
 				}
 				if v < 0 {
 					signs[0]++
@@ -198,10 +183,10 @@ func TestWritedWeights(t *testing.T) {
 		}
 		if name == "mlp1_weight" {
 			for e := range c.Config.Experts {
-				row := values[(e*2*c.Config.Inner+zeroRow)*c.Config.Dim:][:c.Config.Dim]
+				row := values[(e*2*c.Config.Inner+synth.ZeroRow)*c.Config.Dim:][:c.Config.Dim]
 				most := slices.MaxFunc(row, func(a, b float64) int { return int(math.Copysign(1, math.Abs(a)-math.Abs(b))) })
 				if tiny := math.Abs(most) < 1e-30; tiny != (e%4 == 1) {
-					t.Errorf("%s: row %d of expert %d reaches %v", param.Name, zeroRow, e, most)
+					t.Errorf("%s: row %d of expert %d reaches %v", param.Name, synth.ZeroRow, e, most)
 				}
 			}
 		}
@@ -215,9 +200,9 @@ func TestWritedWeights(t *testing.T) {
 	massive := 0
 	for _, v := range level {
 		switch a := math.Abs(v); {
-		case a > residualLevel*massiveLevel*0.9 && a < residualLevel*massiveLevel*1.1:
+		case a > synth.ResidualLevel*synth.MassiveLevel*0.9 && a < synth.ResidualLevel*synth.MassiveLevel*1.1:
 			massive++
-		case a > residualLevel*0.5:
+		case a > synth.ResidualLevel*0.5:
 			t.Errorf("a channel has level %v", v)
 		}
 	}
@@ -240,7 +225,7 @@ func deviation(values []float64) float64 {
 // What the recipe promises of the activations, in the oracle. The bounds are
 // wide: they say that no stage has gone mild or wild.
 func TestWritedActivations(t *testing.T) {
-	c := openCheckpoint(t, tiny(t, gptoss.Original))
+	c := modeltest.Open(t, tiny(t, gptoss.Original))
 	tokens, positions := make([]uint32, 48), make([]int, 48)
 	for i := range tokens {
 		tokens[i], positions[i] = uint32(i*37%c.Config.Vocab), i
@@ -279,10 +264,7 @@ func TestWritedActivations(t *testing.T) {
 }
 
 func TestWriteLeavesNothing(t *testing.T) {
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := modeltest.Tiny(t)
 	for _, d := range []gptoss.Dialect{gptoss.Original, gptoss.HuggingFace} {
 		parent := t.TempDir()
 		made := filepath.Join(parent, "made")
@@ -291,7 +273,7 @@ func TestWriteLeavesNothing(t *testing.T) {
 		}
 		for _, dir := range []string{filepath.Join(parent, "new"), made} {
 			ctx, cancel := context.WithCancel(t.Context())
-			err := Write(ctx, dir, c, d, 1, func(done, total int64) {
+			err := synth.Write(ctx, dir, c, d, 1, func(done, total int64) {
 				if done > total/2 {
 					cancel()
 				}
@@ -307,10 +289,7 @@ func TestWriteLeavesNothing(t *testing.T) {
 }
 
 func TestWriteRefuses(t *testing.T) {
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := modeltest.Tiny(t)
 	dir := t.TempDir()
 	for _, name := range []string{"x.safetensors", "config.json", checkpoint.IndexFile} {
 		path := filepath.Join(dir, name)
@@ -318,7 +297,7 @@ func TestWriteRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := fmt.Sprintf("synth: %s: holds %s, want a folder without a checkpoint", dir, name)
-		if err := Write(t.Context(), dir, c, gptoss.Original, 1, nil); err == nil || err.Error() != want {
+		if err := synth.Write(t.Context(), dir, c, gptoss.Original, 1, nil); err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 		if got := names(t, dir); got != name {
@@ -327,7 +306,7 @@ func TestWriteRefuses(t *testing.T) {
 		os.Remove(path)
 	}
 	c.Heads = 0
-	if err := Write(t.Context(), dir, c, gptoss.Original, 1, nil); err == nil {
+	if err := synth.Write(t.Context(), dir, c, gptoss.Original, 1, nil); err == nil {
 		t.Error("no error for a config with zero heads")
 	}
 	c.Heads = 8
@@ -335,13 +314,13 @@ func TestWriteRefuses(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(t.Context(), filepath.Join(file, "a", "b"), c, gptoss.Original, 1, nil); err == nil {
+	if err := synth.Write(t.Context(), filepath.Join(file, "a", "b"), c, gptoss.Original, 1, nil); err == nil {
 		t.Error("no error for a folder that cannot be made")
 	}
 	// No disk has room for tables of 4 PB, and it is asked first.
 	c.Vocab, c.Dim = 1<<24, 1<<16
 	far := filepath.Join(dir, "far", "too", "large")
-	if err := Write(t.Context(), far, c, gptoss.Original, 1, nil); err == nil || !strings.Contains(err.Error(), "GB free") {
+	if err := synth.Write(t.Context(), far, c, gptoss.Original, 1, nil); err == nil || !strings.Contains(err.Error(), "GB free") {
 		t.Errorf("too large: got %v", err)
 	}
 	if got := names(t, dir); got != "file" {
@@ -350,12 +329,9 @@ func TestWriteRefuses(t *testing.T) {
 }
 
 func TestWriteReportsProgress(t *testing.T) {
-	c, err := gptoss.Preset("tiny")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := modeltest.Tiny(t)
 	var last, all int64
-	err = Write(t.Context(), t.TempDir(), c, gptoss.Original, 1, func(done, total int64) {
+	err := synth.Write(t.Context(), t.TempDir(), c, gptoss.Original, 1, func(done, total int64) {
 		if done <= last || done > total {
 			t.Errorf("%d of %d after %d", done, total, last)
 		}
