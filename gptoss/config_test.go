@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func golden(t testing.TB, name string) []byte {
+func goldenFile(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", name))
 	if err != nil {
@@ -33,7 +33,7 @@ func TestPublishedConfigs(t *testing.T) {
 		{"120b-hf.json", "120b", HuggingFace},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
-			data := golden(t, tt.file)
+			data := goldenFile(t, tt.file)
 			got, d, err := ParseConfig(data)
 			if err != nil {
 				t.Fatal(err)
@@ -109,7 +109,7 @@ func TestYaRNBoundsOfThePublishedModels(t *testing.T) {
 func edited(t testing.TB, d Dialect, edit map[string]any) []byte {
 	t.Helper()
 	var all map[string]any
-	if err := json.Unmarshal(golden(t, fmt.Sprintf("20b-%v.json", d)), &all); err != nil {
+	if err := json.Unmarshal(goldenFile(t, fmt.Sprintf("20b-%v.json", d)), &all); err != nil {
 		t.Fatal(err)
 	}
 	for key, v := range edit {
@@ -146,7 +146,7 @@ type variant struct {
 // accepted. tools/transformers runs the same table in transformers itself.
 func TestConfigVariants(t *testing.T) {
 	var variants []variant
-	d := json.NewDecoder(bytes.NewReader(golden(t, "config-variants.json")))
+	d := json.NewDecoder(bytes.NewReader(goldenFile(t, "config-variants.json")))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&variants); err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func (v variant) text(t *testing.T) []byte {
 		}
 		return text
 	}
-	all := decode(golden(t, "20b-"+v.Layout+".json"))
+	all := decode(goldenFile(t, "20b-"+v.Layout+".json"))
 	edit := func(key string, change func(o object, key string)) {
 		if outer, inner, ok := strings.Cut(key, "."); ok {
 			o := decode(all[outer])
@@ -307,7 +307,7 @@ func checkConfigError(t *testing.T, c *Config, err error, want string) {
 // Whatever parses is valid, can be recorded and comes back from its own text.
 func FuzzConfig(f *testing.F) {
 	for _, name := range []string{"20b-original.json", "20b-hf.json"} {
-		f.Add(golden(f, name))
+		f.Add(goldenFile(f, name))
 	}
 	f.Add([]byte(`{"num_hidden_layers": 1, "vocab_size": 1, "hidden_size": 32, "rope_scaling_factor": 1e400}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -4,12 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"ossify/graph"
+	"ossify/internal/golden"
 )
 
 var update = flag.Bool("update", false, "write the goldens of this package anew")
@@ -18,16 +18,7 @@ var update = flag.Bool("update", false, "write the goldens of this package anew"
 func TestModelText(t *testing.T) {
 	got := build(t, "tiny").String()
 	const path = "testdata/tiny.graph.txt"
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
+	if got != golden.Text(t, path, got, *update) {
 		t.Errorf("the model is not that of %s; if it should not be, run go test ./gptoss -update and review the difference", path)
 	}
 }

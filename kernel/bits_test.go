@@ -8,10 +8,10 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"ossify/float"
+	"ossify/internal/golden"
 )
 
 var update = flag.Bool("update", false, "write testdata/bits.txt anew")
@@ -33,7 +33,7 @@ func hashBits(y []float32) uint64 {
 // processors, the portable set's among them, whose compilers may fuse a product
 // with a sum. Inputs are made by exact operations only.
 func TestBitsOnEveryProcessor(t *testing.T) {
-	const golden = "testdata/bits.txt"
+	const path = "testdata/bits.txt"
 	kinds := []struct {
 		name string
 		next func(r *rand.Rand) float32
@@ -99,20 +99,12 @@ func TestBitsOnEveryProcessor(t *testing.T) {
 				line(entryName(e.kind, e.half)+", "+k.name, hashBits(all))
 			}
 		}
-		if *update && want == nil {
-			if err := os.WriteFile(golden, got.Bytes(), 0o666); err != nil {
-				t.Fatal(err)
-			}
-		}
 		if want == nil {
-			var err error
-			if want, err = os.ReadFile(golden); err != nil {
-				t.Fatal(err)
-			}
+			want = []byte(golden.Text(t, path, got.String(), *update))
 		}
 		g, w := bytes.Split(got.Bytes(), []byte("\n")), bytes.Split(want, []byte("\n"))
 		if len(g) != len(w) {
-			t.Fatalf("%s: %d cases, %s has %d", s.Name, len(g), golden, len(w))
+			t.Fatalf("%s: %d cases, %s has %d", s.Name, len(g), path, len(w))
 		}
 		for i := range g {
 			if !bytes.Equal(g[i], w[i]) {

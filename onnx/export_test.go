@@ -19,6 +19,7 @@ import (
 	"ossify/fault"
 	"ossify/gptoss"
 	"ossify/graph"
+	"ossify/internal/golden"
 	"ossify/internal/modeltest"
 	"ossify/onnx"
 	"ossify/onnx/examples"
@@ -68,19 +69,10 @@ func TestExamples(t *testing.T) {
 			g := e.Graph(ck.Graph)
 			e.Options.InPlace = true
 			m, _ := export(t, g, src, e.Options, dir)
-			golden := filepath.Join("testdata", strings.ReplaceAll(e.Name, " ", "_")+".txt")
+			path := filepath.Join("testdata", strings.ReplaceAll(e.Name, " ", "_")+".txt")
 			got := text(t, m)
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o666); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("differs from %s in %s", golden, firstDifference(got, string(want)))
+			if want := golden.Text(t, path, got, *update); got != want {
+				t.Errorf("differs from %s in %s", path, firstDifference(got, want))
 			}
 
 			flat := e.Options
