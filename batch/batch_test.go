@@ -327,6 +327,67 @@ func TestEndedRuns(t *testing.T) {
 	}
 }
 
+// A worker that was given up goes on beside the one that replaced it. What they
+// answer need not be the same, and the shard is one's.
+func TestTwoWorkers(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		first, second int // status of line b: the first ends first
+		failed        int
+	}{
+		{"the same", 200, 200, 0},
+		{"the first fails in a line", 500, 200, 1},
+		{"the second fails in a line", 200, 500, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := []string{write(t, request("a", 1)+"\n"+request("b", 2)+"\n"+request("c", 3)+"\n")}
+			p, err := Index(t.Context(), files, urls, nil, Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			if _, err := p.Begin(t.Context(), dir); err != nil {
+				t.Fatal(err)
+			}
+			element, err := json.Marshal(p.Shards[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			began, ended := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			worker := func(status int, wait func()) *Runner {
+				r, err := NewRunner(dir, files, urls, 4, func(_ context.Context, _ string, body []byte) (int, []byte) {
+					wait()
+					if strings.Contains(string(body), `"xx"`) {
+						return status, []byte("{}")
+					}
+					return 200, []byte("{}")
+				}, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { r.Close() })
+				return r
+			}
+			second := worker(c.second, func() { once.Do(func() { close(began) }); <-ended })
+			failed := make(chan error)
+			go func() { failed <- second.Do(t.Context(), element) }()
+			<-began
+			err = worker(c.first, func() {}).Do(t.Context(), element)
+			close(ended)
+			if err := errors.Join(err, <-failed); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := p.Check(dir); err != nil || got.Failed != c.failed || got.Completed != 3-c.failed {
+				t.Errorf("%+v, %v, want %d failed of 3", got, err, c.failed)
+			}
+			if left, _ := os.ReadDir(filepath.Join(dir, partsName)); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}
+
 func TestFolders(t *testing.T) {
 	files := []string{write(t, request("a", 1))}
 	dir := t.TempDir()

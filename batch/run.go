@@ -145,6 +145,17 @@ func (r *Runner) Do(ctx context.Context, element []byte) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
+	// A runner that has given up a worker, which goes on, has another compute the
+	// same: the first to come here writes all of the shard.
+	lock, err := fileset.WaitLock(ctx, partPath(r.dir, s.Number, "lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if _, err := os.Stat(OutputPath(r.dir, s.Number)); err == nil {
+		removeParts(r.dir, s.Number)
+		return nil
+	}
 	if err := compose(ctx, found, s.Lines, OutputPath(r.dir, s.Number), ErrorsPath(r.dir, s.Number)); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // tree returns what is in a folder: names and contents.
@@ -97,6 +98,50 @@ func TestTogether(t *testing.T) {
 	}
 	if _, err := s.Create(filepath.Join(dir, "c")); err == nil {
 		t.Error("Create after Commit succeeds")
+	}
+}
+
+func TestWaitLock(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "lock")
+	inside, most := 0, 0
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			held, err := WaitLock(t.Context(), path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			inside++
+			most = max(most, inside)
+			mu.Unlock()
+			time.Sleep(time.Millisecond)
+			mu.Lock()
+			inside--
+			mu.Unlock()
+			held.Close()
+		})
+	}
+	wg.Wait()
+	if most != 1 {
+		t.Errorf("%d had the lock at once", most)
+	}
+	held, err := WaitLock(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := errors.New("ended")
+	cancel(ended)
+	if _, err := WaitLock(ctx, path); !errors.Is(err, ended) {
+		t.Errorf("a lock that another has, and an end: %v", err)
+	}
+	if _, err := WaitLock(t.Context(), filepath.Join(dir, "none", "lock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no folder: %v", err)
 	}
 }
 

@@ -1,10 +1,12 @@
 package fileset
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"ossify/internal/quote"
 )
@@ -15,7 +17,7 @@ var ErrLocked = errors.New("another process uses it")
 // lockName is the file of a folder by which it is locked. It stays.
 const lockName = ".ossify-lock"
 
-// A Lock keeps others from a folder.
+// A Lock keeps others from a folder or a file.
 type Lock struct{ file *os.File }
 
 // LockDir locks a folder, which exists, for one user: another that locks it gets
@@ -34,7 +36,26 @@ func LockDir(dir string) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// Close gives the folder free. To close it again does nothing.
+// WaitLock waits until nobody else has the lock of a file, which it makes if there
+// is none, and takes it. Whoever removes the file has its lock, and leaves something
+// by which the next to get it sees that nothing is to be done.
+func WaitLock(ctx context.Context, path string) (*Lock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("fileset: %w", err)
+	}
+	for !lock(f) {
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return &Lock{f}, nil
+}
+
+// Close gives the folder or the file free. To close it again does nothing.
 func (l *Lock) Close() error {
 	if err := l.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("fileset: %w", err)
