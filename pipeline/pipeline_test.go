@@ -93,6 +93,9 @@ func TestLasting(t *testing.T) {
 		if err := errors.Join(g.Start([]byte("a")), g.Wait()); !errors.Is(err, errSeen) {
 			t.Errorf("a failure: %v", err)
 		}
+		if err := p.Open(); err != nil {
+			t.Errorf("opened after a failure: %v", err)
+		}
 		g = p.Group()
 		if err := errors.Join(g.Start([]byte("b")), g.Wait()); err != nil {
 			t.Errorf("after a failure: %v", err)

@@ -45,6 +45,9 @@ func (p *Pool) Open() error {
 			p.worker, p.opened = nil, !p.Lasting
 		}
 	}
+	if p.Lasting && p.worker != nil {
+		return nil // whatever became of an element
+	}
 	return p.err
 }
 

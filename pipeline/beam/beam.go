@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
@@ -23,10 +24,9 @@ import (
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/dataflow"
-	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/flink"
-	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/spark"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal/extworker"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal/runnerlib"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/util/grpcx"
 
 	"ossify/pipeline"
 )
@@ -58,10 +58,27 @@ func Worker(args []string, kinds map[string]pipeline.Kind) bool {
 	if !slices.Contains(args, "--worker=true") && !slices.Contains(args, "--worker") {
 		return false
 	}
+	endWithParent()
 	flag.CommandLine.Init("ossify worker", flag.ExitOnError)
 	flag.CommandLine.Parse(args) // exits if they are wrong
 	here.start(kinds)            // runs the worker
 	return true
+}
+
+// endWithParent has this process end when the one that started it has ended. Runners
+// end a worker by ending Beam's boot program, which tells nobody, and Beam's worker
+// stays for ever when its connection ends in good order.
+func endWithParent() {
+	parent := os.Getppid()
+	var look func()
+	look = func() {
+		if os.Getppid() != parent {
+			fmt.Fprintln(os.Stderr, "ossify worker: what started it has ended")
+			os.Exit(1)
+		}
+		time.AfterFunc(time.Second, look)
+	}
+	look()
 }
 
 // Run runs a job, with workers of kinds, and returns when it has ended. Programs
@@ -83,7 +100,7 @@ func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o 
 	}
 	for _, f := range o.Flags {
 		name, value, ok := strings.Cut(f, "=")
-		if !ok || flag.CommandLine.Lookup(name) == nil || name == "worker" {
+		if !ok || flag.CommandLine.Lookup(name) == nil || name == "worker" || name == "async" {
 			return fmt.Errorf("beam: %q is no option of Beam, want NAME=VALUE", f)
 		}
 		if err := flag.CommandLine.Set(name, value); err != nil {
@@ -112,10 +129,13 @@ func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o 
 	elements := beam.ParDo(root, &splitFn{j.Elements, j.Skip}, beam.Impulse(root))
 	beam.ParDo0(root, &workFn{Run: run, Kind: j.Kind, Config: j.Config, Parallel: j.Parallel}, beam.Reshuffle(root, elements))
 	var err error
-	if o.Runner == Prism {
+	switch o.Runner {
+	case Prism:
 		err = runPrism(ctx, plan)
-	} else {
+	case "dataflow":
 		_, err = beam.Run(ctx, o.Runner, plan)
+	default:
+		err = runCluster(ctx, plan)
 	}
 	// What a worker here said is nearer to the cause than what Beam makes of it.
 	switch failed := p.Close(); {
@@ -151,34 +171,69 @@ func runPrism(ctx context.Context, plan *beam.Pipeline) error {
 	if err != nil {
 		return err
 	}
+	// There is no program to be sent; what is sent must be a file.
+	return submit(ctx, client, plan, os.DevNull, &runnerlib.JobOptions{Name: "ossify", Loopback: true, Parallelism: -1})
+}
+
+// runCluster runs a pipeline by a job server.
+func runCluster(ctx context.Context, plan *beam.Pipeline) error {
+	conn, err := grpcx.Dial(ctx, *jobopts.Endpoint, 2*time.Minute)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	o := &runnerlib.JobOptions{
+		Name:         jobopts.GetJobName(),
+		Experiments:  jobopts.GetExperiments(),
+		RetainDocker: *jobopts.RetainDockerContainers,
+		Parallelism:  *jobopts.Parallelism,
+		Loopback:     jobopts.IsLoopback(),
+	}
+	program := *jobopts.WorkerBinary
+	if o.Loopback {
+		program = os.DevNull
+	}
+	return submit(ctx, jobpb.NewJobServiceClient(conn), plan, program, o)
+}
+
+// patience is how long a job that was cancelled may take to end.
+const patience = 30 * time.Second
+
+// submit sends a pipeline and the program of its workers to a job server and
+// returns when the job has ended. When ctx ends, the job is cancelled.
+func submit(ctx context.Context, client jobpb.JobServiceClient, plan *beam.Pipeline, program string, o *runnerlib.JobOptions) error {
 	edges, _, err := plan.Build()
 	if err != nil {
 		return err
 	}
-	lasting := context.WithoutCancel(ctx) // an end is the workers', so that nothing of theirs is left
-	loop, err := extworker.StartLoopback(lasting, 0)
+	// An end is the runner's and its workers', so that nothing of theirs is left.
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	urn, config := jobopts.GetEnvironmentUrn(lasting), jobopts.GetEnvironmentConfig
+	if o.Loopback {
+		loop, err := extworker.StartLoopback(lasting, 0)
+		if err != nil {
+			return err
+		}
+		defer loop.Stop(lasting)
+		urn, config = graphx.URNEnvExternal, loop.EnvironmentConfig
+	}
+	env, err := graphx.CreateEnvironment(lasting, urn, config)
 	if err != nil {
 		return err
 	}
-	defer loop.Stop(lasting)
-	env, err := graphx.CreateEnvironment(lasting, graphx.URNEnvExternal, loop.EnvironmentConfig)
+	proto, err := graphx.Marshal(edges, &graphx.Options{Environment: env, PipelineResourceHints: jobopts.GetPipelineResourceHints()})
 	if err != nil {
 		return err
 	}
-	proto, err := graphx.Marshal(edges, &graphx.Options{Environment: env})
+	if err := runnerlib.UpdateGoEnvironmentWorker(program, proto); err != nil {
+		return err
+	}
+	id, artifacts, token, err := runnerlib.Prepare(ctx, client, proto, o)
 	if err != nil {
 		return err
 	}
-	// There is no program to be sent; what is sent must be a file.
-	if err := runnerlib.UpdateGoEnvironmentWorker(os.DevNull, proto); err != nil {
-		return err
-	}
-	o := &runnerlib.JobOptions{Name: "ossify", Loopback: true, Parallelism: -1}
-	id, artifacts, token, err := runnerlib.Prepare(lasting, client, proto, o)
-	if err != nil {
-		return err
-	}
-	if token, err = runnerlib.Stage(lasting, id, artifacts, os.DevNull, token); err != nil {
+	if token, err = runnerlib.Stage(ctx, id, artifacts, program, token); err != nil {
 		return err
 	}
 	job, err := runnerlib.Submit(lasting, client, id, token)
@@ -186,7 +241,10 @@ func runPrism(ctx context.Context, plan *beam.Pipeline) error {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(patience, cancel)
+		defer timer.Stop()
 		client.Cancel(lasting, &jobpb.CancelJobRequest{JobId: job})
+		<-lasting.Done()
 	})
 	defer stop()
 	return runnerlib.WaitForCompletion(lasting, client, job)
@@ -228,4 +286,5 @@ func (l logger) Log(ctx context.Context, s log.Severity, _ int, text string) {
 var prismServer struct {
 	sync.Mutex
 	client jobpb.JobServiceClient
+	port   int
 }

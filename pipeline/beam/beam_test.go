@@ -3,18 +3,81 @@
 package beam
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	fnpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/fnexecution_v1"
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	"google.golang.org/grpc"
+
 	"ossify/pipeline"
 )
+
+// A process of these tests is a worker, or what starts one: boot ARGUMENT....
+func TestMain(m *testing.M) {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == "boot":
+		c := exec.Command(os.Args[0], os.Args[2:]...)
+		c.Stderr = os.Stderr
+		c.Run()
+	case Worker(os.Args[1:], nil):
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// A control is a runner that has no work.
+type control struct {
+	fnpb.UnimplementedBeamFnControlServer
+}
+
+func (control) Control(fnpb.BeamFnControl_ControlServer) error { return nil }
+
+// A worker does not outlive what started it: Beam's own waits for ever when its
+// runner ends in good order.
+func TestOrphan(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runner := grpc.NewServer()
+	fnpb.RegisterBeamFnControlServer(runner, control{})
+	go runner.Serve(l)
+	defer runner.Stop()
+
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot := exec.Command(os.Args[0], "boot", "--worker=true", "--id=1", "--control_endpoint="+l.Addr().String(), "--logging_endpoint="+l.Addr().String())
+	boot.Stderr = w // of both
+	if err := boot.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	said := bufio.NewScanner(r)
+	for said.Scan() && !strings.Contains(said.Text(), "exited successfully") {
+		t.Log(said.Text())
+	}
+	boot.Process.Kill()
+	boot.Wait()
+	last := ""
+	for said.Scan() { // until neither has the pipe
+		last = said.Text()
+	}
+	if want := "what started it has ended"; !strings.Contains(last, want) {
+		t.Errorf("the worker says %q, want %q", last, want)
+	}
+}
 
 // A counter counts what it is given.
 type counter struct {
@@ -119,6 +182,55 @@ func TestPrism(t *testing.T) {
 	}
 }
 
+// A job server that is reached by its address, here a Prism, is told when the run
+// ends early, and its workers have ended then.
+func TestCluster(t *testing.T) {
+	if !canBind {
+		return // TestPrism says what is left here
+	}
+	if _, err := connect(); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		name string
+		do   func(element string, cancel context.CancelCauseFunc) error
+		want error
+	}{
+		{name: "done", do: func(string, context.CancelCauseFunc) error { return nil }},
+		{name: "a worker fails", want: broken, do: func(string, context.CancelCauseFunc) error { return broken }},
+		{name: "cancelled", want: broken, do: func(_ string, cancel context.CancelCauseFunc) error {
+			cancel(broken)
+			return nil
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			w := &counter{seen: map[string]int{}, do: func(e string) error { return c.do(e, cancel) }}
+			kinds := map[string]pipeline.Kind{"count": func(context.Context, []byte) (pipeline.Worker, error) { return w, nil }}
+			job := pipeline.Job{Kind: "count", Elements: elements(t, 9), Skip: 1, Parallel: 1}
+			o := Options{Runner: "universal", Endpoint: fmt.Sprintf("127.0.0.1:%d", prismServer.port), Flags: []string{"environment_type=LOOPBACK"}}
+			err := Run(ctx, job, kinds, o)
+			if !errors.Is(err, c.want) {
+				t.Fatalf("got %v, want %v", err, c.want)
+			}
+			if w.closed != 1 || c.want == nil && len(w.seen) != 9 || c.want != nil && len(w.seen) == 9 {
+				t.Errorf("closed %d times, %d elements", w.closed, len(w.seen))
+			}
+			stream, err := prismServer.client.GetJobs(t.Context(), &jobpb.GetJobsRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, j := range stream.GetJobInfo() {
+				if s := j.GetState(); s == jobpb.JobState_RUNNING || s == jobpb.JobState_CANCELLING {
+					t.Errorf("job %s is %s still", j.GetJobId(), s)
+				}
+			}
+		})
+	}
+}
+
 // From another address of this machine's devices Prism is reached through the
 // loopback device, too; but a socket bound elsewhere finds nobody.
 func TestBound(t *testing.T) {
@@ -163,6 +275,7 @@ func TestWrongOptions(t *testing.T) {
 		{"no value", func(_ *pipeline.Job, o *Options) { o.Flags = []string{"parallelism"} }, "NAME=VALUE"},
 		{"no number", func(_ *pipeline.Job, o *Options) { o.Flags = []string{"parallelism=x"} }, "parallelism"},
 		{"as a worker", func(_ *pipeline.Job, o *Options) { o.Flags = []string{"worker=true"} }, "no option of Beam"},
+		{"not waiting", func(_ *pipeline.Job, o *Options) { o.Flags = []string{"async=true"} }, "no option of Beam"},
 		{"no such kind", func(j *pipeline.Job, _ *Options) { j.Kind = "x" }, `no workers of kind "x"`},
 		{"none at once", func(j *pipeline.Job, _ *Options) { j.Parallel = 0 }, "parallel 0"},
 	} {

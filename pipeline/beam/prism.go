@@ -48,6 +48,6 @@ func connect() (c jobpb.JobServiceClient, err error) {
 	if err := bindToLoopback(port); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOpen, err)
 	}
-	prismServer.client = c
+	prismServer.client, prismServer.port = c, port
 	return c, nil
 }
