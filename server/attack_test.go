@@ -3,7 +3,6 @@ package server_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,27 +15,14 @@ import (
 	"ossify/server"
 )
 
-// serving serves by itself at an address, as ossify serve does.
-func serving(t *testing.T, o server.Options) (*server.Server, string) {
+// idOf is the id of what an answer says was made.
+func idOf(t *testing.T, answer []byte) string {
 	t.Helper()
-	s, err := server.New(o)
-	if err != nil {
-		t.Fatal(err)
+	var made struct{ ID string }
+	if err := json.Unmarshal(answer, &made); err != nil || made.ID == "" {
+		t.Fatalf("%.300s", answer)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return s, l.Addr().String()
+	return made.ID
 }
 
 // What a file holds is not taken for an error of net/http's, wherever it stands in
@@ -44,7 +30,7 @@ func serving(t *testing.T, o server.Options) (*server.Server, string) {
 func TestContentIsNotRead(t *testing.T) {
 	o := options(writes(greeting))
 	o.Batches = &server.Batches{Dir: t.TempDir(), File: 1 << 20}
-	_, host := serving(t, o)
+	host := listen(t, o)
 	for _, looks := range []string{
 		"HTTP/1.1 417 Expectation Failed",
 		"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request",
@@ -53,11 +39,8 @@ func TestContentIsNotRead(t *testing.T) {
 		text += strings.Repeat("y", 2*64<<10-len(text)) + looks
 		body, media := form("purpose", "batch", "file", text)
 		_, answer := ask(t, "POST", "http://"+host+"/v1/files", body, "Content-Type", media)
-		var f struct{ ID string }
-		if err := json.Unmarshal(answer, &f); err != nil || f.ID == "" {
-			t.Fatalf("%s", answer)
-		}
-		_, got := ask(t, "GET", "http://"+host+"/v1/files/"+f.ID+"/content", "")
+		id := idOf(t, answer)
+		_, got := ask(t, "GET", "http://"+host+"/v1/files/"+id+"/content", "")
 		if string(got) != text {
 			at := 0
 			for at < len(got) && got[at] == text[at] {
@@ -67,11 +50,7 @@ func TestContentIsNotRead(t *testing.T) {
 		}
 	}
 	// The errors themselves are in OpenAI's form, after an answer too.
-	c, err := net.Dial("tcp", host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := dial(t, host)
 	r := bufio.NewReader(c)
 	for _, q := range []struct {
 		text string
@@ -87,11 +66,7 @@ func TestContentIsNotRead(t *testing.T) {
 			t.Errorf("%q: %d %s", q.text, resp.StatusCode, b)
 		}
 	}
-	c, err = net.Dial("tcp", host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c = dial(t, host)
 	io.WriteString(c, "GET /health HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n")
 	all, _ := io.ReadAll(c)
 	if _, rest, ok := bytes.Cut(all, []byte(`{"status":"ok"}`)); !ok || !bytes.HasPrefix(rest, []byte("HTTP/1.1 400 ")) || !bytes.Contains(rest, []byte(`"code":"invalid_http"`)) {
@@ -104,21 +79,14 @@ func TestContentIsNotRead(t *testing.T) {
 func TestAnswersThatNobodyTakes(t *testing.T) {
 	o := options(writes(greeting))
 	o.Write, o.InFlight = 300*time.Millisecond, 1
-	_, host := serving(t, o)
+	host := listen(t, o)
 	input := `{"model":"m","input":[` + strings.TrimSuffix(strings.Repeat(`{"type":"reasoning","summary":[],"content":[]},`, 100), ",") + `,{"role":"user","content":"Hi"}]}`
 	_, answer := ask(t, "POST", "http://"+host+"/v1/responses", input)
-	var r struct{ ID string }
-	if err := json.Unmarshal(answer, &r); err != nil || r.ID == "" {
-		t.Fatalf("%.300s", answer)
-	}
-	c, err := net.Dial("tcp", host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	id := idOf(t, answer)
+	c := dial(t, host)
 	c.(*net.TCPConn).SetReadBuffer(4 << 10)
 	for range 3000 { // many answers, of which none is read
-		if _, err := fmt.Fprintf(c, "GET /v1/responses/%s/input_items?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n", r.ID); err != nil {
+		if _, err := fmt.Fprintf(c, "GET /v1/responses/%s/input_items?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n", id); err != nil {
 			break
 		}
 	}
@@ -140,21 +108,14 @@ func TestLongDownload(t *testing.T) {
 	o := options(writes(greeting))
 	o.Read = 200 * time.Millisecond
 	o.Batches = &server.Batches{Dir: t.TempDir(), File: 16 << 20}
-	_, host := serving(t, o)
+	host := listen(t, o)
 	body, media := form("purpose", "batch", "file", strings.Repeat("x", 12<<20))
 	_, answer := ask(t, "POST", "http://"+host+"/v1/files", body, "Content-Type", media)
-	var f struct{ ID string }
-	if err := json.Unmarshal(answer, &f); err != nil || f.ID == "" {
-		t.Fatalf("%s", answer)
-	}
-	c, err := net.Dial("tcp", host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	id := idOf(t, answer)
+	c := dial(t, host)
 	c.(*net.TCPConn).SetReadBuffer(16 << 10)
 	c.SetDeadline(time.Now().Add(30 * time.Second))
-	fmt.Fprintf(c, "GET /v1/files/%s/content HTTP/1.1\r\nHost: x\r\n\r\n", f.ID)
+	fmt.Fprintf(c, "GET /v1/files/%s/content HTTP/1.1\r\nHost: x\r\n\r\n", id)
 	time.Sleep(3 * o.Read)
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, nil)
