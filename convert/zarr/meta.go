@@ -75,10 +75,10 @@ func (g *grid) version2(text []byte) error {
 
 // separator reads what stands between the numbers in a chunk's key.
 func separator(o jsonobject.Object, name, byDefault string) (string, error) {
+	sep := byDefault
 	if o[name] == nil {
-		return byDefault, nil
+		return sep, nil
 	}
-	var sep string
 	if err := o.Read(name, &sep); err != nil {
 		return "", err
 	}

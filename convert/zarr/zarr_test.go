@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -346,6 +347,25 @@ func TestDamage(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
 		})
+	}
+}
+
+// A separator that is null is the usual one.
+func TestNullSeparator(t *testing.T) {
+	for key, x := range map[string]sample{
+		"a/.zarray":   {shape: []int{5, 4}, chunk: []int{2, 4}, sep: "."},
+		"a/zarr.json": {shape: []int{5, 4}, chunk: []int{2, 4}, v3: true, sep: "/"},
+	} {
+		s := store{}
+		want := x.write(t, s, "a")
+		meta := regexp.MustCompile(`separator":"[./]"`).ReplaceAll(s[key], []byte(`separator":null`))
+		if bytes.Equal(meta, s[key]) {
+			t.Fatalf("%s: no separator in %s", key, meta)
+		}
+		s[key] = meta
+		if got, err := readAll(s, "a", 100); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes, %v", key, len(got), err)
+		}
 	}
 }
 

@@ -29,6 +29,7 @@ const (
 	Bfloat16 Type = 16
 )
 
+// types has ONNX's names, and the bytes of an element.
 var types = map[Type]struct {
 	name string
 	size int
