@@ -2,6 +2,7 @@ package generate
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -69,6 +70,9 @@ type Logit struct {
 	Logit float32
 }
 
+// ErrNoToken is the error of a sampler that may pick no token at all.
+var ErrNoToken = errors.New("generate: no token is left to pick")
+
 // A Sampler draws tokens. It is for one goroutine at a time.
 type Sampler struct {
 	s     Sampling
@@ -129,7 +133,7 @@ func (p *Sampler) PickTop(top []Logit, position int) (uint32, error) {
 		}
 	}
 	if len(top) == 0 || math.IsInf(float64(top[0].Logit), -1) {
-		return 0, fmt.Errorf("generate: no token is left to pick of %d", len(top))
+		return 0, fmt.Errorf("%w of %d", ErrNoToken, len(top))
 	}
 	if p.s.Temperature == 0 || math.IsInf(float64(top[0].Logit), 1) {
 		return top[0].ID, nil
@@ -218,7 +222,7 @@ func (p *Sampler) scores(logits []float32, seen map[uint32]int, allowed []uint64
 		}
 	}
 	if best < 0 {
-		return 0, fmt.Errorf("generate: no token is left to pick: all %d logits are -Inf or banned", len(logits))
+		return 0, fmt.Errorf("%w: all %d logits are -Inf or banned", ErrNoToken, len(logits))
 	}
 	return best, nil
 }

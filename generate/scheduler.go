@@ -16,6 +16,7 @@ type Request struct {
 	Marks   []int   // rising lengths of the prompt's starts that other prompts may share
 	Options Options // Guess does not count
 	Owner   string  // whose it is: owners take turns
+	Share   string  // only what prompts of the same Share had computed is used again
 }
 
 // A Generator answers requests, as a [Scheduler] does. Generate calls emit with
@@ -109,6 +110,7 @@ type SchedulerStats struct {
 
 // A kept sequence has seen tokens.
 type kept struct {
+	share  string
 	tokens []uint32
 	seq    Sequence
 	bytes  int64
@@ -361,6 +363,9 @@ func (s *Scheduler) next() int {
 func (s *Scheduler) begin(j *job) {
 	best, common := -1, 0
 	for i, k := range s.kept {
+		if k.share != j.r.Share {
+			continue
+		}
 		n := 0
 		for end := min(len(k.tokens), len(j.tokens)-1); n < end && k.tokens[n] == j.tokens[n]; n++ {
 		}
@@ -393,19 +398,19 @@ func (s *Scheduler) begin(j *job) {
 	}
 }
 
-// keep keeps a fork of a sequence that has seen tokens, in place of one that has
+// keep keeps a fork of a job's sequence that has seen tokens, in place of one that has
 // seen the same, and of the least used ones beyond the limit.
-func (s *Scheduler) keep(seq Sequence, tokens []uint32) {
+func (s *Scheduler) keep(j *job, tokens []uint32) {
 	if s.o.Kept < 0 {
 		return
 	}
 	for i, k := range s.kept {
-		if slices.Equal(k.tokens, tokens) {
+		if k.share == j.r.Share && slices.Equal(k.tokens, tokens) {
 			s.kept = append(slices.Delete(s.kept, i, i+1), k)
 			return
 		}
 	}
-	s.kept = append(s.kept, kept{slices.Clone(tokens), seq.Fork(), seq.CacheBytes()})
+	s.kept = append(s.kept, kept{j.r.Share, slices.Clone(tokens), j.seq.Fork(), j.seq.CacheBytes()})
 	for len(s.kept) > s.o.Kept {
 		s.forget()
 	}
@@ -545,7 +550,7 @@ func (s *Scheduler) remember(jobs []*job) {
 		n := j.seq.Len()
 		end := n >= len(j.r.Prompt) && !j.first
 		if j.first = j.first || end; end || slices.Contains(j.r.Marks, n) {
-			s.keep(j.seq, j.tokens[:n])
+			s.keep(j, j.tokens[:n])
 		}
 	}
 }
@@ -569,7 +574,7 @@ func (s *Scheduler) pick(jobs []*job, parts []Part, logits [][]float32) (picked 
 	s.await(jobs, parts)
 	for i, j := range jobs {
 		if parts[i].Logits && j.finished() {
-			s.keep(j.seq, j.tokens[:j.seq.Len()])
+			s.keep(j, j.tokens[:j.seq.Len()])
 		}
 	}
 	return picked

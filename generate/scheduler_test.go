@@ -489,3 +489,34 @@ func TestSchedulerForgetsWhoGoes(t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 }
+
+// What a prompt of one share had computed is as if it were not there for another:
+// the count of cached tokens says nothing of it.
+func TestSchedulerShares(t *testing.T) {
+	b := &batcher{vocab: 12, memory: 2, window: 10}
+	s := scheduler(t, b, generate.SchedulerOptions{})
+	prompt := make([]uint32, 60)
+	for i := range prompt {
+		prompt[i] = uint32(i * i % 11)
+	}
+	do := func(share string) (generate.Result, error) {
+		r := generate.Request{Prompt: prompt, Marks: []int{30}, Share: share, Options: generate.Options{Most: 20, LogProbs: -1}}
+		return s.Generate(t.Context(), r, func(generate.Token) error { return nil })
+	}
+	var want []uint32
+	for _, c := range []struct {
+		share  string
+		cached int
+	}{{"a", 0}, {"a", 59}, {"b", 0}, {"", 0}, {"b", 59}, {"a", 59}, {"", 59}} {
+		res, err := do(c.share)
+		if err != nil || res.Cached != c.cached {
+			t.Errorf("share %q: %d cached, %v, want %d", c.share, res.Cached, err, c.cached)
+		}
+		if want == nil {
+			want = res.Tokens
+		}
+		if !slices.Equal(res.Tokens, want) {
+			t.Errorf("share %q: %v, want %v", c.share, res.Tokens, want)
+		}
+	}
+}

@@ -136,9 +136,7 @@ func (s *Service) parseChat(v harmony.Value, client Client) (Call, *Error) {
 	r.members(v, "", true, sets)
 	s.checkModel(r, c.model)
 	if !has {
-		e := Invalid("messages", "There are no messages.")
-		e.Code = "missing_required_parameter"
-		r.fail(e)
+		r.missing("messages", "There are no messages.")
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -179,7 +177,7 @@ func (b *base) prepare(conv *conversation, choice toolChoice, p sampling, stops 
 	if err != nil {
 		return Invalid("messages", "%s.", strings.TrimPrefix(err.Error(), "harmony: "))
 	}
-	b.job = job{svc: b.svc, path: b.path, owner: b.client.Turn, prompt: ids, stops: stops, json: conv.format.isJSON(), choices: 1}
+	b.job = job{svc: b.svc, path: b.path, owner: b.client.Turn, share: b.client.Owner, prompt: ids, stops: stops, json: conv.format.isJSON(), choices: 1}
 	if head > 0 {
 		b.job.marks = []int{head}
 	}
@@ -203,9 +201,13 @@ func (r *reader) chatMessages(c *conversation, v harmony.Value) {
 		n++
 		var role, content, id, thoughts, refusal string
 		var calls []functionCall
+		there := false
 		r.members(v, path, false, map[string]set{
-			"role":              r.choice(&role, "system", "developer", "user", "assistant", "tool"),
-			"content":           r.content(&content, "text", "refusal"),
+			"role": r.choice(&role, "system", "developer", "user", "assistant", "tool"),
+			"content": func(v harmony.Value, path string) {
+				there = true
+				r.content(&content, "text", "refusal")(v, path)
+			},
 			"refusal":           r.text(&refusal),
 			"reasoning":         r.text(&thoughts),
 			"reasoning_content": r.text(&thoughts),
@@ -216,6 +218,10 @@ func (r *reader) chatMessages(c *conversation, v harmony.Value) {
 			},
 		})
 		if r.err != nil {
+			return
+		}
+		if !there && role != "" && role != "assistant" {
+			r.missing(path+".content", "There is no content.")
 			return
 		}
 		switch role {

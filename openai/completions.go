@@ -50,9 +50,7 @@ func (s *Service) parseCompletion(v harmony.Value, client Client) (Call, *Error)
 	s.checkModel(r, c.model)
 	switch {
 	case len(prompts) == 0:
-		e := Invalid("prompt", "There is no prompt.")
-		e.Code = "missing_required_parameter"
-		r.fail(e)
+		r.missing("prompt", "There is no prompt.")
 	case best > 0 && best != n:
 		r.fail(unsupported("best_of", "Want as many as n."))
 	case echo:
@@ -62,7 +60,7 @@ func (s *Service) parseCompletion(v harmony.Value, client Client) (Call, *Error)
 		return nil, r.err
 	}
 	for _, ids := range prompts {
-		j := &job{svc: s, path: c.path, owner: client.Turn, prompt: ids, stops: stops, raw: true, specials: !skip, choices: n, options: s.options(p, ids, most)}
+		j := &job{svc: s, path: c.path, owner: client.Turn, share: client.Owner, prompt: ids, stops: stops, raw: true, specials: !skip, choices: n, options: s.options(p, ids, most)}
 		j.options.LogProbs = probs
 		if e := j.ready(); e != nil {
 			e.Param = "prompt"
@@ -145,9 +143,8 @@ type (
 	}
 )
 
-// logProbs returns probabilities in the older form; the first token's text
-// begins at byte offset.
-func (c *completionCall) logProbs(list []logProb, offset int) *completionLogProbs {
+// logProbs returns probabilities in the older form.
+func (c *completionCall) logProbs(list []logProb) *completionLogProbs {
 	if c.jobs[0].options.LogProbs < 0 {
 		return nil
 	}
@@ -160,8 +157,7 @@ func (c *completionCall) logProbs(list []logProb, offset int) *completionLogProb
 			top[t.Token] = t.LogProb
 		}
 		l.Top = append(l.Top, top)
-		l.Offset = append(l.Offset, offset)
-		offset += len(p.Bytes)
+		l.Offset = append(l.Offset, p.at)
 	}
 	return l
 }
@@ -228,7 +224,7 @@ func (c *completionCall) Answer(ctx context.Context) ([]byte, *Error) {
 			choice.Text += s.text.String()
 			probs = append(probs, s.logProbs...)
 		}
-		choice.LogProbs = c.logProbs(probs, 0)
+		choice.LogProbs = c.logProbs(probs)
 		a.Choices = append(a.Choices, choice)
 	}
 	a.Usage = usage.chat()
@@ -238,7 +234,6 @@ func (c *completionCall) Answer(ctx context.Context) ([]byte, *Error) {
 func (c *completionCall) Events(ctx context.Context, send func(name string, data []byte) error) *Error {
 	head := c.head()
 	sent := false
-	lengths := map[int]int{}
 	put := func(choice completionChoice) error {
 		k := head
 		k.Choices = []completionChoice{choice}
@@ -250,9 +245,7 @@ func (c *completionCall) Events(ctx context.Context, send func(name string, data
 			if e.text == "" {
 				continue
 			}
-			at := lengths[index]
-			lengths[index] += len(e.text)
-			if err := put(completionChoice{Index: index, Text: e.text, LogProbs: c.logProbs(e.logProbs, at)}); err != nil {
+			if err := put(completionChoice{Index: index, Text: e.text, LogProbs: c.logProbs(e.logProbs)}); err != nil {
 				return err
 			}
 		}

@@ -171,12 +171,24 @@ func (r *reader) inputItems(s *Service, owner string, v harmony.Value) (items []
 			r.fail(unsupported(path+".type", "This is %s, want one of message, reasoning, function_call, function_call_output, mcp_call, item_reference.", shown(i.Type)))
 			return
 		}
+		reference := i.Type == "item_reference"
+		there := false
+		for _, name := range []string{"content", "output"} {
+			if set := sets[name]; set != nil {
+				sets[name] = func(v harmony.Value, path string) { there = true; set(v, path) }
+			}
+		}
 		r.members(v, path, false, sets)
 		switch {
 		case r.err != nil:
 			return
 		case i.Type == "item_reference":
 			r.fail(Invalid(path+".id", "There is no id."))
+		case reference: // all of it was proved when it came
+		case i.Type == "message" && i.Role != "" && !there:
+			r.missing(path+".content", "There is no content.")
+		case i.Type == "function_call_output" && !there:
+			r.missing(path+".output", "There is no output.")
 		case i.Type == "message" && i.Role == "":
 			r.fail(Invalid(path+".role", "There is no role."))
 		case i.Type == "function_call" && (i.CallID == "" || !functionName.MatchString(i.Name)):

@@ -16,7 +16,8 @@ import (
 type job struct {
 	svc       *Service
 	path      string
-	owner     string
+	owner     string // whose turn it takes
+	share     string // whose prompts may have been computed for this one
 	prompt    []uint32
 	marks     []int
 	options   generate.Options
@@ -84,7 +85,7 @@ func (j *job) ready() *Error {
 // run computes one choice, and calls emit with what becomes visible.
 func (j *job) run(ctx context.Context, choice int, emit func(*turn, []event) error) (out outcome, failed *Error) {
 	t := j.newTurn()
-	r := generate.Request{Prompt: j.prompt, Marks: j.marks, Options: j.options, Owner: j.owner}
+	r := generate.Request{Prompt: j.prompt, Marks: j.marks, Options: j.options, Owner: j.owner, Share: j.share}
 	r.Options.Sampling.Seed += uint64(choice) * 0x9e3779b97f4a7c15
 	if j.guide != nil {
 		r.Options.Guide = j.guide()
@@ -117,6 +118,9 @@ func (j *job) run(ctx context.Context, choice int, emit func(*turn, []event) err
 	record.Usage, record.Total = out.usage, time.Since(start)
 	if err != nil {
 		failed = failure(err)
+		if errors.Is(err, generate.ErrNoToken) && len(j.options.Sampling.Bias) > 0 {
+			failed = Invalid("logit_bias", "No token is left that the answer may have here and logit_bias does not ban.")
+		}
 		record.Cancelled = failed.Status == StatusClientGone
 	} else {
 		out.finish = finishStop
@@ -144,6 +148,16 @@ func contain(f func() (generate.Result, error)) (res generate.Result, err error)
 	return f()
 }
 
+// contained calls f, whose panic becomes an error.
+func contained(f func() *Error) (e *Error) {
+	defer func() {
+		if p := recover(); p != nil {
+			e = failure(&generate.PanicError{Value: p, Stack: string(debug.Stack())})
+		}
+	}()
+	return f()
+}
+
 // runAll computes all choices, and calls emit, never twice at a time. The others
 // begin when the first has its prompt processed, so that it is processed once.
 func (j *job) runAll(ctx context.Context, emit func(choice int, t *turn, events []event) error, end func(choice int, o outcome) error) ([]outcome, *Error) {
@@ -154,19 +168,26 @@ func (j *job) runAll(ctx context.Context, emit func(choice int, t *turn, events 
 	var failed *Error
 	var wg sync.WaitGroup
 	one := func(i int, begun func()) {
-		o, err := j.run(ctx, i, func(t *turn, events []event) error {
-			begun()
-			mu.Lock()
-			defer mu.Unlock()
-			return emit(i, t, events)
+		var o outcome
+		err := contained(func() (e *Error) {
+			o, e = j.run(ctx, i, func(t *turn, events []event) error {
+				begun()
+				mu.Lock()
+				defer mu.Unlock()
+				return emit(i, t, events)
+			})
+			return e
 		})
 		begun()
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil && end != nil {
-			if e := end(i, o); e != nil {
-				err = failure(e)
-			}
+			err = contained(func() *Error {
+				if e := end(i, o); e != nil {
+					return failure(e)
+				}
+				return nil
+			})
 		}
 		if err != nil && failed == nil {
 			failed = err

@@ -57,6 +57,13 @@ func (r *reader) fail(e *Error) {
 	}
 }
 
+// missing says that a member that must be there is not.
+func (r *reader) missing(path, text string) {
+	e := Invalid(path, "%s", text)
+	e.Code = "missing_required_parameter"
+	r.fail(e)
+}
+
 // want says that a value is of the wrong type.
 func (r *reader) want(v harmony.Value, path, want string) {
 	e := Invalid(path, "This is %s, want %s.", kindName(v), want)

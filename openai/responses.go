@@ -189,9 +189,7 @@ func (s *Service) parseResponse(v harmony.Value, client Client) (Call, *Error) {
 	r.members(v, "", true, sets)
 	s.checkModel(r, c.model)
 	if input.Kind == harmony.Null {
-		e := Invalid("input", "There is no input.")
-		e.Code = "missing_required_parameter"
-		r.fail(e)
+		r.missing("input", "There is no input.")
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -334,16 +332,7 @@ func (c *responseCall) run(ctx context.Context, send func(name string, data []by
 		}
 	}
 	if failed != nil {
-		a.Status = "failed"
-		if failed.Status == StatusClientGone {
-			a.Status = "cancelled"
-		}
-		a.Error = &responseError{failed.Code, failed.Message}
-		for _, i := range a.Output {
-			if i.Status == "in_progress" {
-				i.Status = "incomplete"
-			}
-		}
+		a.fail(failed)
 		if begun && failed.Status != StatusClientGone {
 			whole("response.failed")
 		}
@@ -361,6 +350,20 @@ func (c *responseCall) run(ctx context.Context, send func(name string, data []by
 		return failure(err)
 	}
 	return nil
+}
+
+// fail says why there is no answer, or no more of it.
+func (r *response) fail(e *Error) {
+	r.Status = "failed"
+	if e.Status == StatusClientGone {
+		r.Status = "cancelled"
+	}
+	r.Error = &responseError{e.Code, e.Message}
+	for _, i := range r.Output {
+		if i.Status == "in_progress" {
+			i.Status = "incomplete"
+		}
+	}
 }
 
 // event applies an event to the response, and sends what it means.
@@ -500,7 +503,9 @@ func (c *responseCall) later() ([]byte, *Error) {
 		defer cancel(nil)
 		c.response.Status = "in_progress"
 		c.keep()
-		if e := c.run(ctx, func(string, []byte) error { return nil }); e != nil {
+		e := contained(func() *Error { return c.run(ctx, func(string, []byte) error { return nil }) })
+		if e != nil {
+			c.response.fail(e) // again, unless it was a panic
 			c.keep()
 		}
 	}()

@@ -167,16 +167,23 @@ func (s *Service) Parse(path string, body []byte, client Client) (Call, *Error) 
 	return nil, NotFound("There is nothing at %s.", shown(path))
 }
 
-// Do answers a request that is not streamed, as those of a batch are: it
-// returns the HTTP status and the JSON of the answer, or of an error.
+// Do answers a request of a batch, which is not streamed and not left to the
+// background: it returns the HTTP status and the JSON of the answer, or of an error.
 func (s *Service) Do(ctx context.Context, path string, body []byte, client Client) (status int, answer []byte) {
-	call, e := s.Parse(path, body, client)
-	if e == nil && call.Stream() {
-		e = unsupported("stream", "This answer cannot be streamed.")
-	}
-	if e == nil {
+	e := contained(func() *Error {
+		call, e := s.Parse(path, body, client)
+		if e != nil {
+			return e
+		}
+		if call.Stream() {
+			return unsupported("stream", "This answer cannot be streamed.")
+		}
+		if r, ok := call.(*responseCall); ok && r.background {
+			return unsupported("background", "This answer cannot be left to the background.")
+		}
 		answer, e = call.Answer(ctx)
-	}
+		return e
+	})
 	if e != nil {
 		return e.Status, encode(e)
 	}

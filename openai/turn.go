@@ -59,6 +59,7 @@ type turn struct {
 	stop     generate.StopText
 	current  int // message whose content is being read, −1 for none
 	length   int // bytes of its content so far
+	chars    int // and characters
 	held     []heldProb
 	sent     int  // bytes of it that were sent
 	stopped  bool // by one of stops
@@ -175,7 +176,7 @@ func (t *turn) take(events []harmony.Event) {
 		k, name := t.kindAt(e.Message)
 		if e.Message == len(t.of) {
 			t.of = append(t.of, -1)
-			t.current, t.length, t.sent = e.Message, 0, 0
+			t.current, t.length, t.chars, t.sent = e.Message, 0, 0, 0
 			if !t.raw {
 				t.held = nil
 			}
@@ -188,6 +189,7 @@ func (t *turn) take(events []harmony.Event) {
 			}
 		}
 		t.length += len(e.Text)
+		t.chars += utf8.RuneCountInString(e.Text)
 		out, found := t.stop.Push(e.Text)
 		if e.Done && !found {
 			out += t.stop.Flush()
@@ -251,6 +253,8 @@ type logProb struct {
 	LogProb float64   `json:"logprob"`
 	Bytes   []int     `json:"bytes"`
 	Top     []logProb `json:"top_logprobs,omitempty"`
+
+	at int // characters of the content before it; those that it is a part of count not
 }
 
 // leastLogProb stands for a probability of nothing: JSON has no infinity.
@@ -258,7 +262,7 @@ const leastLogProb = -9999.0
 
 func (t *turn) logProb(tok generate.Token) logProb {
 	l := t.oneLogProb(tok.ID, tok.LogProb)
-	l.Top = []logProb{}
+	l.Top, l.at = []logProb{}, t.chars
 	for _, top := range tok.Top {
 		l.Top = append(l.Top, t.oneLogProb(top.ID, top.LogProb))
 	}
