@@ -77,6 +77,8 @@ func TestSchema(t *testing.T) {
 		{"nullable", `{"type":"integer","nullable":true}`, []string{`1`, `null`}, []string{`x`}},
 		{"enum", `{"enum":["a",1,null,{"x":[1.0]}]}`, []string{`"a"`, `1`, `null`, `{"x":[1.0]}`}, []string{`"b"`, `{"x":[1]}`}},
 		{"enum of a type", `{"type":"string","enum":["a",1]}`, []string{`"a"`}, []string{`1`}},
+		{"enum and const", `{"enum":["a","b"],"const":"b"}`, []string{`"b"`}, []string{`"a"`}},
+		{"a name that is not ASCII", `{"type":"object","properties":{"é日":{"type":"integer"}},"required":["é日"]}`, []string{`{"é日":1}`, `{"é日":1,"x":2}`}, []string{`{"é日":1,"é日":"x"}`, `{}`}},
 		{"const", `{"const":"x\"y"}`, []string{`"x\"y"`}, []string{`"x"`}},
 		{"array", `{"type":"array","items":{"type":"integer"}}`, []string{`[]`, `[1]`, `[1, 2]`, "[\n  1,\n  2\n]", `[ ]`}, []string{`[1,]`, `[,1]`, `["a"]`, `[1 2]`, "[\n\n1]"}},
 		{"array of two or three", `{"type":"array","items":{"type":"integer"},"minItems":2,"maxItems":3}`, []string{`[1,2]`, `[1,2,3]`}, []string{`[1]`, `[]`, `[1,2,3,4]`}},
@@ -138,6 +140,8 @@ func TestSchemaErrors(t *testing.T) {
 		{`{"type":"object","required":["a"],"additionalProperties":false}`, "#", "required"},
 		{`{"type":"string","enum":[1]}`, "#", "enum"},
 		{`{"enum":[]}`, "#", "enum"},
+		{`{"enum":[1,2],"const":3}`, "#", "none of enum"},
+		{`{"type":"string","pattern":5}`, "#", "no string"},
 		{`[]`, "#", "no schema"},
 		{strings.Repeat(`{"anyOf":[`, 63) + `{}` + strings.Repeat(`]}`, 63), "", ""},
 	} {
@@ -156,6 +160,8 @@ func TestSchemaErrors(t *testing.T) {
 	}
 	for _, schema := range []string{
 		`{"$ref":"#"}`,
+		`{"type":"string","pattern":"^\\x01$"}`, // which strings cannot hold here
+		`{"type":"array","minItems":1,"items":{"type":"string","pattern":"^\\x01$"}}`,
 		`{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}`,
 		`{"anyOf":[{"$ref":"#/$defs/a"}],"$defs":{"a":{"anyOf":[{"$ref":"#/$defs/b"},{"const":1}]},"b":{"$ref":"#/$defs/a"}}}`,
 	} {

@@ -63,8 +63,14 @@ func (b *Builder) Schema(v harmony.Value) (Expr, error) {
 	if err == nil {
 		err = b.err
 	}
+	if err == nil && e == never { // not to be taken for no schema
+		err = ErrEndless
+	}
 	return e, err
 }
+
+// equal reports whether two values are written alike.
+func equal(x, y harmony.Value) bool { return string(x.AppendJSON(nil)) == string(y.AppendJSON(nil)) }
 
 // Object returns any JSON object.
 func (b *Builder) Object() Expr { return b.json().object }
@@ -175,7 +181,10 @@ func (s *schema) compile(v harmony.Value, path string, depth int) (Expr, error) 
 		return s.ref(ref.Text), nil
 	}
 	values, listed := r.take("enum")
-	if c, ok := r.take("const"); ok && !listed {
+	if c, ok := r.take("const"); ok {
+		if listed && !slices.ContainsFunc(values.Items, func(v harmony.Value) bool { return equal(v, c) }) {
+			return never, r.fail("const is none of enum")
+		}
 		values, listed = harmony.Value{Kind: harmony.Array, Items: []harmony.Value{c}}, true
 	}
 	if listed {
@@ -561,6 +570,9 @@ func (s *schema) str(r *reading) (Expr, error) {
 		return never, err
 	}
 	pattern, hasPattern := r.take("pattern")
+	if hasPattern && pattern.Kind != harmony.String {
+		return never, r.fail("pattern is no string")
+	}
 	format, _ := r.take("format")
 	form, hasForm := formats[format.Text]
 	if hasPattern && hasForm || (hasPattern || hasForm) && (least >= 0 || most >= 0) {

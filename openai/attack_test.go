@@ -234,3 +234,19 @@ func TestOwnersShareNothing(t *testing.T) {
 		t.Errorf("asked as %s", got)
 	}
 }
+
+// A schema that no text is valid by is refused; it is not taken for none.
+func TestImpossibleSchema(t *testing.T) {
+	s := serviceOf(sampled)
+	const schema = `{"type":"array","minItems":1,"items":{"type":"string","pattern":"^\\x01$"}}`
+	for _, c := range []struct{ path, body, param string }{
+		{openai.PathChat, `{"messages":[{"role":"user","content":"x"}],"max_tokens":5,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":` + schema + `}}}`, "response_format"},
+		{openai.PathResponses, `{"input":"x","max_output_tokens":5,"text":{"format":{"type":"json_schema","name":"n","schema":` + schema + `}}}`, "text.format"},
+		{openai.PathChat, `{"messages":[{"role":"user","content":"x"}],"max_tokens":5,"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":` + schema + `}}]}`, "tools[0]"},
+	} {
+		status, v := do(t, s, c.path, c.body)
+		if status != 400 || at(v, "error.code") != "invalid_json_schema" || at(v, "error.param") != c.param {
+			t.Errorf("%s: %d %v", c.path, status, v)
+		}
+	}
+}

@@ -175,7 +175,11 @@ func (b *base) prepare(conv *conversation, choice toolChoice, p sampling, stops 
 	}
 	ids, head, err := conv.fitted(b.svc)
 	if err != nil {
-		return Invalid("messages", "%s.", strings.TrimPrefix(err.Error(), "harmony: "))
+		param := "messages"
+		if b.path == PathResponses {
+			param = "input"
+		}
+		return Invalid(param, "%s.", strings.TrimPrefix(err.Error(), "harmony: "))
 	}
 	b.job = job{svc: b.svc, path: b.path, owner: b.client.Turn, share: b.client.Owner, prompt: ids, stops: stops, json: conv.format.isJSON(), choices: 1}
 	if head > 0 {

@@ -63,7 +63,9 @@ func (j *job) guided(c *conversation, choice toolChoice) *Error {
 		case "json_object":
 			turn.Text = b.Object()
 		case "json_schema":
-			param = "response_format"
+			if param = "response_format"; j.path == PathResponses {
+				param = "text.format"
+			}
 			e, err := b.Schema(c.format.schema)
 			if err != nil {
 				return nil, schemaError(param, err)
