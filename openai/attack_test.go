@@ -79,12 +79,8 @@ func (sampling) Generate(_ context.Context, r generate.Request, emit func(genera
 				return res, err
 			}
 		}
-		res.Tokens = append(res.Tokens, id)
-		if err := emit(generate.Token{ID: id}); err != nil {
+		if done, err := took(r, &res, id, emit); err != nil || done {
 			return res, err
-		}
-		if res.Reason = r.Options.Ends(id, len(r.Prompt), len(res.Tokens)); res.Reason != 0 {
-			return res, nil
 		}
 	}
 }

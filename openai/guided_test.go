@@ -61,14 +61,20 @@ func (d drawn) Generate(_ context.Context, r generate.Request, emit func(generat
 		if err := r.Options.Guide.Accept(id); err != nil {
 			return res, err
 		}
-		res.Tokens = append(res.Tokens, id)
-		if err := emit(generate.Token{ID: id}); err != nil {
+		if done, err := took(r, &res, id, emit); err != nil || done {
 			return res, err
 		}
-		if res.Reason = r.Options.Ends(id, len(r.Prompt), len(res.Tokens)); res.Reason != 0 {
-			return res, nil
-		}
 	}
+}
+
+// took adds a token to an answer and says whether that is its last.
+func took(r generate.Request, res *generate.Result, id uint32, emit func(generate.Token) error) (done bool, err error) {
+	res.Tokens = append(res.Tokens, id)
+	if err := emit(generate.Token{ID: id}); err != nil {
+		return false, err
+	}
+	res.Reason = r.Options.Ends(id, len(r.Prompt), len(res.Tokens))
+	return res.Reason != 0, nil
 }
 
 // Whatever the model would like to write, what it does write is what the request
