@@ -11,7 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"time"
+	"path/filepath"
 
 	"ossify/batch"
 	"ossify/engine"
@@ -181,17 +181,9 @@ func fetch(ctx context.Context, c Config, p Process) error {
 	if err := os.MkdirAll(c.Checkpoint, 0o777); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
-	lock, err := fileset.LockDir(c.Checkpoint)
-	for errors.Is(err, fileset.ErrLocked) {
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		lock, err = fileset.LockDir(c.Checkpoint)
-	}
+	lock, err := fileset.WaitLock(ctx, filepath.Join(c.Checkpoint, pullLock))
 	if err != nil {
-		return fmt.Errorf("worker: %w", err)
+		return err
 	}
 	defer lock.Close()
 	if isThere(c.Checkpoint) { // another process pulled it
@@ -204,6 +196,10 @@ func fetch(ctx context.Context, c Config, p Process) error {
 	_, err = pull.Run(ctx, q)
 	return err
 }
+
+// pullLock is the file of a folder that is locked while its checkpoint is pulled. It
+// stays.
+const pullLock = ".ossify-lock"
 
 // isThere reports whether a folder holds a checkpoint. A file of one that is being
 // pulled has its name when it is whole.

@@ -308,7 +308,7 @@ func TestPull(t *testing.T) {
 	if err := os.Mkdir(to, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	lock, err := fileset.LockDir(to)
+	lock, err := fileset.WaitLock(t.Context(), filepath.Join(to, pullLock))
 	if err != nil {
 		t.Fatal(err)
 	}
