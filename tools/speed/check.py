@@ -77,7 +77,7 @@ def main():
         "ossify f32, YaRN rounded": {"ours": compare(rounded, exact)},
     }}
     for peer in setup.peers:
-        for dense in programs.DENSE:
+        for dense in setup.dense:
             out = work / f"{peer}-{dense}.bin"
             with open(out, "wb") as f:
                 subprocess.run([setup.work / peer / "logits", setup.gguf(dense), str(args.threads), str(args.decode)],

@@ -192,10 +192,10 @@ def main():
     setup = programs.Setup(args)
 
     if args.avx2:
-        everyone = [Ossify(setup, "ossify, avx2", "--set", "avx2"), *(Llama(setup, "llama.cpp-avx2", dense) for dense in programs.DENSE)]
+        everyone = [Ossify(setup, "ossify, avx2", "--set", "avx2"), *(Llama(setup, "llama.cpp-avx2", dense) for dense in setup.dense)]
     else:
         everyone = [] if args.no_ossify else [Ossify(setup), Screened(setup, "ossify, screened")]
-        for dense in programs.DENSE:
+        for dense in setup.dense:
             for peer in setup.peers:
                 everyone.append(Llama(setup, peer, dense))
                 if peer == "ik_llama.cpp":

@@ -18,6 +18,7 @@ def arguments(parser):
     parser.add_argument("--data", type=Path, default=ROOT / "build/speed/data", help="folder for checkpoints and GGUFs: 40 GB for 20b")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", default=",".join(PEERS), help="which, a,b (all that run.sh builds)")
+    parser.add_argument("--dense", default=",".join(DENSE), help="types of dense weights in the peers' files, a,b (both)")
 
 
 def first_to_go():
@@ -37,6 +38,10 @@ class Setup:
         args.data.mkdir(parents=True, exist_ok=True)
         self.ossify = self.work / "ossify"
         self.peers = [p for p in args.peers.split(",") if p]
+        self.dense = [d for d in args.dense.split(",") if d]
+        for d in self.dense:
+            if d not in DENSE:
+                sys.exit(f"--dense {d}: want one of {', '.join(DENSE)}")
         for p in self.peers:
             if p not in PEERS:
                 sys.exit(f"--peers {p}: want one of {', '.join(PEERS)}")

