@@ -256,11 +256,10 @@ func TestPull(t *testing.T) {
 	for range 3 {
 		wg.Go(func() {
 			w, err := kind(t.Context(), q)
-			if err != nil {
-				t.Error(err)
-				return
+			if err == nil {
+				err = w.Close()
 			}
-			if err := w.Close(); err != nil {
+			if err != nil {
 				t.Error(err)
 			}
 		})
