@@ -25,7 +25,8 @@ type Arithmetic struct {
 	Theta []int
 
 	// Flush lets bfloat16 products take numbers below 2^-126 for 0, as the
-	// processor's dot product does, or not, as some of its kernels.
+	// processor's dot product does, or not, as some of its kernels; and sigmoids
+	// below 2^-126 be 0, as 1/(1+e^-x) is where e^-x is beyond float32.
 	Flush bool
 
 	// Sigmoid is an absolute error that sigmoids may have, beside that of
@@ -333,18 +334,17 @@ func (b *bounds) eval(n *graph.Node) (span, error) {
 		}
 
 	case graph.Sigmoid:
-		floor := b.a.Sigmoid
-		if b.a.Flush {
-			floor += 0x1p-126
-		}
 		for i := range out.lo {
 			off := func(v float64) (s, e float64) {
 				s = 1 / (1 + math.Exp(-v))
-				return s, s*(expOff+u*(math.Abs(v)+3)) + floor + tiny
+				return s, s*(expOff+u*(math.Abs(v)+3)) + b.a.Sigmoid + tiny
 			}
 			lo, e := off(x.lo[i])
 			hi, f := off(x.hi[i])
 			out.lo[i], out.hi[i] = lo-e, hi+f
+			if b.a.Flush && lo < 0x1p-126 {
+				out.lo[i] = min(out.lo[i], 0)
+			}
 		}
 
 	case graph.Mul:

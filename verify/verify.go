@@ -405,7 +405,7 @@ func Cost(g *graph.Graph, rows int) float64 {
 
 // JudgeReference judges a golden's own values by b, the bounds of the
 // arithmetic that the golden's precision asks for, and adds its stages to c.
-// Elements beyond these bounds are judged again with PyTorch's two exceptions,
+// Elements beyond these bounds are judged again with PyTorch's three exceptions,
 // which docs/parity.md derives; it returns how many passed by each.
 func JudgeReference(ctx context.Context, g *graph.Graph, w oracle.Weights, t *Golden, b *Bounds, c *parity.Column) ([]parity.Exception, error) {
 	var exceptions []parity.Exception
@@ -433,13 +433,16 @@ func JudgeReference(ctx context.Context, g *graph.Graph, w oracle.Weights, t *Go
 	var loose *Bounds // with the exceptions
 	if len(beyond) > 0 {
 		a := t.arithmetic()
-		a.Theta, a.Flush = off, a.BF16
+		a.Theta, a.Flush = off, true
 		if loose, err = NewBounds(ctx, g, w, t.Sequence(), t.Judged(), t.Within(), t.values, a, beyond...); err != nil {
 			return nil, err
 		}
 	}
-	var flushed []string
-	count, of := 0, 0
+	type tally struct {
+		stages    []string
+		count, of int
+	}
+	var products, sigmoids tally
 	for i, s := range all {
 		if slices.Contains(beyond, s.Name) {
 			again, err := loose.Judge(s.Name, t.at(b.Stages[i]), false)
@@ -448,8 +451,12 @@ func JudgeReference(ctx context.Context, g *graph.Graph, w oracle.Weights, t *Go
 			}
 			again.Fit.Excused = s.Fit.Outside - again.Fit.Outside
 			if b.Stages[i].Op != graph.Rotate && again.Fit.Excused > 0 {
-				flushed = append(flushed, s.Name)
-				count, of = count+again.Fit.Excused, of+again.Fit.Elements
+				n := &products
+				if b.Stages[i].Op == graph.Sigmoid {
+					n = &sigmoids
+				}
+				n.stages = append(n.stages, s.Name)
+				n.count, n.of = n.count+again.Fit.Excused, n.of+again.Fit.Elements
 			}
 			s = again
 		}
@@ -457,11 +464,18 @@ func JudgeReference(ctx context.Context, g *graph.Graph, w oracle.Weights, t *Go
 			return nil, err
 		}
 	}
-	if count > 0 {
-		exceptions = append(exceptions, parity.Exception{
-			Column: columnReference, Rule: "bf16 products take numbers below 2^-126 for 0", Count: count, Of: of,
-			Where: "elements of " + strings.Join(flushed, ", "),
-		})
+	for _, e := range []struct {
+		tally
+		rule string
+	}{
+		{products, "bf16 products take numbers below 2^-126 for 0"},
+		{sigmoids, "sigmoids below 2^-126 are 0 where e^-x is beyond float32"},
+	} {
+		if e.count > 0 {
+			exceptions = append(exceptions, parity.Exception{
+				Column: columnReference, Rule: e.rule, Count: e.count, Of: e.of, Where: "elements of " + strings.Join(e.stages, ", "),
+			})
+		}
 	}
 	return exceptions, nil
 }
