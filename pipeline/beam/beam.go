@@ -200,7 +200,7 @@ func runCluster(ctx context.Context, plan *beam.Pipeline) error {
 const patience = 30 * time.Second
 
 // submit sends a pipeline and the program of its workers to a job server and
-// returns when the job has ended. When ctx ends, the job is cancelled.
+// returns when the job has ended. When ctx ends, the job server is asked to cancel it.
 func submit(ctx context.Context, client jobpb.JobServiceClient, plan *beam.Pipeline, program string, o *runnerlib.JobOptions) error {
 	edges, _, err := plan.Build()
 	if err != nil {
