@@ -175,9 +175,14 @@ const sigmas = 7 * 0.42
 
 // sum bounds the error of a float32 sum of n products in any order: y is the
 // sum, squares that of the products' squares, size that of their absolute
-// values.
-func sum(n int, y, squares, size float64) float64 {
-	return min(sigmas*u*math.Sqrt(float64(n)*(squares+y*y)), float64(n)*u*size) + float64(n)*tiny
+// values. Their order has nothing to do with their signs.
+func sum(n int, y, squares, size float64) float64 { return ordered(n, y, squares, size, 0) }
+
+// ordered is a sum of terms that may drift in the order in which they come, so
+// that partial sums grow further than by chance: path is the sum of the squares
+// of those in that order, or from its other end, whichever is more.
+func ordered(n int, y, squares, size, path float64) float64 {
+	return min(sigmas*u*math.Sqrt(max(float64(n)*(squares+y*y), path)), float64(n)*u*size) + float64(n)*tiny
 }
 
 // eval returns what node n may be before its last rounding.
@@ -684,7 +689,8 @@ func (a *attention) softmax(out span, off []float64, scaled span, t, head, at in
 func (a *attention) values(out, weights, s span, off []float64, given bool, t, head, at int) {
 	dim, view := a.h.Dim, a.view[t]
 	y, squares, size := make([]float64, dim), make([]float64, dim), make([]float64, dim)
-	slack := make([]float64, dim) // of the weights
+	slack := make([]float64, dim)                                  // of the weights
+	partial, squared := make([]float64, dim), make([]float64, dim) // partial sums of y, and of their squares
 	independent := !given && !a.b.a.BF16
 	w := func(j int) float64 {
 		if independent {
@@ -697,6 +703,8 @@ func (a *attention) values(out, weights, s span, off []float64, given bool, t, h
 		for c, x := range a.of(a.v, head, j) {
 			p := w * x
 			y[c] += p
+			partial[c] += y[c]
+			squared[c] += y[c] * y[c]
 			squares[c] += p * p
 			size[c] += math.Abs(p)
 		}
@@ -715,7 +723,9 @@ func (a *attention) values(out, weights, s span, off []float64, given bool, t, h
 		}
 	}
 	for c := range dim {
-		e := sum(len(view), y[c], squares[c], size[c])
+		n := float64(len(view))
+		back := n*y[c]*y[c] - 2*y[c]*partial[c] + squared[c] // Σ(y-s)²
+		e := ordered(len(view), y[c], squares[c], size[c], max(squared[c], back))
 		if independent {
 			e += math.Sqrt(slack[c]) + denominator(len(view)+1)*math.Abs(y[c])
 		} else {

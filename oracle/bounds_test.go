@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"ossify/graph"
@@ -216,6 +217,44 @@ func TestThetaOfBounds(t *testing.T) {
 		if apart != want {
 			t.Errorf("position %d: told apart %v, want %v", pos, apart, want)
 		}
+	}
+}
+
+// Terms that drift in the order in which they come, as the values of keys one
+// after the other, stay within the bound of partial sums, from either end; that
+// of terms in any order is too narrow for some of them.
+func TestDriftingSum(t *testing.T) {
+	beyond, used := 0, 0.0
+	for seed := range uint64(20_000) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		n := 50 + r.IntN(200)
+		terms := make([]float64, n) // float32 each
+		var y, squares, size, partial, squared float64
+		for i := range terms {
+			p := (0.5 + r.Float64()) * math.Cos(math.Pi*float64(i)/float64(n)) / float64(n)
+			terms[i] = f32(p)
+			y += terms[i]
+			partial += y
+			squared += y * y
+			squares += terms[i] * terms[i]
+			size += math.Abs(terms[i])
+		}
+		path := max(squared, float64(n)*y*y-2*y*partial+squared)
+		for range 2 {
+			var s float32
+			for _, p := range terms {
+				s += float32(p)
+			}
+			off := math.Abs(float64(s) - y)
+			used = max(used, off/ordered(n, y, squares, size, path))
+			if !(off <= sum(n, y, squares, size)) {
+				beyond++
+			}
+			slices.Reverse(terms)
+		}
+	}
+	if !(used <= 1) || used < 0.3 || beyond == 0 {
+		t.Errorf("%.2f of the bound at most, want 0.3 to 1; %d beyond that of any order", used, beyond)
 	}
 }
 
