@@ -92,7 +92,7 @@ class Ossify(Program):
 
 
 class Screened(Ossify):
-    """ossify's decode with a screened unembedding: the same tokens, of fewer bytes."""
+    """ossify's decode with a screened unembedding, with other options too or without: the same tokens, of fewer bytes."""
 
     def round(self, log):
         args, checkpoint = self.setup.args, self.setup.checkpoint()
@@ -194,7 +194,10 @@ def main():
     if args.avx2:
         everyone = [Ossify(setup, "ossify, avx2", "--set", "avx2"), *(Llama(setup, "llama.cpp-avx2", dense) for dense in setup.dense)]
     else:
-        everyone = [] if args.no_ossify else [Ossify(setup), Screened(setup, "ossify, screened")]
+        packed = ["--pack", "--hold"]
+        everyone = [] if args.no_ossify else [
+            Ossify(setup), Ossify(setup, "ossify, packed", *packed),
+            Screened(setup, "ossify, screened"), Screened(setup, "ossify, packed and screened", *packed)]
         for dense in setup.dense:
             for peer in setup.peers:
                 everyone.append(Llama(setup, peer, dense))
