@@ -90,7 +90,7 @@ wanted ik_llama.cpp && peer ik_llama.cpp ik-llama-cpp-python 0.1.5 33c67eb99e4dc
 } >"$work/versions.txt"
 
 if [[ $check ]]; then
-	"$python" "$here/check.py" --preset tiny --tokens 200 --most 3 # are the GGUFs the same model at all?
+	"$python" "$here/check.py" --peers "$peers" --preset tiny --tokens 200 --most 3 # are the GGUFs the same model at all?
 	"$python" "$here/check.py" "${flags[@]}"
 fi
 [[ -z $measure ]] || "$python" "$here/measure.py" "${flags[@]}" "${more[@]}"
