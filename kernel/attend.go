@@ -119,12 +119,24 @@ func addColumns(y, w []float32, stride int, page Page, at Span, lo int) {
 	dim := page.dim()
 	for i := 0; i*dim < len(y); i++ {
 		y, w := y[i*dim:][:dim], w[i*stride:]
-		for d := lo; d < dim; d++ {
-			var sum float32
+		for d := lo; d < dim; d += 8 { // side by side, for each sum waits for itself
+			var sums [8]float32
+			y := y[d:min(d+8, dim)]
 			for p := at.Lo; p < at.Hi; p++ {
-				sum = fma32(w[p], page.value(p, d), sum)
+				first := PageLen*dim + p*dim + d
+				if page.Half != nil {
+					for c, v := range page.Half[first:][:len(y)] {
+						sums[c] = fma32(w[p], float.FromBF16(v), sums[c])
+					}
+				} else {
+					for c, v := range page.Full[first:][:len(y)] {
+						sums[c] = fma32(w[p], v, sums[c])
+					}
+				}
 			}
-			y[d] += sum
+			for c := range y {
+				y[c] += sums[c]
+			}
 		}
 	}
 }

@@ -4,7 +4,7 @@ package kernel
 
 // attendLoops are the loops of a faster [vectorSet] over pages. They take
 // queries queries at a time (or one) by block keys or columns; what is left of
-// the columns is done by the portable definition.
+// the columns is done by the set below.
 type attendLoops struct {
 	queries, block int
 
@@ -44,16 +44,11 @@ func (l attendLoops) with(v vectorSet) vectorSet {
 			i += count
 		}
 	}
-	v.AddValues = func(y, w []float32, stride int, page Page, at Span) {
+	below := v.columns
+	columns := func(y, w []float32, stride int, page Page, at Span, lo int) {
 		dim := page.dim()
-		page.check(dim, at)
-		if at.Lo >= at.Hi || len(y) < dim {
-			return
-		}
-		n := len(y) / dim
-		_, _ = w[at.Lo], w[(n-1)*stride+at.Hi-1]
+		n, d := len(y)/dim, lo
 		base := PageLen*dim + at.Lo*dim
-		d := 0
 		for ; d+l.block <= dim; d += l.block {
 			for i := 0; i < n; {
 				count := l.queries
@@ -69,7 +64,19 @@ func (l attendLoops) with(v vectorSet) vectorSet {
 				i += count
 			}
 		}
-		addColumns(y, w, stride, page, at, d)
+		if d < dim {
+			below(y, w, stride, page, at, d)
+		}
+	}
+	v.columns = columns
+	v.AddValues = func(y, w []float32, stride int, page Page, at Span) {
+		dim := page.dim()
+		page.check(dim, at)
+		if at.Lo >= at.Hi || len(y) < dim {
+			return
+		}
+		_, _ = w[at.Lo], w[(len(y)/dim-1)*stride+at.Hi-1]
+		columns(y, w, stride, page, at, 0)
 	}
 	return v
 }

@@ -56,6 +56,10 @@ type vectorSet struct {
 	// AddValues adds to row i of y [n, Dim] the sum of the page's values Lo ≤ p < Hi,
 	// each times w[i·stride + p]: see [Page].
 	AddValues func(y []float32, w []float32, stride int, page Page, at Span)
+
+	// columns is AddValues for the columns from lo on: what the blocks of a faster
+	// set leave.
+	columns func(y, w []float32, stride int, page Page, at Span, lo int)
 }
 
 // portableVector returns the definition of every entry.
@@ -71,6 +75,7 @@ func portableVector() vectorSet {
 		Mix:       mix,
 		Scores:    scores,
 		AddValues: addValues,
+		columns:   addColumns,
 	}
 }
 

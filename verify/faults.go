@@ -64,11 +64,12 @@ func faults(ctx context.Context, g *graph.Graph, w *weight.Set, t *Golden, o eng
 		return nil, err
 	}
 	r.Clean = at.At
+	var known cleanRuns
 	for _, f := range table {
 		if f.Unrounded && t.Precision != engine.BF16 {
 			continue
 		}
-		s, err := faulty(g, w, f, o, clean)
+		s, err := faulty(g, w, f, o, clean, &known)
 		if err != nil {
 			return nil, fmt.Errorf("%w (with the fault %q)", err, f.Name)
 		}
@@ -118,7 +119,7 @@ func judged(ctx context.Context, b *Bounds, g *graph.Graph, t *Golden, s Subject
 }
 
 // faulty returns the engine with a fault, everywhere or where the fault is.
-func faulty(g *graph.Graph, w *weight.Set, f fault.Fault, o engine.Options, clean Subject) (Subject, error) {
+func faulty(g *graph.Graph, w *weight.Set, f fault.Fault, o engine.Options, clean Subject, known *cleanRuns) (Subject, error) {
 	if f.Unrounded {
 		o.Precision = engine.F32
 		s, err := Engine(g, w, o)
@@ -129,15 +130,23 @@ func faulty(g *graph.Graph, w *weight.Set, f fault.Fault, o engine.Options, clea
 	if err != nil || f.From == 0 && !f.Decode {
 		return s, err
 	}
-	return mixed{clean, s, f}, nil
+	return mixed{clean, s, f, known}, nil
 }
+
+// A fullRun is what a subject shows: by stage, by position.
+type fullRun map[string]map[int][]float64
+
+// cleanRuns are those of the model without a fault on one golden, made when the
+// first is asked for.
+type cleanRuns struct{ forced, cached fullRun }
 
 // mixed is a subject that turns into another one: at a position, or where it
 // decodes.
 type mixed struct {
 	Subject
-	bad Subject
-	f   fault.Fault
+	bad   Subject
+	f     fault.Fault
+	known *cleanRuns
 }
 
 func (m mixed) Forced(ctx context.Context, t *Golden, see See) error {
@@ -145,7 +154,7 @@ func (m mixed) Forced(ctx context.Context, t *Golden, see See) error {
 	if m.f.Decode {
 		from = len(t.Tokens())
 	}
-	return m.mix(from, t, t.Judged(), see, func(s Subject, see See) error { return s.Forced(ctx, t, see) })
+	return m.mix(from, t, t.Judged(), see, &m.known.forced, func(s Subject, see See) error { return s.Forced(ctx, t, see) })
 }
 
 func (m mixed) Cached(ctx context.Context, t *Golden, steps Steps, see See) error {
@@ -153,27 +162,36 @@ func (m mixed) Cached(ctx context.Context, t *Golden, steps Steps, see See) erro
 	if m.f.Decode {
 		from = len(t.Tokens()) - steps.Decode
 	}
-	return m.mix(from, t, parity.UpTo(len(t.Tokens())), see, func(s Subject, see See) error { return s.Cached(ctx, t, steps, see) })
+	return m.mix(from, t, parity.UpTo(len(t.Tokens())), see, &m.known.cached, func(s Subject, see See) error { return s.Cached(ctx, t, steps, see) })
 }
 
 // mix shows the rows before position from as the good subject has them, and the
 // others as the bad one has.
-func (m mixed) mix(from int, t *Golden, positions []int, see See, do func(Subject, See) error) error {
-	runs := [2]map[string]map[int][]float64{{}, {}} // by stage, by position
-	for i, s := range []Subject{m.Subject, m.bad} {
+func (m mixed) mix(from int, t *Golden, positions []int, see See, clean *fullRun, do func(Subject, See) error) error {
+	shown := func(s Subject) (fullRun, error) {
+		run := fullRun{}
 		err := do(s, func(stage string, at []int, values []float64) error {
-			if runs[i][stage] == nil {
-				runs[i][stage] = map[int][]float64{}
+			if run[stage] == nil {
+				run[stage] = map[int][]float64{}
 			}
 			width := len(values) / len(at)
 			for j, p := range at {
-				runs[i][stage][p] = values[j*width : (j+1)*width]
+				run[stage][p] = values[j*width : (j+1)*width]
 			}
 			return nil
 		})
-		if err != nil {
+		return run, err
+	}
+	var err error
+	if *clean == nil {
+		if *clean, err = shown(m.Subject); err != nil {
+			*clean = nil
 			return err
 		}
+	}
+	bad, err := shown(m.bad)
+	if err != nil {
+		return err
 	}
 	for _, s := range t.stages {
 		var all []float64
@@ -182,9 +200,9 @@ func (m mixed) mix(from int, t *Golden, positions []int, see See, do func(Subjec
 			positions = t.Within()
 		}
 		for _, p := range positions {
-			run := runs[0]
+			run := *clean
 			if p >= from {
-				run = runs[1]
+				run = bad
 			}
 			all = append(all, run[s.Name][p]...)
 		}
