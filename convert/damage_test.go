@@ -69,9 +69,14 @@ func damage(r *rand.Rand, was []byte) (now []byte, what string) {
 //
 // -mutations 2000 takes minutes.
 func TestMutations(t *testing.T) {
+	n := *mutations
+	if testing.Short() { // for the race detector: every conversion starts the same goroutine
+		n = min(n, 4)
+	}
 	kinds := append(fixtures(), "bf16", "bf16-hf")
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel() // each conversion waits for the disk
 			var src, made string
 			if strings.HasPrefix(kind, "bf16") {
 				dir, from := unpack(t, "plain")
@@ -103,7 +108,7 @@ func TestMutations(t *testing.T) {
 			}
 			r := rand.New(rand.NewPCG(7, uint64(len(kind))))
 			refused, taken := 0, 0
-			for range *mutations {
+			for range n {
 				i, at := 0, r.IntN(total)
 				for ; at >= weights[i]; i++ {
 					at -= weights[i]

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"ossify/engine"
-	"ossify/kernel"
 )
 
 // A model whose matrices are packed, or copied, or both, gives the same bits:
@@ -16,7 +15,7 @@ func TestPackAndHold(t *testing.T) {
 	r := tiny(t)
 	tokens := someTokens(21)
 	for _, p := range precisions {
-		for _, k := range kernel.All() {
+		for _, k := range sets() {
 			t.Run(fmt.Sprint(p, " ", k.Name), func(t *testing.T) {
 				run := func(prepare ...func(m *engine.Model) error) (all []float32, bytes int64) {
 					m := model(t, r, engine.Options{Precision: p, Kernels: k, Workers: 3})

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"ossify/engine"
-	"ossify/kernel"
 )
 
 // NextTop gives the largest of the logits that Next gives, with a screen and
@@ -17,7 +16,7 @@ func TestNextTop(t *testing.T) {
 	r := tiny(t)
 	src := rand.New(rand.NewPCG(8, 8))
 	for _, p := range precisions {
-		for _, k := range kernel.All() {
+		for _, k := range sets() {
 			t.Run(fmt.Sprint(p, " ", k.Name), func(t *testing.T) {
 				m := model(t, r, engine.Options{Precision: p, Kernels: k, Workers: 3})
 				defer m.Close()

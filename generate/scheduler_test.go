@@ -23,6 +23,7 @@ type batcher struct {
 	fail          atomic.Int64
 	panics        atomic.Int64
 	slow          time.Duration
+	gate          chan bool // if there is one, steps begin when it is closed
 	steps         atomic.Int64
 	rows          atomic.Int64 // the most of a step
 	tokens        atomic.Int64
@@ -71,6 +72,9 @@ func (b *batcher) Step(ctx context.Context, parts []generate.Part) ([][]float32,
 		return nil, errors.New("the model failed")
 	case b.panics.Load():
 		panic("the model panicked")
+	}
+	if b.gate != nil {
+		<-b.gate
 	}
 	time.Sleep(b.slow)
 	out := make([][]float32, len(parts))
@@ -289,7 +293,7 @@ func TestSchedulerQueue(t *testing.T) {
 
 // Owners take turns: one with many requests does not keep another's waiting.
 func TestSchedulerOwnersTakeTurns(t *testing.T) {
-	b := &batcher{vocab: 12, memory: 2, window: 30, slow: time.Millisecond}
+	b := &batcher{vocab: 12, memory: 2, window: 30, gate: make(chan bool)}
 	s := scheduler(t, b, generate.SchedulerOptions{Active: 2})
 	var mu sync.Mutex
 	var order []string
@@ -305,10 +309,15 @@ func TestSchedulerOwnersTakeTurns(t *testing.T) {
 	for range 30 {
 		ask("greedy")
 	}
-	for s.Stats().Waiting < 25 {
-		runtime.Gosched()
+	until := func(n int) {
+		for s.Stats().Active+s.Stats().Waiting < n {
+			runtime.Gosched()
+		}
 	}
+	until(30)
 	ask("modest")
+	until(31)
+	close(b.gate)
 	wg.Wait()
 	if at := slices.Index(order, "modest"); at > 12 {
 		t.Errorf("the modest one came after %d others", at)
@@ -466,7 +475,7 @@ func TestSchedulerForgetsWhoGoes(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for range 1000 {
+	for range 60_000 {
 		if st := s.Stats(); st.Active == 0 && st.Waiting == 0 {
 			break
 		}
@@ -479,7 +488,7 @@ func TestSchedulerForgetsWhoGoes(t *testing.T) {
 	if b.open.Load() != 0 {
 		t.Errorf("%d sequences are left", b.open.Load())
 	}
-	for i := 0; runtime.NumGoroutine() > before && i < 1000; i++ {
+	for i := 0; runtime.NumGoroutine() > before && i < 60_000; i++ {
 		time.Sleep(time.Millisecond)
 	}
 	if n := runtime.NumGoroutine(); n > before {

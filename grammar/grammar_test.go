@@ -550,7 +550,7 @@ func TestStatesWithoutNumber(t *testing.T) {
 			t.Errorf("%v, want %v", err, ErrNoMemory)
 		}
 	}()
-	for i := 0; budget.Left() != 64<<20 && i < 1000; i++ {
+	for i := 0; budget.Left() != 64<<20 && i < 10_000; i++ {
 		runtime.GC()
 		time.Sleep(time.Millisecond)
 	}

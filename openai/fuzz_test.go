@@ -247,10 +247,10 @@ var mutatedRequests = flag.Int("mutated-requests", 1500, "that are answered, of 
 
 // Whatever a request says, it is answered, or its client is told what is wrong.
 func TestMutatedRequests(t *testing.T) {
-	seen := map[string]int{}
+	seen, n := map[string]int{}, fewer(*mutatedRequests)
 	for path, bodies := range requestsByPath {
 		s := serviceOf(script.Generator(answers))
-		for seed := range uint64(*mutatedRequests) {
+		for seed := range uint64(n) {
 			r := rand.New(rand.NewPCG(seed, 14))
 			status, _ := fuzzed(t, s, path, mutatedRequest(r, bodies[r.IntN(len(bodies))]))
 			seen[fmt.Sprint(path, " ", status)]++
@@ -258,7 +258,7 @@ func TestMutatedRequests(t *testing.T) {
 	}
 	t.Log(seen)
 	for _, path := range []string{openai.PathChat, openai.PathResponses, openai.PathCompletions} {
-		if seen[path+" 200"] < *mutatedRequests/50 || seen[path+" 400"] < *mutatedRequests/3 {
+		if seen[path+" 200"] < n/50 || seen[path+" 400"] < n/3 {
 			t.Errorf("%s: %v, want some of both", path, seen)
 		}
 	}

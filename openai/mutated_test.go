@@ -19,6 +19,15 @@ import (
 
 var mutations = flag.Int("mutations", 1000, "malformed outputs of a model that are answered")
 
+// fewer is a tenth of n for the race detector (-short), which sees goroutines, and
+// those are alike whatever is said.
+func fewer(n int) int {
+	if testing.Short() {
+		return n / 10
+	}
+	return n
+}
+
 // outputs are well formed, or are known from models.
 var outputs = []string{
 	"<|channel|>analysis<|message|>We need to think. 日本語 😀 done.<|end|><|start|>assistant<|channel|>final<|message|>The answer is **4**.\n\nÄ<|return|>",
@@ -71,7 +80,7 @@ func mutated(r *rand.Rand) []uint32 {
 func TestMutatedOutputs(t *testing.T) {
 	var out []uint32
 	s := serviceOf(script.Generator(func(context.Context, generate.Request) ([]uint32, error) { return out, nil }))
-	for seed := range uint64(*mutations) {
+	for seed := range uint64(fewer(*mutations)) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		out = mutated(r)
 		tools, limit := r.IntN(3) > 0, r.IntN(4) == 0

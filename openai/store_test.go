@@ -14,8 +14,8 @@ import (
 // Whatever a client makes long in a response counts: the store keeps no more
 // than it may.
 func TestStoreIsBounded(t *testing.T) {
-	long := strings.Repeat(" ", 200_000) // 128 a token
-	words := strings.Repeat("word ", 500)
+	long := strings.Repeat(" ", 50_000) // 128 a token
+	words := strings.Repeat("word ", 125)
 	for _, c := range []struct{ name, body string }{
 		{"input", `"input":"` + long + `"`},
 		{"instructions", `"input":"x","instructions":"` + long + `"`},
@@ -31,7 +31,7 @@ func TestStoreIsBounded(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := 0
-			store := openai.NewStore(1000, 1<<20)
+			store := openai.NewStore(1000, 1<<18)
 			s := openai.New(openai.Options{
 				Generator: script.Generator(func(context.Context, generate.Request) ([]uint32, error) {
 					return ids("<|channel|>final<|message|>" + words + "<|return|>"), nil
@@ -45,7 +45,7 @@ func TestStoreIsBounded(t *testing.T) {
 				}
 			}
 			if n := store.Len(); n < 1 || n > 8 {
-				t.Errorf("%d responses of 200 kB are kept in 1 MiB", n)
+				t.Errorf("%d responses of 50 kB are kept in 256 KiB", n)
 			}
 		})
 	}

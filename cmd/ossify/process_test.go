@@ -69,7 +69,7 @@ func start(t *testing.T, stdout *os.File, args ...string) *process {
 // until waits for a file below dir whose name holds part.
 func (p *process) until(t *testing.T, dir, part string) {
 	t.Helper()
-	for range 3000 {
+	for range 12_000 {
 		found := false
 		filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 			found = found || err == nil && strings.Contains(path[len(dir):], part)

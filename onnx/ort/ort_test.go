@@ -264,16 +264,26 @@ func TestLoadIsGivenUp(t *testing.T) {
 	if err := os.WriteFile(slow, doubling(10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	before := r.Loading()
-	go func() {
-		for r.Loading() == before {
-			runtime.Gosched()
-		}
+	for try := 1; ; try++ { // on a busy machine the library may be done before we are heard
+		ctx, cancel := context.WithCancel(t.Context())
+		before := r.Loading()
+		go func() {
+			for r.Loading() == before && ctx.Err() == nil {
+				runtime.Gosched()
+			}
+			cancel()
+		}()
+		s, err := r.Load(ctx, slow, ort.Options{})
 		cancel()
-	}()
-	if _, err := r.Load(ctx, slow, ort.Options{}); !errors.Is(err, context.Canceled) || r.Loading() == 0 {
-		t.Errorf("got %v, %d loads still going on, want one that was given up", err, r.Loading())
+		if errors.Is(err, context.Canceled) && r.Loading() > 0 {
+			break
+		}
+		if err == nil {
+			s.Close()
+		}
+		if try == 10 || err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v, %d loads still going on, want one that was given up", err, r.Loading())
+		}
 	}
 	for r.Loading() > 0 { // the library may be unloaded then
 		time.Sleep(time.Millisecond)
