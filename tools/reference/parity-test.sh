@@ -28,6 +28,8 @@ import os, pty, re, signal, sys, time
 pattern, name, *command = sys.argv[1:]
 pid, terminal = pty.fork()
 if pid == 0:
+    for s in signal.SIGINT, signal.SIGHUP, signal.SIGTERM:
+        signal.signal(s, signal.SIG_DFL)  # whoever started us may have ignored them
     os.execvp(command[0], command)
 seen, sent = b"", False
 while True:
