@@ -66,12 +66,23 @@ def main():
         subprocess.run([*command, out], check=True, preexec_fn=programs.first_to_go)
         return logits_of(out)
 
+    rows = args.tokens - args.decode - 1 if args.onnx else 0  # the first that all programs say
+
     def ours(precision):
         return trace(precision, setup.ossify, "trace", checkpoint, "--tokens-file", work / "ids.txt", "--precision", precision,
-                     "--stages", "unembedding", "--no-hash", "-o")
+                     "--stages", "unembedding", "--no-hash", "-o")[rows:]
+
+    def onnx(name, model, *library):
+        """Logits of the last position of each call: the prompt's, and those decoded."""
+        out = work / f"{name}.bin"
+        subprocess.run([setup.python, programs.HERE / "onnx_bench.py", model, "--threads", str(args.threads), "--decode", str(args.decode), "--logits", out, *library],
+                       input=ids, text=True, check=True, preexec_fn=programs.first_to_go)
+        got = np.fromfile(out, np.float32).reshape(-1, vocab)
+        out.unlink()
+        report["logits"][name] = {"ours": compare(got, exact), "rounded": compare(got, rounded)}
 
     exact = ours("f32")
-    rounded = trace("rounded", setup.work / "rounded", checkpoint, work / "ids.txt")
+    rounded = trace("rounded", setup.work / "rounded", checkpoint, work / "ids.txt")[rows:]
     report = {"tokens": args.tokens, "decoded": args.decode, "logits": {
         "ossify bf16": {"ours": compare(ours("bf16"), exact)},
         "ossify f32, YaRN rounded": {"ours": compare(rounded, exact)},
@@ -82,11 +93,18 @@ def main():
             with open(out, "wb") as f:
                 subprocess.run([setup.work / peer / "logits", setup.gguf(dense), str(args.threads), str(args.decode)],
                                input=ids.encode(), stdout=f, check=True, preexec_fn=programs.first_to_go)
-            got = np.memmap(out, np.float32, "r").reshape(args.tokens, vocab)
+            got = np.memmap(out, np.float32, "r").reshape(args.tokens, vocab)[rows:]
             report["logits"][f"{peer}, {dense} dense"] = {"ours": compare(got, exact), "rounded": compare(got, rounded)}
             out.unlink()
 
-    lines = [f"Logits of {args.tokens} random tokens, the last {args.decode} decoded one by one; differences over their rms.", "",
+    if args.onnx:
+        onnx("ONNX Runtime, operator library", setup.onnx(), "--library", setup.library)
+        onnx("ONNX Runtime", setup.onnx())
+        for precision in setup.packages:
+            onnx(f"onnxruntime-genai, {precision}", setup.package(precision))
+
+    said = f"the last {args.decode + 1} of " if args.onnx else ""
+    lines = [f"Logits of {said}{args.tokens} random tokens, the last {args.decode} decoded one by one; differences over their rms.", "",
              "| | from ossify f32: rms | max | same top token | from f32 with YaRN rounded: rms | max | same top token |",
              "|---|---:|---:|---:|---:|---:|---:|"]
     for name, r in report["logits"].items():

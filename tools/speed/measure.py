@@ -123,6 +123,23 @@ class Llama(Program):
         return result
 
 
+class Onnx(Program):
+    """ONNX Runtime from Python: the exported model, or one of onnxruntime-genai's packages."""
+
+    def __init__(self, setup, name, weights, model, *options, environment=()):
+        super().__init__(name, weights)
+        self.setup, self.model, self.options, self.environment = setup, model, options, environment
+
+    def round(self, log):
+        model = self.model()
+        warm(*(model if model.is_dir() else model.parent).glob("*.data" if model.is_dir() else "*.safetensors"))
+        command = [*self.environment, self.setup.python, programs.HERE / "onnx_bench.py", model, "--threads", self.setup.args.threads,
+                   "--prefill", ",".join(map(str, PREFILL)), "--decode", DECODE, "--repeat", self.setup.args.repeat, *self.options]
+        report, rss, others = run(command, log)
+        self.about = report.pop("versions")
+        return {k: statistics.median(v) if isinstance(v, list) else v for k, v in report.items()} | {"rss": rss, "others": others}
+
+
 class Torch(Program):
     """transformers on PyTorch, which takes all weights as bfloat16: four times the experts' bytes."""
 
@@ -153,15 +170,15 @@ def ratio(ours, theirs, test):
 
 def table(everyone):
     ours = next((p for p in everyone if isinstance(p, Ossify)), None)
-    lines = [f"| program | dense weights | {' | '.join(t + ', tokens/s' for t in TESTS)} | ossify ÷ it: {' | '.join(TESTS)} | peak RSS, GB | others took |",
-             "|---|---|" + "---:|" * (2 * len(TESTS) + 2)]
+    lines = [f"| program | dense weights | {' | '.join(t + ', tokens/s' for t in TESTS)} | {ours.name if ours else 'ossify'} ÷ it: {' | '.join(TESTS)} | loaded in, s | peak RSS, GB | of it own | others took |",
+             "|---|---|" + "---:|" * (2 * len(TESTS) + 4)]
     for p in everyone:
         if p.failure:
-            lines.append(f"| {p.name} | {p.weights} | fails: `{p.failure}` |" + "|" * (2 * len(TESTS) + 1))
+            lines.append(f"| {p.name} | {p.weights} | fails: `{p.failure}` |" + "|" * (2 * len(TESTS) + 3))
         elif p.runs:
             cells = [spread(p.of(t), 1 if statistics.median(p.of(t) or [0]) >= 20 else 2) for t in TESTS]
             cells += [ratio(ours, p, t) if ours and p is not ours else "" for t in TESTS]
-            cells += [f"{statistics.median(p.of('rss')) / 1e9:.1f}", f"{statistics.median(p.of('others')):.0%}"]
+            cells += [spread(p.of("load_s"), 2), f"{statistics.median(p.of('rss')) / 1e9:.1f}", spread([own / 1e9 for own in p.of("own")], 2), f"{statistics.median(p.of('others')):.0%}"]
             lines.append(f"| {p.name} | {p.weights} | {' | '.join(cells)} |")
     if ours and ours.runs:
         lines += ["", f"Read bandwidth {spread(ours.of('bandwidth_gbs'), 1)} GB/s; {ours.runs[0]['bytes_per_token'] / 1e9:.2f} GB a decoded token: "
@@ -193,6 +210,15 @@ def main():
 
     if args.avx2:
         everyone = [Ossify(setup, "ossify, avx2", "--set", "avx2"), *(Llama(setup, "llama.cpp-avx2", dense) for dense in setup.dense)]
+    elif args.onnx:
+        # Float32 first: what the others are compared with, for exports compute in it.
+        everyone = [Ossify(setup, "ossify f32", "--precision", "f32"), Ossify(setup, "ossify bf16"),
+                    Onnx(setup, "ONNX Runtime, operator library", "bf16", setup.onnx, "--library", setup.library),
+                    Onnx(setup, "ONNX Runtime", "bf16", setup.onnx),
+                    *(Onnx(setup, "onnxruntime-genai", f"{p}, experts too", lambda p=p: setup.package(p)) for p in setup.packages),
+                    *(Llama(setup, peer, dense) for dense in setup.dense for peer in setup.peers)]
+        if "int4" in setup.packages:  # its experts by a faster way, which ONNX Runtime has but does not take by itself
+            everyone.append(Onnx(setup, "onnxruntime-genai, ORT_USE_MLAS_Q4_GEMM_MOE=1", "int4, experts too", lambda: setup.package("int4"), environment=["env", "ORT_USE_MLAS_Q4_GEMM_MOE=1"]))
     else:
         packed = ["--pack", "--hold"]
         everyone = [] if args.no_ossify else [
@@ -206,7 +232,7 @@ def main():
     if args.torch:
         everyone.append(Torch(setup))
 
-    name = "speed-avx2" if args.avx2 else "speed"
+    name = "speed-avx2" if args.avx2 else "speed-onnx" if args.onnx else "speed"
     for n in range(args.rounds):
         for p in everyone:
             if p.failure:
@@ -214,7 +240,7 @@ def main():
             log = setup.results / (re.sub(r"\W+", "-", f"{p.name} {p.weights}") + ".log")
             try:
                 p.runs.append(p.round(log))
-            except RuntimeError as e:
+            except (RuntimeError, subprocess.CalledProcessError) as e:
                 p.failure = str(e)
             done = p.failure or ", ".join(f"{t} {p.runs[-1].get(t, 0):.2f}" for t in TESTS) + f", others {p.runs[-1]['others']:.0%}"
             print(f"round {n + 1}, {p.name}, {p.weights}: {done}", file=sys.stderr, flush=True)

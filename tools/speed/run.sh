@@ -4,6 +4,7 @@
 #   tools/speed/run.sh                             20b, 5 rounds: an hour, and half of one to build
 #   tools/speed/run.sh --preset small --rounds 1   everything, in minutes
 #   tools/speed/run.sh --layers 4 --torch          4 layers of 20b, PyTorch too
+#   tools/speed/run.sh --layers 2 --onnx           ONNX Runtime and onnxruntime-genai's packages beside llama.cpp
 #   tools/speed/run.sh --avx2                      with AVX2 alone: ossify and llama.cpp
 #   tools/speed/run.sh --check-only                logits only; --no-check: times only
 #   tools/speed/run.sh --peers llama.cpp           one of the two, half the time; the other is not built
@@ -11,7 +12,7 @@
 #
 # Both peers are built from their PyPI source packages, natively, once. Needs Linux on x86-64 or arm64,
 # Go, Python 3.11 with venv, cmake, g++, PyPI; 24 GB of memory and 45 GB of disk for 20b, 7 GB of it for
-# PyTorch. Works in build/speed; what it prints is in build/speed/MODEL too, with JSON.
+# PyTorch, which --torch and --onnx install; --onnx wants a C compiler for Go, too. Works in build/speed; what it prints is in build/speed/MODEL too, with JSON.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tools/speed
@@ -19,7 +20,7 @@ work=$root/build/speed
 python=$work/venv/bin/python
 mkdir -p "$work/src"
 
-check=1 measure=1 peers=llama.cpp,ik_llama.cpp torch='' avx2=''
+check=1 measure=1 peers=llama.cpp,ik_llama.cpp torch='' avx2='' onnx=''
 flags=()      # of both programs
 more=()       # of measure.py
 while (($#)); do
@@ -28,6 +29,7 @@ while (($#)); do
 	--no-check) check= ;;
 	--torch) torch=1 more+=("$1") ;;
 	--avx2) avx2=1 more+=("$1") ;;
+	--onnx) onnx=1 peers=llama.cpp flags+=("$1" --peers llama.cpp --dense bf16) ;;
 	--no-ossify) more+=("$1") ;;
 	--peers) peers=$2 flags+=("$1" "$2"); shift ;;
 	--rounds | --repeat) more+=("$1" "$2"); shift ;;
@@ -79,6 +81,11 @@ wanted() { [[ ,$peers, == *,$1,* ]]; }
 
 venv venv requirements.txt
 [[ -z $torch ]] || venv torch requirements-torch.txt
+if [[ $onnx ]]; then
+	export ORT_DISABLE_TELEMETRY=1
+	venv onnx requirements-onnx.txt
+	make -C "$root" --no-print-directory ort-library
+fi
 wanted llama.cpp && peer llama.cpp llama-cpp-python 0.3.36 832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 wanted ik_llama.cpp && peer ik_llama.cpp ik-llama-cpp-python 0.1.5 33c67eb99e4dcab5e611050433243815709b8b3067753f9ce18375013cf002ad
 [[ -z $avx2 ]] || peer llama.cpp-avx2 llama-cpp-python 0.3.36 832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e -DGGML_NATIVE=OFF # which leaves AVX2
@@ -90,7 +97,7 @@ wanted ik_llama.cpp && peer ik_llama.cpp ik-llama-cpp-python 0.1.5 33c67eb99e4dc
 } >"$work/versions.txt"
 
 if [[ $check ]]; then
-	"$python" "$here/check.py" --peers "$peers" --preset tiny --tokens 200 --most 3 # are the GGUFs the same model at all?
+	"$python" "$here/check.py" --peers "$peers" ${onnx:+--onnx --dense bf16} --preset tiny --tokens 200 --most 3 # are the GGUFs the same model at all?
 	"$python" "$here/check.py" "${flags[@]}"
 fi
 [[ -z $measure ]] || "$python" "$here/measure.py" "${flags[@]}" "${more[@]}"
