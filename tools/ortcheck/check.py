@@ -18,9 +18,22 @@ import threading
 import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto as T, helper as h
+from safetensors.numpy import load_file
 
 TOLERANCE = 2e-5  # of the rms: each way may be off by 1e-5 of what is exact
-FAULTY = 1e-4  # of models with a fault, some of which amplify rounding: what check.py of tools/onnxcheck holds whole models to
+
+# Models with a fault may amplify rounding. How much each does is measured: the oracle, with an error in every
+# stage as one rounding to float32 makes it, has logits that are off by `amplified` of their rms (tools/onnxcheck).
+# docs/parity.md bounds a sum of n products by 2.94 u sqrt(n (sum of squares + y^2)), where a rounding has 2.94 u |y|.
+# So a stage whose sum is about as large as its terms' squares let expect is off by sqrt(2 n) times as much as by its
+# rounding; tiny's longest sums, of attn.out, have 8 heads of 16 terms. Errors of stages are small and add: so logits are off
+# by at most sqrt(2 * 128) times amplified, and those of two programs from each other by twice that. A model which
+# amplifies so much that this is more than FAULTY, what check.py of tools/onnxcheck holds whole models to, is held to FAULTY.
+FAULTY = 1e-4
+PROGRAM = (2 * 8 * 16) ** 0.5
+# The bound must tell each from the model without its fault. These two it cannot: their exact logits are 9e-7 and 4e-5 of the rms
+# from the right ones', and their bounds 7e-5 and 8e-5.
+NEAR = {"fault YaRN factor 31.99", "fault gate clamped on both sides"}
 
 
 def session(model, library, everything=False):
@@ -44,15 +57,18 @@ def run(s, ids, mask, cache=None):
     return out[0], out[1:]
 
 
-def calls(s):
-    """Logits and caches of chunks, and of a left-padded batch in two calls."""
+def calls(s, tokens=None):
+    """Logits and caches of chunks, and of a left-padded batch in two calls; of random tokens, or those given."""
     r, out = np.random.default_rng(7), []
-    ids, cache = r.integers(0, 512, (1, 30)), None
+    ids, cache = r.integers(0, 512, (1, 30)) if tokens is None else tokens[None, :30], None
     for a, b in ((0, 17), (17, 18), (18, 30)):
         logits, cache = run(s, ids[:, a:b], np.ones((1, b), np.int64), cache)
         out += [logits] + cache
     ids, mask, cache = r.integers(0, 512, (3, 21)), np.ones((3, 21), np.int64), None
     mask[1, :9] = mask[2, :15] = 0
+    if tokens is not None:
+        for row, length in zip(ids, (21, 12, 6)):
+            row[21 - length :] = tokens[:length]
     for a, b in ((0, 20), (20, 21)):
         logits, cache = run(s, ids[:, a:b], mask[:, :b], cache)
         real = mask[:, a:b].astype(bool) if logits.shape[1] > 1 else np.ones((3, 1), bool)
@@ -127,17 +143,28 @@ def many(library, path):
 def main():
     library, dir = os.path.abspath(sys.argv[1]), sys.argv[2]
     print("ONNX Runtime", ort.__version__)
-    worst, n = 0.0, 0
+    worst, n, part, narrowest, right, blind = 0.0, 0, 0.0, FAULTY, None, []
     for path in sorted(glob.glob(os.path.join(dir, "*", "model.onnx"))):
         name = os.path.basename(os.path.dirname(path))
         if not (name.startswith(("fault", "checkpoint")) or name in ("model", "model.last", "model.trace")):
             continue
-        d = off(calls(session(path, library, name == "model")), calls(session(path, None)))
-        limit = FAULTY if name.startswith("fault") else TOLERANCE
-        assert d <= limit, f"{name}: off by {d:.2g} of the rms, want at most {limit:.0e}"
+        tokens, limit = None, TOLERANCE
+        if name.startswith("fault"):
+            tokens = load_file(f"{dir}/{name}.expected.safetensors")["input_ids"]
+            limit = min(FAULTY, 2 * PROGRAM * load_file(f"{dir}/{name}.amplified.safetensors")["amplified"][0])
+        got = calls(session(path, library, name == "model"), tokens)
+        d = off(got, calls(session(path, None), tokens))
+        if tokens is not None:
+            part, narrowest = max(part, d / limit), min(narrowest, limit)
+            if right is None:
+                right = calls(session(os.path.join(dir, "model", "model.onnx"), None), tokens)
+            if name not in NEAR and off(got, right) <= limit:
+                blind.append(name)
+        assert d <= limit, f"{name}: off by {d:.2g} of the rms, want at most {limit:.1e}"
         assert d > 0 or "checkpoint" in name, f"{name}: the same bits: was the library asked?"
         worst, n = max(worst, d), n + 1
-    print(f"{n} models with and without: off by at most {worst:.2g} of the rms")
+    print(f"{n} models with and without: off by at most {worst:.2g} of the rms; with a fault, {part:.2g} of what each may be, {narrowest:.1e} or more")
+    assert not blind, f"as near to the right model as to the wrong: {blind}"
     lies(library)
     many(library, os.path.join(dir, "model", "model.onnx"))
 
