@@ -27,9 +27,6 @@ serve-demo: build ## serve the small trained model that comes with ossify, verif
 	@echo "curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"trained\",\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"What is 3 + 4?\"}]}'"
 	bin/ossify serve build/serve-demo --name trained --verified build/serve-demo.json --open
 
-pagecheck: ## the server's page in headless Chromium; screenshots in build/pagecheck/pictures
-	tools/pagecheck/run.sh
-
 deploycheck: ## what deploy/ and export --for triton hold, judged by schemas and linters (PyPI; root)
 	tools/deploycheck/run.sh
 
@@ -39,7 +36,15 @@ clients: ## official clients of OpenAI's API against our server (PyPI, npm, Go m
 deps: ## install ONNX Runtime's library into build/deps
 	@tools/deps/install.sh
 
-test: check platforms unit race arm64 generated differential ## everything CI runs
+# What the last steps need from package registries is fetched meanwhile; a step
+# that finds something missing fetches it itself. Those steps wait, or use one
+# processor, for most of their time, so two of them run at once.
+test: ## everything CI runs
+	@mkdir -p build; $(MAKE) fetch >build/fetch.log 2>&1 & fetching=$$!; trap 'kill $$fetching 2>/dev/null' EXIT; \
+	step() { SECONDS=0; $(MAKE) --no-print-directory "$$@" && echo "$$*: $$SECONDS s"; }; \
+	step check && step platforms && step unit && step race && step generated && \
+	{ wait $$fetching || cat build/fetch.log; } && \
+	step $(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target) arm64 differential
 
 check: ## format, modules, vet, static analysis
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt would change these files'; exit 1; }
@@ -51,20 +56,28 @@ check: ## format, modules, vet, static analysis
 # a linker alone sees shows in the command.
 PLATFORMS := linux/amd64 linux/arm64 linux/386 linux/arm darwin/arm64 windows/amd64
 
+# Not optimised, which takes a third less; of the first two, much is compiled for
+# other steps as they are.
+QUICK = -gcflags='all=-N -l -dwarf=false' -ldflags='-s -w'
+
 platforms: ## build and vet for other systems and processors, without cgo, and without Beam, which takes minutes for each
 	@set -e; for p in $(PLATFORMS); do echo "GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 go vet, build"; \
 		export GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0; \
-		go vet -tags nobeam $$(go list ./... | grep -v /pipeline/beam); go build -tags nobeam -o /dev/null ./cmd/ossify; done
+		quick() { case $$p in linux/amd64 | linux/arm64) go "$$@" ;; *) go "$$1" $(QUICK) "$${@:2}" ;; esac; }; \
+		quick vet -tags nobeam $$(go list ./... | grep -v /pipeline/beam); quick build -tags nobeam -o /dev/null ./cmd/ossify; done
 
+# Without the part of go vet that go test repeats: check runs all of it.
 unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
-	go test -timeout 30m ./...
+	go test -timeout 30m -vet=off ./...
 
+# -short: fewer of what is alike for the race detector, which sees goroutines. The
+# engine's workers wait for each other, and have the processors to themselves.
+RACE := go test -timeout 30m -vet=off -race -short
 race: ## the packages that start goroutines, under the race detector
-	go test -timeout 30m -race -short ./engine
-	go test -timeout 30m -race ./batch ./batch/store ./pipeline ./weight ./checkpoint ./generate ./gptoss ./openai ./oracle ./pull ./server ./server/mcp ./synth ./internal/fileset ./internal/mapped
-	go test -timeout 30m -race ./convert -mutations 4
-	go test -timeout 30m -race -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
-	go test -timeout 30m -race -tags nobeam -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
+	$(RACE) ./engine
+	$(RACE) ./server ./openai ./generate ./gptoss ./batch ./batch/store ./pipeline ./weight ./checkpoint ./convert ./oracle ./pull ./server/mcp ./synth ./internal/fileset ./internal/mapped
+	$(RACE) -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
+	$(RACE) -tags nobeam -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
 
 arm64: ## build for arm64, run the kernels there (under qemu-user, installed with apt-get if missing)
 	tools/arm64/run.sh
@@ -74,14 +87,19 @@ generated: ## generated files are what their generators make
 	go generate ./...
 	git diff --exit-code -- '*.go' '*.bin' '*.s'
 
-differential: ## short live comparisons with other people's programs (npm, PyPI)
+LIVE := onnxcheck ortcheck packcheck pagecheck reportcheck harmonydiff
+differential: $(LIVE) fuzz ## short live comparisons with other people's programs (npm, PyPI)
+
+$(LIVE): build
+	tools/$@/run.sh
+pagecheck: ## the server's page in headless Chromium; screenshots in build/pagecheck/pictures
+ortcheck: onnxcheck # whose examples and packages it takes
+
+fuzz:
 	go run ./tools/fuzz -n 5000
-	tools/harmonydiff/run.sh
-	tools/onnxcheck/run.sh
-	tools/ortcheck/run.sh
-	tools/packcheck/run.sh
-	tools/reportcheck/run.sh
-	tools/pagecheck/run.sh
+
+fetch:
+	@set -e; for tool in arm64 onnxcheck packcheck reportcheck pagecheck harmonydiff; do tools/$$tool/run.sh fetch; done
 
 module: ## rename the module, for a repository with an address: make module MODULE=example.org/me/ossify
 	@test -n "$(MODULE)" || { echo 'want MODULE=example.org/me/ossify'; exit 2; }
@@ -105,4 +123,4 @@ transformers: ## compare with PyPI's transformers: logits, keys of config.json (
 peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
 	tools/speed/run.sh
 
-.PHONY: help build install ort-library demo serve-demo pagecheck deploycheck clients deps test check platforms unit race arm64 generated differential module reference parity containers transformers peers-speed
+.PHONY: help build install ort-library demo serve-demo deploycheck clients deps test check platforms unit race arm64 generated differential $(LIVE) fuzz fetch module reference parity containers transformers peers-speed

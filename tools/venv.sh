@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# For scripts of tools/NAME, which source it: the folders they use, and Python.
+# For scripts of tools/NAME, which source it: the folders they use, Python and Node.
 #
 #   root    of the repository
 #   here    the script's own folder
@@ -25,4 +25,15 @@ venv() {
 	install -r "$here/requirements.txt"
 	"${@:2}"
 	cp "$here/requirements.txt" "$work/installed.txt" # says that all is here
+}
+
+# node_modules DIR [FROM]: in DIR, the Node modules that the lock file in FROM, or
+# here, pins. Does nothing when that is done.
+node_modules() {
+	local from=${2:-$here}
+	cmp -s "$from/package-lock.json" "$1/installed.json" && return
+	mkdir -p "$1"
+	cp "$from/package.json" "$from/package-lock.json" "$1"
+	npm ci --prefix "$1" --ignore-scripts --silent
+	cp "$from/package-lock.json" "$1/installed.json"
 }

@@ -35,11 +35,7 @@ for client; do
 		"$python" "$here/check.py" "$url" "$key"
 		;;
 	node)
-		if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json"; then
-			mkdir -p "$work/npm"
-			cp "$here/package.json" "$here/package-lock.json" "$work/npm"
-			npm ci --prefix "$work/npm" --ignore-scripts --silent
-		fi
+		node_modules "$work/npm"
 		cp "$here/check.mjs" "$work/npm"
 		node "$work/npm/check.mjs" "$url" "$key"
 		;;

@@ -9,7 +9,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$root/build/onnxcheck
 gcc -fsyntax-only -Wno-enum-compare -I"$(cd "$root" && go list -m -f '{{.Dir}}' github.com/yalue/onnxruntime_go)" "$root/tools/ortcheck/abi.c"
-make -C "$root" --no-print-directory ort-library
+MAKEFLAGS='' make -C "$root" --no-print-directory ort-library
 [ $# -gt 0 ] || set -- 1.18.0 1.32.0
 # The examples are checked in these releases first: that installs them.
 compgen -G "$work/cases/fault*.amplified.safetensors" >/dev/null || "$root/tools/onnxcheck/run.sh" "$@"

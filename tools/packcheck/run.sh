@@ -5,12 +5,17 @@
 #   tools/packcheck/run.sh transformersjs browser   transformers.js in Node and in headless Chromium
 #   PRESET=small tools/packcheck/run.sh             the same, two layers of 20b's width: 20 GB of disk, 12 GB of memory
 #   tools/packcheck/run.sh optimum            optimum, with PyTorch, 3 GB
+#   tools/packcheck/run.sh fetch              install what the first needs, no more
 #
 # Needs Go, Python 3.11 with venv, Node 20 with npm, PyPI and the npm registry. Works in build/packcheck.
 set -euo pipefail
 source "$(dirname "$0")/../venv.sh"
 
 venv
+if [ "${1-}" = fetch ]; then
+	node_modules "$work/npm"
+	exit
+fi
 (cd "$root" && go run ./tools/packcheck -preset "${PRESET:-tiny}" "$work/cases")
 
 [ $# -gt 0 ] || set -- genai transformersjs
@@ -18,11 +23,7 @@ for program; do
 	echo "$program"
 	case $program in
 	transformersjs)
-		if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json"; then
-			mkdir -p "$work/npm"
-			cp "$here/package.json" "$here/package-lock.json" "$work/npm"
-			npm ci --prefix "$work/npm" --ignore-scripts --silent
-		fi
+		node_modules "$work/npm"
 		cp "$here"/*.mjs "$work/npm"
 		node "$work/npm/check.mjs" "$work/cases"
 		;;

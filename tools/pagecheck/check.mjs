@@ -18,7 +18,7 @@ const views = [
 	{ name: "phone", width: 390, height: 844, scheme: "light" },
 	{ name: "phone-dark", width: 390, height: 844, scheme: "dark" },
 ];
-const browser = await puppeteer.launch({ executablePath: chromium, headless: true, args: ["--no-sandbox", "--force-color-profile=srgb"] });
+const browser = await puppeteer.launch({ executablePath: chromium, headless: true, timeout: 120_000, protocolTimeout: 600_000, args: ["--no-sandbox", "--force-color-profile=srgb"] });
 let failed = 0;
 
 async function check(name, f) {
@@ -63,7 +63,7 @@ async function say(page, text, until = "#send:not(:disabled)") {
 	await page.focus("#text");
 	await page.$eval("#text", (e, t) => (e.value = t), text);
 	await page.keyboard.press("Enter");
-	await page.waitForSelector(until, { timeout: 60_000 });
+	await page.waitForSelector(until);
 }
 
 // repeats lets the model say a text and proves that the page shows it.

@@ -12,11 +12,7 @@ source "$(dirname "$0")/../venv.sh"
 
 # gpt-oss's metadata ask for Python 3.12 and for packages that only its tools use.
 venv python3.11 install --no-deps --ignore-requires-python gpt-oss==0.0.9
-if ! cmp -s "$here/package-lock.json" "$work/npm/package-lock.json"; then
-	mkdir -p "$work/npm"
-	cp "$here/package.json" "$here/package-lock.json" "$work/npm"
-	npm ci --prefix "$work/npm" --ignore-scripts --silent
-fi
+node_modules "$work/npm"
 "$root/tools/deps/install.sh"
 (cd "$root" && go build -o "$work/ossify" ./cmd/ossify)
 

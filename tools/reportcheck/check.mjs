@@ -39,6 +39,7 @@ async function validate(file, text) {
 async function look(browser, file, view) {
 	const page = await browser.newPage();
 	const url = pathToFileURL(path.resolve(file)).href;
+	page.setDefaultTimeout(120_000);
 	await page.setOfflineMode(true);
 	page.on("request", (r) => {
 		if (r.url() !== url) problem(file, `${view.name}: asks for ${r.url().slice(0, 100)}`);
@@ -76,7 +77,7 @@ async function look(browser, file, view) {
 }
 
 fs.mkdirSync(pictures, { recursive: true });
-const browser = await puppeteer.launch({ executablePath: chromium, headless: true, args: ["--no-sandbox", "--force-color-profile=srgb"] });
+const browser = await puppeteer.launch({ executablePath: chromium, headless: true, timeout: 120_000, protocolTimeout: 600_000, args: ["--no-sandbox", "--force-color-profile=srgb"] });
 try {
 	for (const file of files) {
 		const before = problems;
