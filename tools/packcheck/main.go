@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"ossify/engine"
 	"ossify/gptoss"
@@ -26,12 +27,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	preset := flag.String("preset", "tiny", "model, of the full vocabulary")
+	programs := flag.String("for", "genai transformersjs optimum triton", "programs whose packages to write")
 	flag.Parse()
 	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: packcheck [-preset NAME] DIR")
+		fmt.Fprintln(os.Stderr, "usage: packcheck [-preset NAME] [-for 'NAME ...'] DIR")
 		os.Exit(2)
 	}
-	if err := run(ctx, *preset, flag.Arg(0)); err != nil {
+	if err := run(ctx, *preset, strings.Fields(*programs), flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "packcheck:", err)
 		os.Exit(1)
 	}
@@ -59,7 +61,17 @@ type text struct {
 	IDs  []uint32 `json:"ids"`
 }
 
-func run(ctx context.Context, preset, dir string) error {
+func run(ctx context.Context, preset string, programs []string, dir string) error {
+	var wanted []pack.Program
+	for _, name := range programs {
+		p, err := pack.ParseProgram(name)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(wanted, p) {
+			wanted = append(wanted, p)
+		}
+	}
 	from := filepath.Join(dir, "checkpoint")
 	config, err := gptoss.Preset(preset)
 	if err != nil {
@@ -77,7 +89,7 @@ func run(ctx context.Context, preset, dir string) error {
 		return err
 	}
 	defer ck.Close()
-	for _, p := range pack.Programs() {
+	for _, p := range wanted {
 		weights, err := onnx.ParseWeights(p.DefaultWeights())
 		if err != nil {
 			return err
