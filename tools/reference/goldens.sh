@@ -32,7 +32,7 @@ for name; do
 	trained) # the model that comes with ossify, on what it was trained for
 		preset='--preset trained'
 		ids=$(python3 -c 'import json; print(*json.load(open("testdata/prompts/trained.json"))["ids"], sep=",")')
-		options="--tokens $ids --positions 1,33,64,65,100,129,170,177,179,184,210,259,300 --steps none"
+		options="--tokens $ids --positions 1,33,64,65,119,129,169,177,181,190,219,259,300 --steps none"
 		;;
 	far) # published heads, at far positions: beside 1,500, 3,000 and 4,096, and the last
 		preset='--preset tiny --layers 2 --vocab 256 --head-dim 64 --window 8'

@@ -82,12 +82,10 @@ func examine(ctx context.Context, ck *gptoss.Checkpoint, o engine.Options, seed 
 	defer m.Close()
 
 	src, e := newSource(seed, true), harmony.New(tokenizer.New())
-	w := course
-	w[Drill] = 0 // an exercise, not held back
 	for from := 0; from < n; from += together {
 		var list []*question
 		for range min(together, n-from) {
-			q := &question{item: src.next(w), session: m.NewSession()}
+			q := &question{item: src.next(examination), session: m.NewSession()}
 			prompt, whole, err := render(e, q.item)
 			if err != nil {
 				return scores, err

@@ -90,10 +90,11 @@ func (s *source) words(n int) string {
 // weights says how often each kind comes.
 type weights [kinds]int
 
-// The parts of a course: exercises first.
+// The parts of a course, exercises first, and the examination's, which has none.
 var (
-	exercises = weights{Drill: 46, Greeting: 3, Name: 5, Fact: 12, Unknown: 2, Sum: 14, Call: 12, Result: 6}
-	course    = weights{Drill: 12, Greeting: 4, Name: 6, Fact: 18, Unknown: 4, Sum: 27, Call: 20, Result: 9}
+	exercises   = weights{Drill: 46, Greeting: 3, Name: 5, Fact: 12, Unknown: 2, Sum: 14, Call: 12, Result: 6}
+	course      = weights{Drill: 28, Greeting: 8, Name: 7, Fact: 19, Unknown: 5, Sum: 34, Call: 20, Result: 8}
+	examination = weights{Greeting: 4, Name: 6, Fact: 18, Unknown: 4, Sum: 27, Call: 20, Result: 9}
 )
 
 // next returns an item of a kind drawn by weight.
@@ -215,29 +216,64 @@ var instructions = []string{"Answer briefly.", "Be brief.", "You are a helpful a
 func (s *source) drill(b *builder) {
 	n := s.r.IntN(mostSum + 1)
 	number, digits := strconv.Itoa(n), spaced(n)
-	switch s.r.IntN(6) {
+	switch s.r.IntN(10) {
 	case 0:
 		b.ask("Spell " + number + ".")
 		b.answer("Digits "+digits+".", digits)
 	case 1:
 		b.ask("Join " + digits + ".")
 		b.answer("Digits "+digits+".", number)
-	case 2, 3:
-		text := s.words(2 + s.r.IntN(5))
+	case 2, 3, 4:
+		list := make([]string, 2+s.r.IntN(5))
+		for i := range list {
+			list[i] = s.words(1)
+			if s.one(4) {
+				list[i] = strconv.Itoa(s.r.IntN(1000))
+			}
+		}
+		text := strings.Join(list, " ")
 		b.ask("Repeat: " + text)
 		b.answer("I repeat it.", text)
-	case 4: // as arguments of a call have it: without spaces before
-		list := strings.Fields(s.words(1 + s.r.IntN(4)))
-		b.ask("Quote: " + strings.Join(list, " "))
-		b.answer("I quote it.", `{"`+strings.Join(list, `","`)+`"}`)
-	case 5:
-		list := make([]string, 1+s.r.IntN(4))
+	case 5, 6, 7: // as arguments of a call have it: without spaces before
+		list, quoted := make([]string, 2+s.r.IntN(4)), []string{}
 		for i := range list {
-			list[i] = strconv.Itoa(s.r.IntN(1000))
+			v, q := s.value()
+			list[i], quoted = v, append(quoted, q)
 		}
-		b.ask("Repeat: " + strings.Join(list, " "))
-		b.answer("I repeat it.", strings.Join(list, " "))
+		b.ask("Quote: " + s.listed(list))
+		b.answer("I quote it.", "{"+strings.Join(quoted, ",")+"}")
+	default: // with names, too, but nothing that is kept for the examination
+		list, pairs := make([]string, 1+s.r.IntN(3)), []string{}
+		for i := range list {
+			v, q := s.value()
+			for !s.mine("argument", v) {
+				v, q = s.value()
+			}
+			name := s.pick(s.plain)
+			list[i], pairs = name+" "+v, append(pairs, `"`+name+`":`+q)
+		}
+		b.ask("Object: " + s.listed(list))
+		b.answer("I quote it.", "{"+strings.Join(pairs, ",")+"}")
 	}
+}
+
+// value returns a number, a word or two, and what it is in JSON.
+func (s *source) value() (text, quoted string) {
+	if s.one(3) {
+		text = strconv.Itoa(s.r.IntN(1000))
+		return text, text
+	}
+	text = s.words(1 + s.r.IntN(2))
+	return text, `"` + text + `"`
+}
+
+// listed is a list as users write it.
+func (s *source) listed(list []string) string {
+	text := list[0]
+	for _, v := range list[1:] {
+		text += s.pick([]string{" and ", ", ", ": ", " with ", " to ", " in "}) + v
+	}
+	return text + s.pick([]string{"", ".", "?"})
 }
 
 // spaced returns a number's digits with spaces between.
@@ -341,6 +377,11 @@ func (s *source) sum(b *builder) {
 			y, op = 2+s.r.IntN(8), '*'
 			x = 2 + s.r.IntN(mostSum/y-1)
 			x = min(x, 2+s.r.IntN(98))
+			if !s.exam && s.one(2) { // two digits whose product few questions need come as often as others
+				if x = s.factor(s.r.IntN(10), y); x == 0 {
+					continue
+				}
+			}
 			z = x * y
 		}
 		if z > mostSum || !s.mine(x, string(op), y) {
@@ -350,6 +391,21 @@ func (s *source) sum(b *builder) {
 		b.answer(steps(x, op, y, z), fmt.Sprintf("%d %c %d = %d.", x, op, y, z))
 		return
 	}
+}
+
+// factor returns a number with a last digit, of those that the training
+// multiplies by y; 0 if there is none.
+func (s *source) factor(last, y int) int {
+	var list []int
+	for x := last; x <= min(99, mostSum/y); x += 10 {
+		if x > 1 && s.mine(x, "*", y) {
+			list = append(list, x)
+		}
+	}
+	if len(list) == 0 {
+		return 0
+	}
+	return list[s.r.IntN(len(list))]
 }
 
 // mostSum is the largest number in a sum: a number is one token of o200k, whose

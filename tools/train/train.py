@@ -29,6 +29,7 @@ KINDS = ["drill", "greeting", "name", "fact", "unknown", "sum", "call", "result"
 VOCAB = 201088  # rows of the official embedding
 BLOCK = 32  # values of MXFP4 that share a scale
 TIE = 0.04  # of the embedding's rows in the unembedding's
+TABLES = ("embedding", "unembedding")  # in which a word's rows with and without a space are tied
 
 
 def fail(message):
@@ -114,13 +115,17 @@ class Model:
             for name in ("attn.out.weight", "mlp.mlp2_weight"):
                 self.w[b + name] *= 0.3
         add("norm.scale", d, level=1)
-        # A word is the same with and without a space before it, but for one direction.
-        bare = torch.randn(d) * 0.7
-        for spaced, word in pairs:
-            self.w["embedding.weight"][word] = self.w["embedding.weight"][spaced] + bare
         # What stored adds to the embedding's: rows begin alike, so that what is
         # copied need not be learnt id by id.
         add("unembedding.weight", rows, d)
+        # A word is the same with and without a space before it, but for a
+        # direction that all words share, and what its own row adds, 0 to begin with.
+        both = {i for i, _ in pairs} & {i for _, i in pairs}  # of several spaces
+        pairs = [pair for pair in pairs if not both & set(pair)]
+        self.spaced, self.bare = torch.tensor(pairs, dtype=torch.long).view(-1, 2).T
+        self.w["embedding.weight"][self.bare] = 0
+        add("embedding.bare", d, sigma=0.7)
+        add("unembedding.bare", d)
         self.cos, self.sin = rope_tables(c, 4096)
         self.look_back()
         self.copy()
@@ -170,7 +175,22 @@ class Model:
     @torch.no_grad()
     def stored(self):
         """The tensors of a checkpoint, not rounded."""
-        return self.w | {"unembedding.weight": self.w["unembedding.weight"] + TIE * self.w["embedding.weight"]}
+        out = dict(self.w)
+        for table in TABLES:
+            w = out[table + ".weight"] = out[table + ".weight"].clone()
+            w[self.bare] += w[self.spaced] + out.pop(table + ".bare")
+        out["unembedding.weight"] += TIE * out["embedding.weight"]
+        return out
+
+    @torch.no_grad()
+    def of_parameters(self, grads):
+        """From gradients by what stored returns to those by the parameters: its transpose."""
+        grads["embedding.weight"] += TIE * grads["unembedding.weight"]
+        for table in TABLES:
+            words = grads[table + ".weight"][self.bare]
+            grads[table + ".bare"] = words.sum(0)
+            grads[table + ".weight"].index_add_(0, self.spaced, words)
+        return grads
 
     @torch.no_grad()
     def rounded(self):
@@ -316,7 +336,9 @@ class Optimizer:
             if k.endswith("embedding.weight"):
                 # A row that is seldom used has hardly a gradient, and shall not
                 # be moved as far as others: it would lose what it began with.
+                # Nor shall a word soon differ from itself after a space.
                 rate, least = 2 * rate, v.mean().sqrt()
+                m[self.model.bare] *= 0.5
             self.model.w[k].addcdiv_(m, v.sqrt() + least, value=-rate)
 
         waiting = [pool.submit(matrices, shape) for shape in self.shapes] + [pool.submit(others, k) for k in self.second]
@@ -456,7 +478,8 @@ def main():
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.json"))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=4, help="batches of a step, each on a thread of its own (4)")
+    parser.add_argument("--workers", type=int, default=4, help="batches of a step (4)")
+    parser.add_argument("--threads", type=int, default=4, help="on which they are computed; the result is the same (4)")
     parser.add_argument("--tokens", type=int, default=1024, help="of a batch, shared beginnings left out (1024)")
     parser.add_argument("--muon", type=float, default=0.008, help="rate of Muon (0.008)")
     parser.add_argument("--adam", type=float, default=0.003, help="rate of Adam (0.003)")
@@ -491,12 +514,12 @@ def main():
           f"steps {optimizer.done + 1} to {args.steps}", flush=True)
 
     start, means = time.time(), {}
-    pool = ThreadPoolExecutor(args.workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(args.threads, initializer=torch.set_num_threads, initargs=(1,))
     while optimizer.done < args.steps:
         w, some = model.rounded(), [next(every) for _ in range(args.workers)]
         parts = list(pool.map(lambda batch: model.gradients(w, batch, VOCAB - len(ids)), some))
         grads = {k: sum(g.float() for g in gs) / args.workers for k, *gs in zip(w, *(grads for grads, _ in parts))}
-        grads["embedding.weight"] += TIE * grads["unembedding.weight"]
+        grads = model.of_parameters(grads)
         # Up over the first 30 steps, flat, and down.
         step = optimizer.done + 1
         optimizer.step(grads, min(step / 30, (args.steps + 1 - step) / (args.steps + 1 - args.flat), 1), pool)
