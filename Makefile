@@ -22,7 +22,7 @@ demo: deps build ## synthesise a small model, run it, compare it with PyTorch's 
 	bin/ossify demo --html build/demo.html
 
 serve-demo: build ## serve the small trained model that comes with ossify, verified, at http://127.0.0.1:8080, and open its page
-	@test -e build/serve-demo/config.json || bin/ossify synth --preset trained build/serve-demo
+	@rm -rf build/serve-demo && bin/ossify synth --preset trained build/serve-demo
 	@bin/ossify verify build/serve-demo --precision bf16 --length 96 --json >build/serve-demo.json
 	@echo "curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"trained\",\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"What is 3 + 4?\"}]}'"
 	bin/ossify serve build/serve-demo --name trained --verified build/serve-demo.json --open
