@@ -16,6 +16,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM # through EXIT
 tools/reference/setup.sh
 tools/deps/install.sh
+export OSSIFY_ONNXRUNTIME=${OSSIFY_ONNXRUNTIME:-$PWD/build/deps/onnxruntime}
 python=build/reference-venv/bin/python
 go build -o "$work/ossify" ./cmd/ossify
 "$work/ossify" synth --preset tiny --vocab 201088 --seed 1 "$work/model" # the vocabulary of prompts
