@@ -70,13 +70,15 @@ class GenAI:
 
         self.og = og
         config = og.Config(str(path))
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
+        # An answer has its length whatever its tokens are; the builder may name an end that no row stands for.
+        config.overlay(json.dumps({"model": {"eos_token_id": 0, "decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
         self.model = og.Model(config)
         self.versions = {"onnxruntime-genai": og.__version__}
         self.vocab = json.loads((Path(path) / "genai_config.json").read_text())["model"]["vocab_size"]
 
     def start(self, room):
         params = self.og.GeneratorParams(self.model)
+        room = max(room, 128)  # its caches refuse to be smaller than the window
         params.set_search_options(do_sample=False, max_length=room, min_length=room)
         self.generator = self.og.Generator(self.model, params)
 
