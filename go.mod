@@ -2,6 +2,9 @@ module ossify
 
 go 1.26.0
 
+// What the scripts of tools/ and make work in; meanwhile it changes.
+ignore ./build
+
 require (
 	github.com/apache/beam/sdks/v2 v2.77.0
 	github.com/edsrzf/mmap-go v1.2.0
