@@ -140,6 +140,18 @@ func readBatch(t *testing.T, files ...string) (lines []batchLine) {
 	return lines
 }
 
+// answeredLines counts what a batch has written.
+func answeredLines(out string) (finished, parts int) {
+	for pattern, n := range map[string]*int{"output-*.jsonl": &finished, filepath.Join("parts", "*"): &parts} {
+		names, _ := filepath.Glob(filepath.Join(out, pattern))
+		for _, name := range names {
+			text, _ := os.ReadFile(name) // it may be gone by now
+			*n += bytes.Count(text, []byte("\n"))
+		}
+	}
+	return finished, parts
+}
+
 // A batch on Prism, killed and run again, gives the answers of serve, and a line
 // for each that is wrong.
 func TestBatchAsServed(t *testing.T) {
@@ -157,21 +169,22 @@ func TestBatchAsServed(t *testing.T) {
 	args := []string{"batch", dir, "--in", in, "--out", out, "--name", "m", "--runner", runner, "--shard", fmt.Sprint(max(8, *batchRequests/20)), "--json"}
 	src := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	for i := range *batchKills {
+		// The moment is one of the work's, not of the clock's: each kill has some of
+		// the lines before it, and the last leaves some.
+		after := int(0.8 * float64(*batchRequests) * (float64(i) + src.Float64()) / float64(*batchKills))
 		p := start(t, nil, args...)
-		p.until(t, out, filepath.Join("parts", "0"))
-		time.Sleep(time.Duration(src.IntN(100**batchRequests)) * time.Millisecond)
+		finished, parts := 0, 0
+		for finished+parts < max(1, after) {
+			select {
+			case <-p.waited:
+				t.Fatalf("kill %d: ended with %d lines in whole shards, %d in parts, want %d or more and a running process: %s", i+1, finished, parts, after, p.errs.String())
+			case <-time.After(2 * time.Millisecond):
+			}
+			finished, parts = answeredLines(out)
+		}
 		p.Process.Kill()
 		<-p.waited
-		finished, parts := 0, 0
-		names, _ := filepath.Glob(filepath.Join(out, "output-*.jsonl"))
-		for _, name := range names {
-			finished += bytes.Count(must(os.ReadFile(name)), []byte("\n"))
-		}
-		names, _ = filepath.Glob(filepath.Join(out, "parts", "*"))
-		for _, name := range names {
-			parts += bytes.Count(must(os.ReadFile(name)), []byte("\n"))
-		}
-		t.Logf("kill %d: %d lines in whole shards, %d in parts", i+1, finished, parts)
+		t.Logf("kill %d, after %d lines: %d lines in whole shards, %d in parts", i+1, after, finished, parts)
 	}
 	code, stdout, stderr := ossify(t, "", args...)
 	if code != 0 {

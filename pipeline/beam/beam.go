@@ -127,7 +127,8 @@ func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o 
 
 	plan, root := beam.NewPipelineWithRoot()
 	elements := beam.ParDo(root, &splitFn{j.Elements, j.Skip}, beam.Impulse(root))
-	beam.ParDo0(root, &workFn{Run: run, Kind: j.Kind, Config: j.Config, Parallel: j.Parallel}, beam.Reshuffle(root, elements))
+	done := beam.ParDo(root, &workFn{Run: run, Kind: j.Kind, Config: j.Config, Parallel: j.Parallel}, beam.Reshuffle(root, elements))
+	beam.ParDo0(root, &endFn{}, beam.Reshuffle(root, done)) // of another stage, or it is no output
 	var err error
 	switch o.Runner {
 	case Prism:

@@ -27,7 +27,10 @@ func (f *splitFn) ProcessElement(ctx context.Context, _ []byte, emit func(string
 }
 
 // workFn gives elements to the worker of its process, several at a time: a bundle
-// ends when all of its elements are done.
+// ends when all of its elements are done. It has an output, to which nothing comes:
+// for as long as a bundle without outputs is under way, Prism spins (2.77.0,
+// stage.Execute waits in a select with a channel that is closed already), and the
+// worker has what is left of the processors.
 type workFn struct {
 	Run      string // of the process that began the job
 	Kind     string
@@ -47,13 +50,18 @@ func (f *workFn) Setup(context.Context) error {
 	return p.Open()
 }
 
-func (f *workFn) StartBundle(context.Context) { f.bundle = f.pool.Group() }
+func (f *workFn) StartBundle(_ context.Context, _ func(string)) { f.bundle = f.pool.Group() }
 
-func (f *workFn) ProcessElement(_ context.Context, element string) error {
+func (f *workFn) ProcessElement(_ context.Context, element string, _ func(string)) error {
 	return f.bundle.Start([]byte(element))
 }
 
-func (f *workFn) FinishBundle(context.Context) error { return f.bundle.Wait() }
+func (f *workFn) FinishBundle(_ context.Context, _ func(string)) error { return f.bundle.Wait() }
+
+// endFn takes workFn's output.
+type endFn struct{}
+
+func (*endFn) ProcessElement(string) {}
 
 // A table is what this process knows. Beam makes values of its functions by
 // itself, by their types' names, from what was sent: what they share in a process
@@ -109,6 +117,7 @@ func (t *table) start(kinds map[string]pipeline.Kind) {
 	if !beam.Initialized() {
 		beam.RegisterDoFn(reflect.TypeFor[*splitFn]())
 		beam.RegisterDoFn(reflect.TypeFor[*workFn]())
+		beam.RegisterDoFn(reflect.TypeFor[*endFn]())
 		beam.Init()
 	}
 }
