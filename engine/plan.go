@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math"
 	"slices"
 
 	"ossify/graph"
@@ -154,9 +153,9 @@ func (p *plan) add(i int) {
 		}
 		inner := show{node: i}
 		if p.fused {
-			if g, ok := p.swiglu(i); ok {
-				s.gate, s.out = &g, g.out
-				for _, v := range g.nodes {
+			if g, ok := p.m.g.GateOf(graph.Value(i)); ok && p.places[i].tail == p.places[g.Out].tail {
+				s.gate, s.out = &g, int(g.Out)
+				for _, v := range g.Nodes {
 					p.done[v] = true
 				}
 			}
@@ -286,81 +285,6 @@ func (p *plan) flush() {
 		}
 	}
 	p.dying = p.dying[:0]
-}
-
-// A gate is the activation between the two products of an expert, as
-// kernel.Set has it.
-type gate struct {
-	alpha, limit float32
-	out          int   // its last node
-	nodes        []int // all of them
-}
-
-// swiglu finds the gate that is all that reads node i: see gptoss/model.go.
-func (p *plan) swiglu(i int) (gate, bool) {
-	g := p.m.g
-	readers := func(v int) (all []int) {
-		for j := range g.Nodes {
-			for _, in := range g.Nodes[j].In {
-				if int(in) == v {
-					all = append(all, j)
-				}
-			}
-		}
-		return all
-	}
-	// next returns the one reader of v, if it is an op that f accepts.
-	next := func(v int, op graph.Op, f func(n *graph.Node) bool) int {
-		if v < 0 {
-			return -1
-		}
-		all := readers(v)
-		if len(all) != 1 || g.Nodes[all[0]].Op != op || f != nil && !f(&g.Nodes[all[0]]) {
-			return -1
-		}
-		return all[0]
-	}
-	both := readers(i)
-	if len(both) != 2 || g.Nodes[both[0]].Op != graph.Every || g.Nodes[both[1]].Op != graph.Every || g.Nodes[i].Shape.Last()%2 != 0 {
-		return gate{}, false
-	}
-	glu, lin := both[0], both[1]
-	if g.Nodes[glu].Lo != 0 {
-		glu, lin = lin, glu
-	}
-	if g.Nodes[glu].Lo != 0 || g.Nodes[lin].Lo != 1 {
-		return gate{}, false
-	}
-	var limit float64
-	top := next(glu, graph.Clamp, func(n *graph.Node) bool { limit = n.B; return math.IsInf(n.A, -1) && n.B > 0 && !math.IsInf(n.B, 1) })
-	band := next(lin, graph.Clamp, func(n *graph.Node) bool { return n.A == -limit && n.B == limit })
-	plus := next(band, graph.Affine, func(n *graph.Node) bool { return n.A == 1 && n.B == 1 })
-	if top < 0 || plus < 0 {
-		return gate{}, false
-	}
-	both = readers(top)
-	if len(both) != 2 {
-		return gate{}, false
-	}
-	scaled, mul := both[0], both[1]
-	if g.Nodes[scaled].Op != graph.Affine {
-		scaled, mul = mul, scaled
-	}
-	if n := &g.Nodes[scaled]; n.Op != graph.Affine || n.B != 0 {
-		return gate{}, false
-	}
-	sigmoid := next(scaled, graph.Sigmoid, nil)
-	if next(sigmoid, graph.Mul, nil) != mul || mul < 0 {
-		return gate{}, false
-	}
-	out := next(mul, graph.Mul, nil)
-	if out < 0 || next(plus, graph.Mul, nil) != out || p.places[i].tail != p.places[out].tail {
-		return gate{}, false
-	}
-	return gate{
-		alpha: float32(g.Nodes[scaled].A), limit: float32(limit), out: out,
-		nodes: []int{glu, lin, top, band, plus, scaled, sigmoid, mul, out},
-	}, true
 }
 
 // A span is a run of rows of one source of a matrix.

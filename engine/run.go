@@ -485,7 +485,7 @@ type expertStep struct {
 	slot   int
 	shared bool // the K experts of a row read the same x
 	bias   int  // parameter, or -1
-	gate   *gate
+	gate   *graph.Gate
 	out    int // node: the gate's, if there is one
 }
 
@@ -581,7 +581,7 @@ func (s *expertStep) do(r *runner, w *worker, task int) {
 		}
 		out := r.vals[s.out].row(int(c / topK))[int(c%topK)*outCols:][:outCols]
 		if s.gate != nil {
-			k.SwiGLU(out[lo/2:hi/2], y, s.gate.alpha, s.gate.limit, r.m.half)
+			k.SwiGLU(out[lo/2:hi/2], y, float32(s.gate.Alpha), float32(s.gate.Limit), r.m.half)
 		} else {
 			copy(out[lo:hi], y)
 		}

@@ -58,6 +58,11 @@ func Int(name string, v int) *wire.Attribute {
 	return &wire.Attribute{Name: name, Kind: wire.AttrInt, Int: int64(v)}
 }
 
+// Real returns an attribute.
+func Real(name string, v float64) *wire.Attribute {
+	return &wire.Attribute{Name: name, Kind: wire.AttrFloat, Float: float32(v)}
+}
+
 // Ints returns an attribute.
 func Ints(name string, v ...int) *wire.Attribute {
 	a := &wire.Attribute{Name: name, Kind: wire.AttrInts}

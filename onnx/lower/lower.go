@@ -113,15 +113,22 @@ type lowering struct {
 	leafRole map[string]string // what a parameter is called inside of an operation's function
 	inputs   []*wire.Value
 	outputs  []*wire.Value
-	attends  int      // Attend nodes so far
-	last     []string // of the last stage: its inputs, if only their last rows count
-	outside  int      // nodes that make these, before the last stage's own
+	at       int         // the node of the graph that is lowered
+	attends  int         // Attend nodes so far
+	tail     int         // the first node of the graph that has last rows only
+	outside  map[int]int // by node of the graph: nodes that make last rows of its inputs, before its own
 }
 
 // run lowers all nodes of the graph.
 func (l *lowering) run() error {
 	if len(l.g.Nodes) == 0 {
 		return fmt.Errorf("onnx: the model has no stages")
+	}
+	l.tail, l.outside = len(l.g.Nodes), map[int]int{}
+	if l.opt.LastOnly {
+		if err := l.findTail(); err != nil {
+			return err
+		}
 	}
 	batch, seq, total := build.Symbol(l.opt.Batch, batchSize), build.Symbol(l.opt.Seq, sequenceLength), build.Symbol(l.opt.Total, totalLength)
 	l.inputs = append(l.inputs, build.Typed("input_ids", wire.Int64, batch, seq), build.Typed("attention_mask", wire.Int64, batch, total))
@@ -135,10 +142,11 @@ func (l *lowering) run() error {
 			return fmt.Errorf("onnx: %q: want a stage path without a slash", n.Name)
 		}
 		l.Enter(n.Name)
-		if l.opt.LastOnly && i == len(l.g.Nodes)-1 {
+		l.at = i
+		if i >= l.tail {
 			at := len(l.Nodes)
-			l.last = l.lastRows(n)
-			l.outside = len(l.Nodes) - at
+			l.lastRows(n)
+			l.outside[i] = len(l.Nodes) - at
 		}
 		if l.err == nil {
 			c(l, n)
@@ -150,13 +158,13 @@ func (l *lowering) run() error {
 			l.owner = append(l.owner, i)
 		}
 		if l.opt.Trace {
-			l.outputs = append(l.outputs, l.stageType(n, n.Name))
+			l.outputs = append(l.outputs, l.stageType(i, n.Name))
 		}
 	}
-	last := &l.g.Nodes[l.g.Output()]
+	last := l.g.Output()
 	l.owner = append(slices.Repeat([]int{-1}, len(l.Shared)), append(l.owner, len(l.g.Nodes))...)
-	l.Nodes = append(slices.Clip(l.Shared), append(l.Nodes, build.NewNode("Identity", []string{last.Name}, "logits"))...)
-	l.outputs = slices.Insert(l.outputs, 0, l.stageType(last, "logits"))
+	l.Nodes = append(slices.Clip(l.Shared), append(l.Nodes, build.NewNode("Identity", []string{l.g.Nodes[last].Name}, "logits"))...)
+	l.outputs = slices.Insert(l.outputs, 0, l.stageType(int(last), "logits"))
 	return nil
 }
 
@@ -176,7 +184,7 @@ func (l *lowering) values(nodes []*wire.Node) []*wire.Value {
 	var values []*wire.Value
 	for i := range l.g.Nodes {
 		if n := &l.g.Nodes[i]; made[n.Name] && !known[n.Name] {
-			values = append(values, l.stageType(n, n.Name))
+			values = append(values, l.stageType(i, n.Name))
 		}
 	}
 	return values
@@ -185,14 +193,14 @@ func (l *lowering) values(nodes []*wire.Node) []*wire.Value {
 // opsets returns the target's, as a model or a function asks for them.
 func (l *lowering) opsets() []*wire.Opset { return []*wire.Opset{{Version: l.t.Opset}} }
 
-// stageType describes n's value: [batch, seq, ..].
-func (l *lowering) stageType(n *graph.Node, name string) *wire.Value {
-	elem := l.t.Float
+// stageType describes the value of node i: [batch, seq, ..].
+func (l *lowering) stageType(i int, name string) *wire.Value {
+	n, elem := &l.g.Nodes[i], l.t.Float
 	if n.Op == graph.Tokens || n.Op == graph.TopK {
 		elem = wire.Int64
 	}
 	seq := build.Symbol(l.opt.Seq, sequenceLength)
-	if l.opt.LastOnly && n == &l.g.Nodes[l.g.Output()] {
+	if i >= l.tail {
 		seq = build.Size(1)
 	}
 	dims := []*wire.Dim{build.Symbol(l.opt.Batch, batchSize), seq}
@@ -206,24 +214,43 @@ func (l *lowering) stageType(n *graph.Node, name string) *wire.Value {
 
 // in returns the name of input i of n.
 func (l *lowering) in(n *graph.Node, i int) string {
-	if l.last != nil {
-		return l.last[i]
+	if l.at >= l.tail && int(n.In[i]) < l.tail {
+		return l.Name(lastOf(i))
 	}
 	return l.g.Nodes[n.In[i]].Name
 }
 
-// lastRows returns the last rows of the inputs of n, which is the last stage.
-func (l *lowering) lastRows(n *graph.Node) []string {
-	switch n.Op { // the other operations need all rows, or their positions
-	case graph.Attend, graph.Rotate, graph.Gather:
-		l.err = fmt.Errorf("the last stage is %v, want one that goes by rows for the logits of the last position only", n.Op)
+func lastOf(input int) string { return fmt.Sprintf("last%d", input) }
+
+// findTail finds where last rows are enough for the logits of the last position:
+// behind the last operation that needs all rows, or their positions, so that the
+// last layer's experts see one row. With the stages as outputs all of them have all rows, but for the last.
+func (l *lowering) findTail() error {
+	l.tail = 0
+	for i := range l.g.Nodes {
+		switch l.g.Nodes[i].Op {
+		case graph.Tokens, graph.Gather, graph.Rotate, graph.Attend:
+			l.tail = i + 1
+		}
 	}
-	names := []string{}
+	last := len(l.g.Nodes) - 1
+	if l.tail > last {
+		return fmt.Errorf("onnx: %s: the last stage is %v, want one that goes by rows for the logits of the last position only", l.g.Nodes[last].Name, l.g.Nodes[last].Op)
+	}
+	if l.opt.Trace {
+		l.tail = last
+	}
+	return nil
+}
+
+// lastRows makes the last rows of those inputs of n that have all rows.
+func (l *lowering) lastRows(n *graph.Node) {
 	for i, v := range n.In {
-		last := fmt.Sprintf("last%d", i)
-		names = append(names, l.Slice(last, l.g.Nodes[v].Name, l.Ints(last+".from", -1), l.End(last+".to"), l.Ints(last+".axis", 1)))
+		if last := lastOf(i); int(v) < l.tail {
+			name := l.Slice(last, l.g.Nodes[v].Name, l.Ints(last+".from", -1), l.End(last+".to"), l.Ints(last+".axis", 1))
+			l.leafRole[name] = "x" // so that a stage's function is that of all rows
+		}
 	}
-	return names
 }
 
 // table adds a constant of our own, once.

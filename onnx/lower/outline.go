@@ -27,11 +27,11 @@ const (
 // element of a list.
 type region struct {
 	path     string
-	title    string // of the function
-	doc      string // of the function
-	leaf     bool   // a stage
-	experts  int    // attribute of the call, for who runs the function as one operator; 0 is none
-	from, to int    // of lowering.nodes
+	title    string            // of the function
+	doc      string            // of the function
+	leaf     bool              // a stage
+	attrs    []*wire.Attribute // of the call, for who runs the function as one operator
+	from, to int               // of lowering.nodes
 	children []*region
 }
 
@@ -111,25 +111,42 @@ func (l *lowering) regions() *region {
 			s := spans[path]
 			whole := s.from == i && s.to-s.from == s.count && s.count > 1
 			if whole && (g.Nodes[s.to-1].Name == path || isNumber(base(path))) {
-				starting = append(starting, &region{path: path, title: l.title(path), doc: l.moduleDoc(path), from: first[s.from], to: first[s.to]})
+				r := &region{path: path, title: l.title(path), doc: l.moduleDoc(path), from: first[s.from], to: first[s.to]}
+				l.gate(r, s.from, s.to)
+				starting = append(starting, r)
 			}
 		}
 		for j := len(starting) - 1; j >= 0; j-- {
 			enter(starting[j])
 		}
-		from := first[i]
-		if i == len(g.Nodes)-1 {
-			from += l.outside // which the function of the stage has not
-		}
+		from := first[i] + l.outside[i] // which the function of the stage has not
 		if first[i+1]-from > 1 {
 			r := &region{path: n.Name, title: operationTitle(n.Op), doc: operationDoc(n.Op), leaf: true, from: from, to: first[i+1]}
 			if n.Op == graph.ExpertLinear {
-				r.experts = g.Params[n.Params[0]].Shape[0]
+				r.attrs = []*wire.Attribute{build.Int("experts", g.Params[n.Params[0]].Shape[0])}
 			}
 			enter(r)
 		}
 	}
 	return root
+}
+
+// gate has r called by what it computes if it is a gate of experts and nothing
+// else, with its constants as attributes of the call. One that is a little
+// different, or shows its stages, keeps its own name: by this one a library of
+// operators takes it over.
+func (l *lowering) gate(r *region, from, to int) {
+	in := l.g.Nodes[from].In
+	if len(in) == 0 {
+		return
+	}
+	gate, ok := l.g.GateOf(in[0])
+	if !ok || l.opt.Trace || len(gate.Nodes) != to-from || int(gate.Nodes[0]) != from || int(gate.Out) != to-1 {
+		return
+	}
+	r.title = "InterleavedSwiGLU"
+	r.doc += " x sigmoid(alpha x) (y + 1), where x are the even columns, at most limit, and y the odd ones, between -limit and limit."
+	r.attrs = []*wire.Attribute{build.Real("alpha", gate.Alpha), build.Real("limit", gate.Limit)}
 }
 
 func parent(path string) string { return path[:max(0, strings.LastIndexByte(path, '.'))] }
@@ -264,10 +281,10 @@ func (o *outline) call(r *region) *wire.Node {
 	if calls {
 		f.Opsets = append(f.Opsets, &wire.Opset{Domain: domain, Version: domainVersion})
 	}
-	if r.experts > 0 {
-		f.Attributes = []string{"experts"}
-		call.Attributes = []*wire.Attribute{build.Int("experts", r.experts)}
+	for _, a := range r.attrs {
+		f.Attributes = append(f.Attributes, a.Name)
 	}
+	call.Attributes = r.attrs
 	key := string(wire.Encode(f))
 	name, ok := o.names[key]
 	if !ok {

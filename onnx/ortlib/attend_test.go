@@ -149,7 +149,7 @@ func TestAttend(t *testing.T) {
 		for name, c := range tests {
 			t.Run(set.Name+"/"+name, func(t *testing.T) {
 				p := newAttention(rand.New(rand.NewPCG(11, uint64(len(name)))), c)
-				f, err := New("Attend", 0, set)
+				f, err := NewLibrary(set).New("Attend", Attributes{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -204,7 +204,7 @@ func TestAttend(t *testing.T) {
 // No tokens at all: the cache is handed on.
 func TestAttendNothing(t *testing.T) {
 	p := newAttention(rand.New(rand.NewPCG(13, 14)), attentionCase{batch: 2, past: 3, kv: 1, group: 1, dim: 4})
-	f, err := New("Attend", 0, kernel.Portable())
+	f, err := NewLibrary(kernel.Portable()).New("Attend", Attributes{})
 	if err != nil {
 		t.Fatal(err)
 	}

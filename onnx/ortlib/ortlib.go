@@ -69,13 +69,22 @@ func Elements(shape []int) (int, bool) {
 // Parallel calls f(0) to f(n-1), several at once, and returns when all are done.
 type Parallel func(n int, f func(i int))
 
-// A Function computes one of the model's. It is safe for use by several
+// A Library makes functions, which use each other's memory: a model has a hundred
+// of them, and runs them one by one. It and they are safe for use by several
 // goroutines.
-type Function struct {
-	op      op
-	experts int
+type Library struct {
 	set     kernel.Set
 	scratch sync.Pool // of *scratch
+}
+
+// NewLibrary returns a Library with the kernels of set.
+func NewLibrary(set kernel.Set) *Library { return &Library{set: set} }
+
+// A Function computes one of the model's.
+type Function struct {
+	Attributes
+	*Library
+	op op
 
 	proved   sync.Mutex
 	scales   *byte  // whose experts are proved
@@ -88,15 +97,26 @@ const (
 	linear op = iota + 1
 	expertLinear
 	attend
+	gate
+	mix
 )
+
+// Attributes are those of a call, each of functions whose [Signature] lists it.
+type Attributes struct {
+	Experts      int     // experts
+	Alpha, Limit float32 // alpha, limit
+}
 
 // A Signature says which functions there are of a kind.
 type Signature struct {
 	Names   []string // in the model
 	Inputs  int      // the last may be left out; 0 is any number from 2 on
 	Outputs int
-	Experts bool // whether a call says the number of experts
-	op      op
+
+	// The Attributes that a call has: the number of experts, the constants of a gate.
+	Experts, Gate bool
+
+	op op
 }
 
 // Signatures lists the functions that are taken over. A function that differs
@@ -106,19 +126,23 @@ func Signatures() []Signature {
 		{Names: []string{"Linear", "Linear.block.attn.out", "Linear.block.attn.qkv", "Linear.block.mlp.gate", "Linear.unembedding"}, Outputs: 1, op: linear},
 		{Names: []string{"ExpertLinear", "ExpertLinear.block.mlp.mlp1", "ExpertLinear.block.mlp.mlp2"}, Inputs: 7, Outputs: 1, Experts: true, op: expertLinear},
 		{Names: []string{"Attend", "Attend.block.attn.sdpa"}, Inputs: 7, Outputs: 3, op: attend},
+		{Names: []string{"InterleavedSwiGLU"}, Inputs: 1, Outputs: 1, Gate: true, op: gate},
+		{Names: []string{"Mix"}, Inputs: 2, Outputs: 1, op: mix},
 	}
 }
 
-// New returns the function of that name. experts is the attribute of a call
-// that has one.
-func New(name string, experts int, set kernel.Set) (*Function, error) {
+// New returns the function of that name, for a call of these attributes.
+func (l *Library) New(name string, a Attributes) (*Function, error) {
 	for _, s := range Signatures() {
-		if slices.Contains(s.Names, name) {
-			if s.Experts && experts < 1 {
-				return nil, fmt.Errorf("ossify: %s: %d experts, want at least 1", name, experts)
-			}
-			return &Function{op: s.op, experts: experts, set: set}, nil
+		switch {
+		case !slices.Contains(s.Names, name):
+			continue
+		case s.Experts && a.Experts < 1:
+			return nil, fmt.Errorf("ossify: %s: %d experts, want at least 1", name, a.Experts)
+		case s.Gate && !(a.Limit > 0 && a.Limit <= math.MaxFloat32 && a.Alpha >= -math.MaxFloat32 && a.Alpha <= math.MaxFloat32):
+			return nil, fmt.Errorf("ossify: %s: alpha %g, limit %g, want a number, and one above 0", name, a.Alpha, a.Limit)
 		}
+		return &Function{Attributes: a, Library: l, op: s.op}, nil
 	}
 	return nil, fmt.Errorf("ossify: no function %s", name)
 }
@@ -134,6 +158,7 @@ type scratch struct {
 type unitScratch struct {
 	kernel kernel.Scratch
 	bias   []float32
+	y      []float32
 }
 
 // A call is a function with its inputs proved.
@@ -191,6 +216,8 @@ func (f *Function) prove(in []Tensor) (call, error) {
 		return f.proveLinear(in)
 	case attend:
 		return f.proveAttend(in)
+	case gate, mix:
+		return f.proveRows(in)
 	}
 	return f.proveExperts(in)
 }
@@ -270,15 +297,15 @@ func (f *Function) proveExperts(in []Tensor) (call, error) {
 	switch {
 	case idx.Type != Int64 || len(idx.Shape) < 1:
 		return refuse("experts", idx, "int64 [.., K]")
-	case blocks.Type != Uint8 || len(blocks.Shape) != 4 || blocks.Shape[3] != float.BlockBytes || blocks.Shape[2] < 1 || blocks.Shape[0] < 1 || blocks.Shape[0]%f.experts != 0:
-		return refuse("blocks", blocks, fmt.Sprintf("uint8 [strips of %d experts, n, D/32, 16]", f.experts))
+	case blocks.Type != Uint8 || len(blocks.Shape) != 4 || blocks.Shape[3] != float.BlockBytes || blocks.Shape[2] < 1 || blocks.Shape[0] < 1 || blocks.Shape[0]%f.Experts != 0:
+		return refuse("blocks", blocks, fmt.Sprintf("uint8 [strips of %d experts, n, D/32, 16]", f.Experts))
 	case scales.Type != Uint8 || !slices.Equal(scales.Shape, blocks.Shape[:3]):
 		return refuse("scales", scales, fmt.Sprintf("uint8 %v", blocks.Shape[:3]))
 	case biases != nil && (biases[0].Type != Bfloat16 && biases[0].Type != Float || !slices.Equal(biases[0].Shape, blocks.Shape[:2])):
 		return refuse("bias", biases[0], fmt.Sprintf("bfloat16 %v", blocks.Shape[:2]))
 	}
 	k, lead := idx.Shape[len(idx.Shape)-1], idx.Shape[:len(idx.Shape)-1]
-	c := &product{f: f, columns: blocks.Shape[2] * float.BlockSize, width: blocks.Shape[0] / f.experts * blocks.Shape[1], perToken: 1}
+	c := &product{f: f, columns: blocks.Shape[2] * float.BlockSize, width: blocks.Shape[0] / f.Experts * blocks.Shape[1], perToken: 1}
 	shared, own := append(slices.Clone(lead), c.columns), append(slices.Clone(idx.Shape), c.columns)
 	switch {
 	case x.Type == Float && slices.Equal(x.Shape, shared):
@@ -291,8 +318,8 @@ func (f *Function) proveExperts(in []Tensor) (call, error) {
 	}
 	c.pairs = int64s(idx.Data)
 	for i, e := range c.pairs {
-		if e < 0 || e >= int64(f.experts) {
-			return nil, fmt.Errorf("ossify: ExpertLinear: expert %d at %d, want 0 to %d", e, i, f.experts-1)
+		if e < 0 || e >= int64(f.Experts) {
+			return nil, fmt.Errorf("ossify: ExpertLinear: expert %d at %d, want 0 to %d", e, i, f.Experts-1)
 		}
 	}
 	if err := f.checkScales(scales.Data, c.pairs); err != nil {
@@ -312,9 +339,9 @@ func (f *Function) checkScales(scales []byte, experts []int64) error {
 	f.proved.Lock()
 	defer f.proved.Unlock()
 	if f.scales != &scales[0] {
-		f.scales, f.isProved = &scales[0], make([]bool, f.experts)
+		f.scales, f.isProved = &scales[0], make([]bool, f.Experts)
 	}
-	n := len(scales) / f.experts
+	n := len(scales) / f.Experts
 	for _, e := range experts {
 		if f.isProved[e] {
 			continue
@@ -360,29 +387,35 @@ func (c *product) unit(s *scratch, u *unit, out []float32) {
 		k = &unitScratch{}
 	}
 	defer s.units.Put(k)
-	c.f.set.Multiply(&kernel.Job{W: u.w, Lo: u.lo, Hi: u.hi, X: &s.x, XRows: u.x, Y: out[u.at:], YRows: u.y, Stride: c.width}, &k.kernel)
-	if u.bias.Type == 0 {
-		return
-	}
-	b := slices.Grow(k.bias[:0], u.hi-u.lo)[:u.hi-u.lo]
-	k.bias = b
-	if size := u.bias.Type.Size(); u.bias.Type == Float {
-		float.DecodeF32(b, u.bias.Data[u.lo*size:])
-	} else {
-		float.DecodeBF16(b, u.bias.Data[u.lo*size:])
-	}
-	n := c.rows
+	// A unit's rows lie together while they are computed: those of the output are
+	// pages apart.
+	n, height := c.rows, u.hi-u.lo
 	if u.y != nil {
 		n = len(u.y)
+	}
+	y := slices.Grow(k.y[:0], n*height)[:n*height]
+	k.y = y
+	c.f.set.Multiply(&kernel.Job{W: u.w.Part(u.lo, u.hi), Hi: height, X: &s.x, XRows: u.x, Y: y, Stride: height}, &k.kernel)
+	var bias []float32
+	if u.bias.Type != 0 {
+		bias = slices.Grow(k.bias[:0], height)[:height]
+		k.bias = bias
+		if size := u.bias.Type.Size(); u.bias.Type == Float {
+			float.DecodeF32(bias, u.bias.Data[u.lo*size:])
+		} else {
+			float.DecodeBF16(bias, u.bias.Data[u.lo*size:])
+		}
 	}
 	for i := range n {
 		row := i
 		if u.y != nil {
 			row = int(u.y[i])
 		}
-		y := out[row*c.width+u.at+u.lo:][:len(b)]
-		for j := range y {
-			y[j] += b[j]
+		y, to := y[i*height:][:height], out[row*c.width+u.at+u.lo:][:height]
+		if bias != nil {
+			c.f.set.Add(to, y, bias, false)
+		} else {
+			copy(to, y)
 		}
 	}
 }
@@ -435,7 +468,7 @@ func split(units []unit, u unit) []unit {
 
 func (c *product) experts(s *scratch, out []float32, p Parallel) {
 	c.pack(s, kernel.MXFP4, p)
-	rows := make([][2][]int32, c.f.experts) // of x and of the output, by expert
+	rows := make([][2][]int32, c.f.Experts) // of x and of the output, by expert
 	for i, e := range c.pairs {
 		rows[e][0] = append(rows[e][0], int32(i/c.perToken))
 		rows[e][1] = append(rows[e][1], int32(i))

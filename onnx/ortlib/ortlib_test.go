@@ -108,7 +108,7 @@ func TestLinear(t *testing.T) {
 					}
 					biases = append(biases, b...)
 				}
-				f, err := New("Linear", 0, set)
+				f, err := NewLibrary(set).New("Linear", Attributes{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -197,7 +197,7 @@ func TestExpertLinear(t *testing.T) {
 		for _, tt := range tests {
 			t.Run(fmt.Sprint(set.Name, tt), func(t *testing.T) {
 				in, x, weights, biases := expertInputs(r, tt.lead, tt.k, tt.experts, tt.strips, tt.height, tt.groups, tt.own)
-				f, err := New("ExpertLinear", tt.experts, set)
+				f, err := NewLibrary(set).New("ExpertLinear", Attributes{Experts: tt.experts})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -292,11 +292,18 @@ func TestRefusals(t *testing.T) {
 		{"a mask of another shape", "Attend", attend(func(in []Tensor) { in[5].Shape = []int{1, 1, 1, 8, 3} }), "want [1, 1, 1, 3, 8]"},
 		{"a mask of other values", "Attend", attend(func(in []Tensor) { in[5].Data[3] = 0xc0 }), "mask of row 0: "},
 		{"sinks of other heads", "Attend", attend(func(in []Tensor) { in[6].Shape = []int{2, 3} }), "sinks"},
+		{"a gate of nothing", "InterleavedSwiGLU", nil, "0 inputs, want 1"},
+		{"a gate of a number", "InterleavedSwiGLU", []Tensor{floatTensor([]float32{1})}, "1 dimensions or more"},
+		{"a gate of bfloat16", "InterleavedSwiGLU", []Tensor{bf16([]float32{1, 2}, 2)}, "want float"},
+		{"a gate of half a pair", "InterleavedSwiGLU", []Tensor{floatTensor([]float32{1, 2, 3}, 3)}, "pairs"},
+		{"a mix of one input", "Mix", []Tensor{floatTensor([]float32{1, 2}, 1, 2)}, "1 inputs, want 2"},
+		{"a mix of a vector", "Mix", []Tensor{floatTensor([]float32{1}), floatTensor([]float32{1, 2}, 2)}, "2 dimensions or more"},
+		{"a mix of other weights", "Mix", []Tensor{floatTensor([]float32{1, 2, 3}, 3), floatTensor(make([]float32, 8), 2, 4)}, "weights float[3], want float [2]"},
 		{"biases of another shape", "ExpertLinear", experts(func(in []Tensor) { in[6].Shape = []int{40} }), "bias bfloat16[40], want bfloat16 [8 5]"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f, err := New(tt.op, 4, kernel.Portable())
+			f, err := NewLibrary(kernel.Portable()).New(tt.op, Attributes{Experts: 4, Alpha: 1.702, Limit: 7})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -308,13 +315,19 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	if _, err := New("Foo", 0, kernel.Portable()); err == nil {
+	if _, err := NewLibrary(kernel.Portable()).New("Foo", Attributes{}); err == nil {
 		t.Error("an unknown function")
 	}
-	if _, err := New("ExpertLinear", 0, kernel.Portable()); err == nil {
+	if _, err := NewLibrary(kernel.Portable()).New("ExpertLinear", Attributes{}); err == nil {
 		t.Error("no experts")
 	}
-	f, _ := New("Linear", 0, kernel.Portable())
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for _, a := range []Attributes{{}, {Alpha: 1}, {Alpha: 1, Limit: -7}, {Alpha: 1, Limit: inf}, {Alpha: 1, Limit: nan}, {Alpha: nan, Limit: 7}, {Alpha: -inf, Limit: 7}} {
+		if _, err := NewLibrary(kernel.Portable()).New("InterleavedSwiGLU", a); err == nil {
+			t.Errorf("%+v was taken", a)
+		}
+	}
+	f, _ := NewLibrary(kernel.Portable()).New("Linear", Attributes{})
 	if err := f.Run(linear(x, w), [][]float32{make([]float32, 5)}, serial); err == nil {
 		t.Error("an output of another size")
 	}
@@ -327,13 +340,19 @@ func FuzzRun(f *testing.F) {
 		r := rand.New(rand.NewPCG(seed, kind))
 		in, _, _, _ := expertInputs(r, []int{1 + r.IntN(2), r.IntN(3)}, 1+r.IntN(3), 1+r.IntN(4), 1+r.IntN(2), 1+r.IntN(5), 1+r.IntN(2), r.IntN(2) == 0)
 		name := "ExpertLinear"
-		switch kind % 3 {
+		switch kind % 5 {
 		case 0:
 			name = "Linear"
 			in = []Tensor{floatTensor(randomFloats(r, 6), 1, 2, 3), bf16(randomFloats(r, 12), 4, 3), bf16(randomFloats(r, 4), 4)}
 		case 1:
 			name = "Attend"
 			in = newAttention(r, attentionCase{batch: 1 + r.IntN(2), seq: r.IntN(4), past: r.IntN(70), kv: 1 + r.IntN(2), group: 1 + r.IntN(3), dim: 2 + 2*r.IntN(9), sinks: r.IntN(2) == 0, holes: r.IntN(2) == 0}).inputs()
+		case 2:
+			name = "InterleavedSwiGLU"
+			in = []Tensor{floatTensor(randomFloats(r, 48), 2, 3, 8)}
+		case 3:
+			name = "Mix"
+			in = []Tensor{floatTensor(randomFloats(r, 6), 2, 3), floatTensor(randomFloats(r, 24), 2, 3, 4)}
 		}
 		for range r.IntN(3) {
 			x := &in[r.IntN(len(in))]
@@ -356,7 +375,7 @@ func FuzzRun(f *testing.F) {
 				}
 			}
 		}
-		fn, err := New(name, 1+r.IntN(4), kernel.Best())
+		fn, err := NewLibrary(kernel.Best()).New(name, Attributes{1 + r.IntN(4), 1.702, 7})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,13 +28,10 @@ func Register(options, base unsafe.Pointer) unsafe.Pointer {
 // last there is none.
 //
 //export ossifyOp
-func ossifyOp(i C.int, name **C.char, inputs, outputs, experts *C.int) C.int {
+func ossifyOp(i C.int, o *C.ossifyOperator) C.int {
 	for _, s := range ortlib.Signatures() {
 		if int(i) < len(s.Names) {
-			*name, *inputs, *outputs, *experts = C.CString(s.Names[i]), C.int(s.Inputs), C.int(s.Outputs), 0
-			if s.Experts {
-				*experts = 1
-			}
+			*o = C.ossifyOperator{name: C.CString(s.Names[i]), inputs: C.int(s.Inputs), outputs: C.int(s.Outputs), experts: flag(s.Experts), gate: flag(s.Gate)}
 			return 1
 		}
 		i -= C.int(len(s.Names))
@@ -42,11 +39,26 @@ func ossifyOp(i C.int, name **C.char, inputs, outputs, experts *C.int) C.int {
 	return 0
 }
 
+func flag(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// ossifyLibrary makes what kernels are made by, once in a process.
+//
+//export ossifyLibrary
+func ossifyLibrary() C.uintptr_t {
+	return C.uintptr_t(cgo.NewHandle(ortlib.NewLibrary(kernel.Best())))
+}
+
 // ossifyNew makes a kernel. Errors are texts, the caller's to free.
 //
 //export ossifyNew
-func ossifyNew(name *C.char, experts C.int64_t, kernelOut *C.uintptr_t) *C.char {
-	f, err := ortlib.New(C.GoString(name), int(experts), kernel.Best())
+func ossifyNew(library C.uintptr_t, name *C.char, experts C.int64_t, alpha, limit C.float, kernelOut *C.uintptr_t) *C.char {
+	a := ortlib.Attributes{Experts: int(experts), Alpha: float32(alpha), Limit: float32(limit)}
+	f, err := cgo.Handle(library).Value().(*ortlib.Library).New(C.GoString(name), a)
 	if err != nil {
 		return C.CString(err.Error())
 	}

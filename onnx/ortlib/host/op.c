@@ -22,11 +22,10 @@ static struct {
 
 typedef struct {
 	OrtCustomOp op; // first: the runtime's pointer is ours
-	char *name;
-	int inputs; // 0 is any number
-	int outputs;
-	int experts;
+	ossifyOperator is;
 } operator_t;
+
+static uintptr_t library; // in Go: makes kernels
 
 // status makes an error of a text, and frees it.
 static OrtStatus *status(char *text) {
@@ -37,14 +36,16 @@ static OrtStatus *status(char *text) {
 }
 
 static OrtStatus *createKernel(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **kernel) {
-	const operator_t *o = (const operator_t *)op;
+	const ossifyOperator *o = &((const operator_t *)op)->is;
 	int64_t experts = 0;
-	if (o->experts) {
-		OrtStatus *s = ort.KernelInfoGetAttribute_int64(info, "experts", &experts);
-		if (s) return s;
-	}
+	float alpha = 0, limit = 0;
+	OrtStatus *s = NULL;
+	if (o->experts) s = ort.KernelInfoGetAttribute_int64(info, "experts", &experts);
+	if (!s && o->gate) s = ort.KernelInfoGetAttribute_float(info, "alpha", &alpha);
+	if (!s && o->gate) s = ort.KernelInfoGetAttribute_float(info, "limit", &limit);
+	if (s) return s;
 	uintptr_t k = 0;
-	OrtStatus *s = status(ossifyNew(o->name, experts, &k));
+	s = status(ossifyNew(library, o->name, experts, alpha, limit, &k));
 	*kernel = (void *)k;
 	return s;
 }
@@ -109,20 +110,20 @@ void ossifyParallel(OrtKernelContext *context, size_t n, uintptr_t work) {
 	for (size_t i = 0; i < n; i++) unit((void *)work, i);
 }
 
-static const char *name(const OrtCustomOp *op) { return ((const operator_t *)op)->name; }
+static const char *name(const OrtCustomOp *op) { return ((const operator_t *)op)->is.name; }
 static const char *provider(const OrtCustomOp *op) { return "CPUExecutionProvider"; }
 static int inputType(const OrtCustomOp *op, size_t i) { return ORT_UNDEFINED; }
 static size_t inputCount(const OrtCustomOp *op) {
-	int n = ((const operator_t *)op)->inputs;
+	int n = ((const operator_t *)op)->is.inputs;
 	return n ? (size_t)n : 1;
 }
 static int inputCharacteristic(const OrtCustomOp *op, size_t i) {
-	int n = ((const operator_t *)op)->inputs;
+	int n = ((const operator_t *)op)->is.inputs;
 	if (!n) return ORT_VARIADIC;
 	return i + 1 == (size_t)n ? ORT_OPTIONAL : ORT_REQUIRED; // biases and sinks come last
 }
 static int outputType(const OrtCustomOp *op, size_t i) { return ORT_FLOAT; }
-static size_t outputCount(const OrtCustomOp *op) { return (size_t)((const operator_t *)op)->outputs; }
+static size_t outputCount(const OrtCustomOp *op) { return (size_t)((const operator_t *)op)->is.outputs; }
 static int outputCharacteristic(const OrtCustomOp *op, size_t i) { return ORT_REQUIRED; }
 static int memoryType(const OrtCustomOp *op, size_t i) { return ORT_MEMORY_DEFAULT; }
 static int two(const OrtCustomOp *op) { return 2; }
@@ -134,9 +135,10 @@ static operator_t operators[MOST_OPERATORS]; // they live as long as the library
 static int made;
 
 static void make(void) {
+	library = ossifyLibrary();
 	for (; made < MOST_OPERATORS; made++) {
 		operator_t *o = &operators[made];
-		if (!ossifyOp(made, &o->name, &o->inputs, &o->outputs, &o->experts)) return;
+		if (!ossifyOp(made, &o->is)) return;
 		o->op.version = ORT_API;
 		o->op.CreateKernelV2 = createKernel;
 		o->op.KernelComputeV2 = compute;

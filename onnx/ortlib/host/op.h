@@ -13,6 +13,14 @@ typedef struct {
 	void *data;
 } ossifyTensor;
 
+// An operator, as its description in Go says it.
+typedef struct {
+	char *name;
+	int inputs; // the last may be left out; 0 is any number
+	int outputs;
+	int experts, gate; // which attributes a call has
+} ossifyOperator;
+
 OrtStatus *ossifyRegister(OrtSessionOptions *options, const OrtApiBase *base);
 
 // ossifyParallel runs units 0 to n-1 of some work on the runtime's threads.

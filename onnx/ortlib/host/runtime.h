@@ -32,6 +32,7 @@ enum { ORT_MEMORY_DEFAULT = 0 };
 	X(61, OrtStatus *, GetDimensionsCount, (const OrtTensorTypeAndShapeInfo *info, size_t *out)) \
 	X(62, OrtStatus *, GetDimensions, (const OrtTensorTypeAndShapeInfo *info, int64_t *dims, size_t n)) \
 	X(65, OrtStatus *, GetTensorTypeAndShape, (const OrtValue *value, OrtTensorTypeAndShapeInfo **out)) \
+	X(85, OrtStatus *, KernelInfoGetAttribute_float, (const OrtKernelInfo *info, const char *name, float *out)) \
 	X(86, OrtStatus *, KernelInfoGetAttribute_int64, (const OrtKernelInfo *info, const char *name, int64_t *out)) \
 	X(88, OrtStatus *, KernelContext_GetInputCount, (const OrtKernelContext *context, size_t *out)) \
 	X(89, OrtStatus *, KernelContext_GetOutputCount, (const OrtKernelContext *context, size_t *out)) \
