@@ -100,6 +100,10 @@ def lies(library):
         "no experts": (dict(inputs=[(i, [1, 1, 2]), (f, [1, 1, 32]), (u, [4, 2, 1, 16]), (u, [4, 2, 1])] + tables + [(f, [4, 2])], op="ExpertLinear"), "experts"),
         "blocks that lie": (dict(inputs=[(i, [1, 1, 2]), (f, [1, 1, 32]), (u, [4, 2, 1, 15]), (u, [4, 2, 1])] + tables + [(f, [4, 2])], op="ExpertLinear", experts=4), "blocks"),
         "x that lies": (dict(inputs=[(i, [1, 1, 2]), (f, [1, 2, 32]), (u, [4, 2, 1, 16]), (u, [4, 2, 1])] + tables + [(f, [4, 2])], op="ExpertLinear", experts=4), "ExpertLinear: x"),
+        "a gate without a limit": (dict(inputs=[(f, [1, 2, 8])], op="InterleavedSwiGLU", alpha=1.702), "limit"),
+        "a gate whose limit is none": (dict(inputs=[(f, [1, 2, 8])], op="InterleavedSwiGLU", alpha=1.702, limit=-7.0), "limit -7"),
+        "a gate of half a pair": (dict(inputs=[(f, [1, 2, 7])], op="InterleavedSwiGLU", alpha=1.702, limit=7.0), "pairs of columns"),
+        "weights of another choice": (dict(inputs=[(f, [1, 2, 3]), (f, [1, 2, 4, 8])], op="Mix"), "Mix: weights"),
     }
     for name, (case, want) in cases.items():
         try:
