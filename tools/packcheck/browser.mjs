@@ -3,7 +3,7 @@
 // program's own server alone. Exits 1 if anything differs, or says nothing for
 // five minutes.
 import { spawn } from "node:child_process";
-import { createReadStream, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { createReadStream, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { extname, join, resolve } from "node:path";
@@ -34,6 +34,14 @@ try {
 }
 </script>`;
 const types = { ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".json": "application/json" };
+
+// What WebAssembly can hold is known; Chromium says nothing.
+const onnx = join(dir, "transformersjs/onnx");
+const size = readdirSync(onnx).reduce((n, name) => n + statSync(join(onnx, name)).size, 0);
+if (size >= 2 ** 32) {
+  console.log(`a model of ${(size / 1e9).toFixed(1)} GB: WebAssembly has memory of 4.3 GB, want a smaller preset`);
+  process.exit(1);
+}
 
 let browser, profile, quiet;
 function end(code) {

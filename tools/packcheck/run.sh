@@ -3,7 +3,7 @@
 #
 #   tools/packcheck/run.sh                    onnxruntime-genai and transformers.js; two minutes, then less
 #   tools/packcheck/run.sh transformersjs browser   transformers.js in Node and in headless Chromium
-#   PRESET=small tools/packcheck/run.sh genai       one of them, of two layers of 20b's width: 7 GB of disk; all: 20 GB of disk, 12 GB of memory
+#   PRESET=small tools/packcheck/run.sh genai       one of them, of two layers of 20b's width: 7 GB of disk; all: 20 GB of disk, 12 GB of memory; too large for the browser
 #   tools/packcheck/run.sh optimum            optimum, with PyTorch, 3 GB
 #   tools/packcheck/run.sh fetch              install what the first needs, no more
 #

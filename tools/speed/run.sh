@@ -31,9 +31,14 @@ while (($#)); do
 	--avx2) avx2=1 more+=("$1") ;;
 	--onnx) onnx=1 peers=llama.cpp flags+=("$1" --peers llama.cpp --dense bf16) ;;
 	--no-ossify) more+=("$1") ;;
-	--peers) peers=$2 flags+=("$1" "$2"); shift ;;
-	--rounds | --repeat) more+=("$1" "$2"); shift ;;
-	*) flags+=("$1") ;;
+	-h | --help) sed -n '2,/^set/s/^#[ ]\{0,1\}//p' "$0"; exit ;;
+	--peers) peers=${2:?--peers wants names} flags+=("$1" "$2"); shift ;;
+	--rounds | --repeat) more+=("$1" "${2:?$1 wants a number}"); shift ;;
+	--preset | --layers | --data | --threads | --packages | --dense) flags+=("$1" "${2:?$1 wants a value}"); shift ;;
+	*)
+		echo "tools/speed: $1 is no option: want what tools/speed/run.sh --help lists" >&2
+		exit 2
+		;;
 	esac
 	shift
 done
