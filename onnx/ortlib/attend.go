@@ -236,9 +236,22 @@ func (c *attention) scattered(w *attendScratch, a *kernel.Attention, list []int3
 
 // fill puts keys and values [n ≤ PageLen, dim] into the first slots of a page.
 func fill(page kernel.Page, keys, values []float32) {
-	const n = kernel.PageLen
+	const n, run = kernel.PageLen, 8
 	dim := len(page.Full) / (2 * n)
-	for slot := 0; slot*dim < len(keys); slot++ {
+	slots, slot := len(keys)/dim, 0
+	// Eight keys at a time, so that what is written lies together.
+	for ; slot+run <= slots; slot += run {
+		var k [run][]float32
+		for i := range k {
+			k[i] = keys[(slot+i)*dim:][:dim]
+		}
+		k0, k1, k2, k3, k4, k5, k6, k7 := k[0], k[1][:dim], k[2][:dim], k[3][:dim], k[4][:dim], k[5][:dim], k[6][:dim], k[7][:dim]
+		for d := range dim {
+			to := page.Full[d*n+slot:][:run:run]
+			to[0], to[1], to[2], to[3], to[4], to[5], to[6], to[7] = k0[d], k1[d], k2[d], k3[d], k4[d], k5[d], k6[d], k7[d]
+		}
+	}
+	for ; slot < slots; slot++ {
 		for d, k := range keys[slot*dim:][:dim] {
 			page.Full[d*n+slot] = k
 		}
