@@ -9,6 +9,7 @@ import "C"
 
 import (
 	"fmt"
+	"runtime"
 	"runtime/cgo"
 	"sync/atomic"
 	"unsafe"
@@ -115,10 +116,10 @@ func ossifyRun(k C.uintptr_t, context *C.OrtKernelContext, in *C.ossifyTensor, n
 				f(0)
 				return
 			}
-			u := &units{f: f}
+			u := &units{f: f, n: int64(n)}
 			work := cgo.NewHandle(u)
 			defer work.Delete()
-			C.ossifyParallel(context, C.size_t(n), C.uintptr_t(work))
+			C.ossifyParallel(context, C.size_t(min(n, runtime.NumCPU())), C.uintptr_t(work))
 			if v := u.panicked.Load(); v != nil {
 				panic(*v)
 			}
@@ -126,21 +127,27 @@ func ossifyRun(k C.uintptr_t, context *C.OrtKernelContext, in *C.ossifyTensor, n
 	})
 }
 
-// units are what the runtime's threads run, of which one may panic.
+// units are what the runtime's threads run, of which one may panic. The runtime
+// would give each thread its share beforehand: they take the next one here, so that
+// none waits for another that is held up.
 type units struct {
 	f        func(i int)
+	n        int64
+	next     atomic.Int64
 	panicked atomic.Pointer[any]
 }
 
-//export ossifyUnit
-func ossifyUnit(work C.uintptr_t, i C.size_t) {
+//export ossifyUnits
+func ossifyUnits(work C.uintptr_t) {
 	u := cgo.Handle(work).Value().(*units)
 	defer func() {
 		if v := recover(); v != nil {
 			u.panicked.Store(&v)
 		}
 	}()
-	u.f(int(i))
+	for i := u.next.Add(1) - 1; i < u.n; i = u.next.Add(1) - 1 {
+		u.f(int(i))
+	}
 }
 
 // caught returns f's error as a text, and a panic too: the host lives on.

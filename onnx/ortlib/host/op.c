@@ -101,13 +101,13 @@ static OrtStatus *compute(void *kernel, OrtKernelContext *context) {
 	return status(ossifyRun((uintptr_t)kernel, context, in, (int)n, out, (int)outputs));
 }
 
-static void unit(void *work, size_t i) { ossifyUnit((uintptr_t)work, i); }
+static void take(void *work, size_t i) { ossifyUnits((uintptr_t)work); }
 
 void ossifyParallel(OrtKernelContext *context, size_t n, uintptr_t work) {
-	OrtStatus *s = ort.KernelContext_ParallelFor(context, unit, n, 0, (void *)work);
+	OrtStatus *s = ort.KernelContext_ParallelFor(context, take, n, n, (void *)work);
 	if (s == NULL) return;
 	ort.ReleaseStatus(s); // there is no pool
-	for (size_t i = 0; i < n; i++) unit((void *)work, i);
+	take((void *)work, 0);
 }
 
 static const char *name(const OrtCustomOp *op) { return ((const operator_t *)op)->is.name; }

@@ -23,7 +23,7 @@ typedef struct {
 
 OrtStatus *ossifyRegister(OrtSessionOptions *options, const OrtApiBase *base);
 
-// ossifyParallel runs units 0 to n-1 of some work on the runtime's threads.
+// ossifyParallel runs some work on the runtime's threads, on n at most.
 void ossifyParallel(OrtKernelContext *context, size_t n, uintptr_t work);
 
 #endif
