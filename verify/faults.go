@@ -150,11 +150,10 @@ type mixed struct {
 }
 
 func (m mixed) Forced(ctx context.Context, t *Golden, see See) error {
-	from := m.f.From
-	if m.f.Decode {
-		from = len(t.Tokens())
+	if m.f.Decode { // no row is decoded
+		return m.Subject.Forced(ctx, t, see)
 	}
-	return m.mix(from, t, t.Judged(), see, &m.known.forced, func(s Subject, see See) error { return s.Forced(ctx, t, see) })
+	return m.mix(m.f.From, see, &m.known.forced, func(s Subject, see See) error { return s.Forced(ctx, t, see) })
 }
 
 func (m mixed) Cached(ctx context.Context, t *Golden, steps Steps, see See) error {
@@ -162,15 +161,15 @@ func (m mixed) Cached(ctx context.Context, t *Golden, steps Steps, see See) erro
 	if m.f.Decode {
 		from = len(t.Tokens()) - steps.Decode
 	}
-	return m.mix(from, t, parity.UpTo(len(t.Tokens())), see, &m.known.cached, func(s Subject, see See) error { return s.Cached(ctx, t, steps, see) })
+	return m.mix(from, see, &m.known.cached, func(s Subject, see See) error { return s.Cached(ctx, t, steps, see) })
 }
 
 // mix shows the rows before position from as the good subject has them, and the
 // others as the bad one has.
-func (m mixed) mix(from int, t *Golden, positions []int, see See, clean *fullRun, do func(Subject, See) error) error {
-	shown := func(s Subject) (fullRun, error) {
+func (m mixed) mix(from int, see See, clean *fullRun, do func(Subject, See) error) error {
+	if *clean == nil {
 		run := fullRun{}
-		err := do(s, func(stage string, at []int, values []float64) error {
+		err := do(m.Subject, func(stage string, at []int, values []float64) error {
 			if run[stage] == nil {
 				run[stage] = map[int][]float64{}
 			}
@@ -180,37 +179,25 @@ func (m mixed) mix(from int, t *Golden, positions []int, see See, clean *fullRun
 			}
 			return nil
 		})
-		return run, err
-	}
-	var err error
-	if *clean == nil {
-		if *clean, err = shown(m.Subject); err != nil {
-			*clean = nil
+		if err != nil {
 			return err
 		}
+		*clean = run
 	}
-	bad, err := shown(m.bad)
-	if err != nil {
-		return err
-	}
-	for _, s := range t.stages {
-		var all []float64
-		positions := positions
-		if s.Within != "" {
-			positions = t.Within()
-		}
-		for _, p := range positions {
-			run := *clean
+	return do(m.bad, func(stage string, at []int, values []float64) error {
+		width := len(values) / len(at)
+		for j, p := range at {
 			if p >= from {
-				run = bad
+				continue
 			}
-			all = append(all, run[s.Name][p]...)
+			good := (*clean)[stage][p]
+			if len(good) != width {
+				return fmt.Errorf("verify: %s: %d values at position %d with the fault, %d without", stage, width, p, len(good))
+			}
+			copy(values[j*width:], good)
 		}
-		if err := see(s.Name, positions, all); err != nil {
-			return err
-		}
-	}
-	return nil
+		return see(stage, at, values)
+	})
 }
 
 // unrounded is a subject in float32 whose results are rounded to bfloat16.
