@@ -124,8 +124,9 @@ func ulpBin(off float64) int {
 	if !(off <= 1<<(ULPBins-3)) { // true for NaN
 		return ULPBins - 1
 	}
-	part, e := math.Frexp(off) // off = part·2^e, part from 1/2 to 1
-	if part == 0.5 {
+	bits := math.Float64bits(off)
+	e := int(bits>>52) - 1022 // off = part·2^e, part from 1/2 to 1; a subnormal is in the first bin
+	if bits<<12 == 0 {
 		e--
 	}
 	return max(e, 0) + 1
@@ -147,14 +148,18 @@ func Round(v float64, t checkpoint.DType) float64 {
 	return float64(float32(v))
 }
 
-// Spacing is how far apart the values of type t are at v.
+// Spacing is how far apart the values of type t are at v; of 0, and of what is
+// not finite, as at 1/2.
 func Spacing(v float64, t checkpoint.DType) float64 {
 	digits, least := 24, -149
 	if t == checkpoint.BF16 {
 		digits, least = 8, -133
 	}
-	_, e := math.Frexp(v)
-	return math.Ldexp(1, max(e-digits, least))
+	e := int(math.Float64bits(v)>>52&0x7ff) - 1022 // v = part·2^e, part from 1/2 to 1; a subnormal is below least
+	if v == 0 || e > 1024 {
+		e = 0
+	}
+	return math.Float64frombits(uint64(max(e-digits, least)+1023) << 52)
 }
 
 // bounded keeps v a finite number, so that it can be written as JSON.

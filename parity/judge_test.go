@@ -2,6 +2,7 @@ package parity
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -232,6 +233,26 @@ func TestULPBins(t *testing.T) {
 		for off, want := range map[float64]int{top: bin, math.Nextafter(top, 0): bin, math.Nextafter(top, math.Inf(1)): bin + 1} {
 			if got := ulpBin(off); got != want {
 				t.Errorf("%g: bin %d, want %d", off, got, want)
+			}
+		}
+	}
+}
+
+// The spacing is that of the definition, by math.Frexp, of any float64.
+func TestSpacing(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	values := []float64{0, math.Copysign(0, -1), 0.5, 1, -1, math.Inf(1), math.Inf(-1), math.NaN(), math.MaxFloat64,
+		math.SmallestNonzeroFloat64, 0x1p-1022, math.MaxFloat32, 0x1p-126, 0x1p-133, 0x1p-149}
+	for range 100000 {
+		values = append(values, math.Float64frombits(random.Uint64()), random.NormFloat64())
+	}
+	for _, v := range values {
+		_, e := math.Frexp(v)
+		for typ, want := range map[checkpoint.DType]float64{
+			checkpoint.F32: math.Ldexp(1, max(e-24, -149)), checkpoint.BF16: math.Ldexp(1, max(e-8, -133)),
+		} {
+			if got := Spacing(v, typ); got != want {
+				t.Fatalf("%v at %g: %g, want %g", typ, v, got, want)
 			}
 		}
 	}
