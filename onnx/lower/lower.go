@@ -254,9 +254,9 @@ func (l *lowering) lastRows(n *graph.Node) {
 }
 
 // table adds a constant of our own, once.
-func (l *lowering) table(name string, shape []int, v []float32) string {
+func (l *lowering) table(name string, shape []int, values func() []float32) string {
 	if l.First(name) {
-		l.inits = append(l.inits, Initializer{Name: name, Type: l.t.Float, Shape: shape, Raw: build.FloatBytes(v...)})
+		l.inits = append(l.inits, Initializer{Name: name, Type: l.t.Float, Shape: shape, Raw: build.FloatBytes(values()...)})
 	}
 	return name
 }
@@ -462,7 +462,7 @@ func (l *lowering) turns(r graph.Rope) (cos, sin string) {
 		half := r.Dim / 2
 		// GatherND, as tools that quantise weights take a Gather's data for one.
 		at := func(name string, v []float32, index string) string {
-			return l.Op(name+suffix, "GatherND", l.table("/"+name+".table"+suffix, []int{len(v) / half, half}, v), index)
+			return l.Op(name+suffix, "GatherND", l.table("/"+name+".table"+suffix, []int{len(v) / half, half}, func() []float32 { return v }), index)
 		}
 		// A padded row has no position; any will do.
 		p := l.Op("position"+suffix, "Max", query, l.Int("zero"+suffix, 0))
@@ -740,17 +740,17 @@ func (l *lowering) stripOf(n *graph.Node, i int, strip string, all, height int) 
 // wants as many rows of data as of indices.
 const lanes = 16
 
-// mxfp4 returns the tables of even and odd columns' values, [lanes, 65536], or
-// [65536] for a plain lookup.
+// mxfp4 returns the tables of even and odd columns' values, [lanes, mxfp4Codes],
+// or [mxfp4Codes] for a plain lookup.
 func (l *lowering) mxfp4() (even, odd string) {
 	table := func(name string, shift int) string {
-		values := mxfp4Values(shift)
+		values := func() []float32 { return mxfp4Values(shift) }
 		if l.t.PlainLookup {
-			return l.table(name, []int{len(values)}, values)
+			return l.table(name, []int{mxfp4Codes}, values)
 		}
 		return l.Once(name, func() {
-			one := l.table(name+".table", []int{1, len(values)}, values)
-			l.Op(name[1:], "Expand", one, l.Ints(name[1:]+".shape", lanes, len(values)))
+			one := l.table(name+".table", []int{1, mxfp4Codes}, values)
+			l.Op(name[1:], "Expand", one, l.Ints(name[1:]+".shape", lanes, mxfp4Codes))
 		})
 	}
 	return table("/mxfp4.even", 0), table("/mxfp4.odd", 4)

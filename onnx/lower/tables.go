@@ -42,10 +42,13 @@ func rotationOf(r graph.Rope, positions int) rotation {
 	return t
 }
 
-// mxfp4Values is [65536]: at 256·scale + byte the value, in a block of that
+// mxfp4Codes is how many pairs of a scale and a byte of two codes there are.
+const mxfp4Codes = 1 << 16
+
+// mxfp4Values is [mxfp4Codes]: at 256·scale + byte the value, in a block of that
 // scale, of the byte's four bits from shift on.
 func mxfp4Values(shift int) []float32 {
-	var t []float32
+	t := make([]float32, 0, mxfp4Codes)
 	for scale := range 256 {
 		for b := range 256 {
 			t = append(t, float.E2M1(byte(b>>shift)&15)*float.E8M0(byte(scale)))
