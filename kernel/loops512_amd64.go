@@ -12,6 +12,12 @@ import "unsafe"
 //go:noescape
 func widenScales512(dst *uint16, src *byte, n int) (least, lo, hi uint16)
 
+// widenPlain512 is widenScales512 where none is below 2, and only then. It
+// writes 64 at a time.
+//
+//go:noescape
+func widenPlain512(dst *uint16, src *byte, n int) (least, hi byte)
+
 // panelMXFP4x512 and panelBF16x512 decode rows, at most four. The latter returns
 // the least of twice each weight less one.
 //

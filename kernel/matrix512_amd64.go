@@ -364,7 +364,10 @@ func (p *panel) exact(w *Matrix, words []uint16) {
 // those from 2 on, and the highest.
 func widen512(w *Matrix, a *archScratch, r, rows int) (least, lo, hi int) {
 	n := rows * w.scaleStride()
-	a.wide = grow(a.wide, (n+31)&^31)
+	a.wide = grow(a.wide, (n+63)&^63)
+	if least, hi := widenPlain512(&a.wide[0], &w.scales(r)[0], n); least >= 2 {
+		return int(least), int(least), int(hi)
+	}
 	k, l, h := widenScales512(&a.wide[0], &w.scales(r)[0], n)
 	return int(k), int(min(l, 255)), int(h)
 }

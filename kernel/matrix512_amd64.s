@@ -109,6 +109,85 @@ end:
 	VZEROUPPER
 	RET
 
+// func widenPlain512(dst *uint16, src *byte, n int) (least, hi byte)
+TEXT ·widenPlain512(SB), NOSPLIT, $0-26
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVL $252, AX
+	VPBROADCASTW AX, Z31
+	VPTERNLOGD $255, Z29, Z29, Z29
+	VMOVDQA64 Z29, Z4 // least
+	VPXORD Z6, Z6, Z6 // highest
+	SUBQ $64, CX
+	JLT last
+	PCALIGN $32
+widen:
+	PREFETCHT0 1536(SI)
+	VMOVDQU64 (SI), Z0
+	VPMINUB Z0, Z4, Z4
+	VPMAXUB Z0, Z6, Z6
+	VPMOVZXBW 0(SI), Z1
+	VPSUBW Z1, Z31, Z1
+	VPSLLW $7, Z1, Z1
+	VMOVDQU64 Z1, 0(DI)
+	VPMOVZXBW 32(SI), Z2
+	VPSUBW Z2, Z31, Z2
+	VPSLLW $7, Z2, Z2
+	VMOVDQU64 Z2, 64(DI)
+	ADDQ $64, SI
+	ADDQ $128, DI
+	SUBQ $64, CX
+	JGE widen
+last:
+	ADDQ $64, CX
+	JEQ end
+	PREFETCHT0 1536(SI)
+	MOVQ $-1, AX
+	BZHIQ CX, AX, AX
+	KMOVQ AX, K1
+	KSHIFTRQ $32, K1, K2
+	VMOVDQU8.Z (SI), K1, Z0
+	VPMINUB Z0, Z4, K1, Z4
+	VPMAXUB Z0, Z6, Z6
+	VPMOVZXBW.Z 0(SI), K1, Z1
+	VPSUBW Z1, Z31, Z1
+	VPSLLW $7, Z1, Z1
+	VMOVDQU64 Z1, 0(DI)
+	VPMOVZXBW.Z 32(SI), K2, Z2
+	VPSUBW Z2, Z31, Z2
+	VPSLLW $7, Z2, Z2
+	VMOVDQU64 Z2, 64(DI)
+end:
+	VEXTRACTI64X4 $1, Z4, Y2
+	VPMINUB Y2, Y4, Y2
+	VEXTRACTI128 $1, Y2, X3
+	VPMINUB X3, X2, X2
+	VPSRLW $8, X2, X3
+	VPMINUB X3, X2, X2
+	VPSLLW $8, X2, X2 // the lower byte of each word is the least of both
+	VPSRLW $8, X2, X2
+	VPHMINPOSUW X2, X2
+	VMOVD X2, AX
+	MOVWLZX AX, AX
+	MOVB AX, least+24(FP)
+	VPXORD Z29, Z6, Z6 // the highest is the least complement
+	VEXTRACTI64X4 $1, Z6, Y2
+	VPMINUB Y2, Y6, Y2
+	VEXTRACTI128 $1, Y2, X3
+	VPMINUB X3, X2, X2
+	VPSRLW $8, X2, X3
+	VPMINUB X3, X2, X2
+	VPSLLW $8, X2, X2 // the lower byte of each word is the least of both
+	VPSRLW $8, X2, X2
+	VPHMINPOSUW X2, X2
+	VMOVD X2, AX
+	MOVWLZX AX, AX
+	NOTL AX
+	MOVB AX, hi+25(FP)
+	VZEROUPPER
+	RET
+
 // func panelMXFP4x512(dst *uint16, data *byte, wide *uint16, rows, blocks, steps int)
 TEXT ·panelMXFP4x512(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), R8
@@ -8596,7 +8675,7 @@ row:
 	MOVQ R15, BX
 	LEAQ (R15)(R15*1), DX
 	LEAQ (DX)(R15*1), DI
-	LEAQ 2048(SI), R11
+	LEAQ 4096(SI), R11
 	MOVQ n+56(FP), CX
 	SHRQ $2, CX
 	JZ last

@@ -7,6 +7,7 @@ import "fmt"
 func (a *asm) avx512() {
 	a.constants512()
 	a.widen()
+	a.widenPlain()
 	a.panelMXFP4()
 	a.panelBF16()
 	for _, m := range []multiplier{dp, fma} {
@@ -135,6 +136,81 @@ func (a *asm) widen() {
 	a.p("MOVW AX, hi+28(FP)")
 	a.p("VZEROUPPER")
 	a.p("RET")
+}
+
+// widenPlain is widen for scales of which none is below 2, in half the
+// instructions: whoever calls it looks at the least.
+func (a *asm) widenPlain() {
+	a.text("widenPlain512", 0, 26, "(dst *uint16, src *byte, n int) (least, hi byte)")
+	a.p("MOVQ dst+0(FP), DI")
+	a.p("MOVQ src+8(FP), SI")
+	a.p("MOVQ n+16(FP), CX")
+	a.p("MOVL $252, AX")
+	a.p("VPBROADCASTW AX, Z31")
+	a.p("VPTERNLOGD $255, Z29, Z29, Z29")
+	a.p("VMOVDQA64 Z29, Z4 // least")
+	a.p("VPXORD Z6, Z6, Z6 // highest")
+	half := func(i int, mask string) {
+		z := ""
+		if mask != "" {
+			z, mask = ".Z", mask+", "
+		}
+		a.p("VPMOVZXBW%s %d(SI), %sZ%d", z, 32*i, mask, 1+i)
+		a.p("VPSUBW Z%d, Z31, Z%d", 1+i, 1+i)
+		a.p("VPSLLW $7, Z%d, Z%d", 1+i, 1+i)
+		a.p("VMOVDQU64 Z%d, %d(DI)", 1+i, 64*i)
+	}
+	a.p("SUBQ $64, CX")
+	a.p("JLT last")
+	a.p("PCALIGN $32")
+	a.p("widen:")
+	a.p("PREFETCHT0 1536(SI)")
+	a.p("VMOVDQU64 (SI), Z0")
+	a.p("VPMINUB Z0, Z4, Z4")
+	a.p("VPMAXUB Z0, Z6, Z6")
+	half(0, "")
+	half(1, "")
+	a.p("ADDQ $64, SI")
+	a.p("ADDQ $128, DI")
+	a.p("SUBQ $64, CX")
+	a.p("JGE widen")
+	a.p("last:")
+	a.p("ADDQ $64, CX")
+	a.p("JEQ end")
+	a.p("PREFETCHT0 1536(SI)")
+	a.p("MOVQ $-1, AX")
+	a.p("BZHIQ CX, AX, AX")
+	a.p("KMOVQ AX, K1")
+	a.p("KSHIFTRQ $32, K1, K2")
+	a.p("VMOVDQU8.Z (SI), K1, Z0")
+	a.p("VPMINUB Z0, Z4, K1, Z4")
+	a.p("VPMAXUB Z0, Z6, Z6")
+	half(0, "K1")
+	half(1, "K2")
+	a.p("end:")
+	a.leastByte(4)
+	a.p("MOVB AX, least+24(FP)")
+	a.p("VPXORD Z29, Z6, Z6 // the highest is the least complement")
+	a.leastByte(6)
+	a.p("NOTL AX")
+	a.p("MOVB AX, hi+25(FP)")
+	a.p("VZEROUPPER")
+	a.p("RET")
+}
+
+// leastByte leaves the least unsigned byte of zmm v in AX. It uses Z2 and Z3.
+func (a *asm) leastByte(v int) {
+	a.p("VEXTRACTI64X4 $1, Z%d, Y2", v)
+	a.p("VPMINUB Y2, Y%d, Y2", v)
+	a.p("VEXTRACTI128 $1, Y2, X3")
+	a.p("VPMINUB X3, X2, X2")
+	a.p("VPSRLW $8, X2, X3")
+	a.p("VPMINUB X3, X2, X2")
+	a.p("VPSLLW $8, X2, X2 // the lower byte of each word is the least of both")
+	a.p("VPSRLW $8, X2, X2")
+	a.p("VPHMINPOSUW X2, X2")
+	a.p("VMOVD X2, AX")
+	a.p("MOVWLZX AX, AX")
 }
 
 // leastWord leaves the least unsigned word of zmm v in AX. It uses Z2 and Z3.
@@ -558,7 +634,7 @@ func (a *asm) pairsMXFP4() {
 	}
 	a.p("row:")
 	a.startRow(dp, 2)
-	a.p("LEAQ 2048(SI), R11")
+	a.p("LEAQ 4096(SI), R11")
 	a.p("MOVQ n+56(FP), CX")
 	a.p("SHRQ $2, CX")
 	a.p("JZ last")
