@@ -38,13 +38,13 @@ deps: ## install ONNX Runtime's library into build/deps
 
 # What the last steps need from package registries is fetched meanwhile; a step
 # that finds something missing fetches it itself. Those steps wait, or use one
-# processor, for most of their time, so two of them run at once.
+# processor, for most of their time, so three of them run at once.
 test: ## everything CI runs
 	@mkdir -p build; $(MAKE) fetch >build/fetch.log 2>&1 & fetching=$$!; trap 'kill $$fetching 2>/dev/null' EXIT; \
 	step() { SECONDS=0; $(MAKE) --no-print-directory "$$@" && echo "$$*: $$SECONDS s"; }; \
 	step check && step platforms && step unit && step race && step generated && \
 	{ wait $$fetching || cat build/fetch.log; } && \
-	step $(if $(filter output-sync,$(.FEATURES)),-j2 --output-sync=target) arm64 differential
+	step $(if $(filter output-sync,$(.FEATURES)),-j3 --output-sync=target) arm64 differential
 
 check: ## format, modules, vet, static analysis
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt would change these files'; exit 1; }
@@ -66,9 +66,10 @@ platforms: ## build and vet for other systems and processors, without cgo, and w
 		quick() { case $$p in linux/amd64 | linux/arm64) go "$$@" ;; *) go "$$1" $(QUICK) "$${@:2}" ;; esac; }; \
 		quick vet -tags nobeam $$(go list ./... | grep -v /pipeline/beam); quick build -tags nobeam -o /dev/null ./cmd/ossify; done
 
-# Without the part of go vet that go test repeats: check runs all of it.
+# Without the part of go vet that go test repeats: check runs all of it. The
+# longest come first, so that none of them is left to run alone.
 unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
-	go test -timeout 30m -vet=off ./...
+	go test -timeout 30m -vet=off ./cmd/ossify ./verify ./verify/onnx ./kernel ./convert ./...
 
 # -short: fewer of what is alike for the race detector, which sees goroutines. The
 # engine's workers wait for each other, and have the processors to themselves.
