@@ -159,27 +159,27 @@ last:
 	VPSLLW $7, Z2, Z2
 	VMOVDQU64 Z2, 64(DI)
 end:
+	VPSRLW $8, Z4, Z2
+	VPMINUB Z2, Z4, Z4
+	VPSLLW $8, Z4, Z4 // the lower byte of each word is the least of both
+	VPSRLW $8, Z4, Z4
 	VEXTRACTI64X4 $1, Z4, Y2
-	VPMINUB Y2, Y4, Y2
+	VPMINUW Y2, Y4, Y2
 	VEXTRACTI128 $1, Y2, X3
-	VPMINUB X3, X2, X2
-	VPSRLW $8, X2, X3
-	VPMINUB X3, X2, X2
-	VPSLLW $8, X2, X2 // the lower byte of each word is the least of both
-	VPSRLW $8, X2, X2
+	VPMINUW X3, X2, X2
 	VPHMINPOSUW X2, X2
 	VMOVD X2, AX
 	MOVWLZX AX, AX
 	MOVB AX, least+24(FP)
 	VPXORD Z29, Z6, Z6 // the highest is the least complement
+	VPSRLW $8, Z6, Z2
+	VPMINUB Z2, Z6, Z6
+	VPSLLW $8, Z6, Z6 // the lower byte of each word is the least of both
+	VPSRLW $8, Z6, Z6
 	VEXTRACTI64X4 $1, Z6, Y2
-	VPMINUB Y2, Y6, Y2
+	VPMINUW Y2, Y6, Y2
 	VEXTRACTI128 $1, Y2, X3
-	VPMINUB X3, X2, X2
-	VPSRLW $8, X2, X3
-	VPMINUB X3, X2, X2
-	VPSLLW $8, X2, X2 // the lower byte of each word is the least of both
-	VPSRLW $8, X2, X2
+	VPMINUW X3, X2, X2
 	VPHMINPOSUW X2, X2
 	VMOVD X2, AX
 	MOVWLZX AX, AX

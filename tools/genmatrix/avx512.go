@@ -198,19 +198,13 @@ func (a *asm) widenPlain() {
 	a.p("RET")
 }
 
-// leastByte leaves the least unsigned byte of zmm v in AX. It uses Z2 and Z3.
+// leastByte leaves the least unsigned byte of zmm v in AX. It uses v, Z2 and Z3.
 func (a *asm) leastByte(v int) {
-	a.p("VEXTRACTI64X4 $1, Z%d, Y2", v)
-	a.p("VPMINUB Y2, Y%d, Y2", v)
-	a.p("VEXTRACTI128 $1, Y2, X3")
-	a.p("VPMINUB X3, X2, X2")
-	a.p("VPSRLW $8, X2, X3")
-	a.p("VPMINUB X3, X2, X2")
-	a.p("VPSLLW $8, X2, X2 // the lower byte of each word is the least of both")
-	a.p("VPSRLW $8, X2, X2")
-	a.p("VPHMINPOSUW X2, X2")
-	a.p("VMOVD X2, AX")
-	a.p("MOVWLZX AX, AX")
+	a.p("VPSRLW $8, Z%d, Z2", v)
+	a.p("VPMINUB Z2, Z%d, Z%d", v, v)
+	a.p("VPSLLW $8, Z%d, Z%d // the lower byte of each word is the least of both", v, v)
+	a.p("VPSRLW $8, Z%d, Z%d", v, v)
+	a.leastWord(v)
 }
 
 // leastWord leaves the least unsigned word of zmm v in AX. It uses Z2 and Z3.
