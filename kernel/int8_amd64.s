@@ -15,6 +15,7 @@ row:
 col:
 	VMOVDQU8    (SI)(AX*1), Z0
 	PREFETCHT0  2048(SI)(AX*1)
+	PREFETCHT2  14400(SI)(AX*1)
 	VPDPBUSD    (R8)(AX*1), Z0, Z4
 	VPDPBUSD    (R9)(AX*1), Z0, Z5
 	ADDQ        $64, AX

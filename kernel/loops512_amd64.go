@@ -56,7 +56,7 @@ func read512(b *byte, n int) uint64
 func mxfp4DP512x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
-func mxfp4DP512pairs(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+func mxfp4DP512fours(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
 func mxfp4DP512x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)

@@ -88,7 +88,7 @@ func avx512bf16Matrix(expand bool) matrixSet {
 const (
 	few        = 5        // rows of x that streaming loops take
 	fewBytes   = 30 << 10 // of x that stay in the first cache while weights stream by
-	batch      = 16       // rows of w a call of those
+	batch      = 32       // rows of w a call of those
 	panelRows  = 4
 	tileRows   = 6
 	blockBytes = 448 << 10 // of x that stay in the second cache beside a panel
@@ -395,9 +395,9 @@ func stream512(j *Job, a *archScratch, r, rows int) bool {
 		loops, x = &dpStreams512[w.Kind], unsafe.Pointer(unsafe.SliceData(j.X.words))
 	}
 	from, loop := 0, loops[n-1]
-	if pairs := rows &^ 1; fast && wide != nil && n == 1 && pairs > 0 {
-		from = pairs
-		mxfp4DP512pairs(&w.data(r)[0], wide, x, &a.xoff[0], &j.Y[r], &a.yoff[0], pairs, size, steps)
+	if fours := rows &^ 3; fast && wide != nil && n == 1 && fours > 0 {
+		from = fours
+		mxfp4DP512fours(&w.data(r)[0], wide, x, &a.xoff[0], &j.Y[r], &a.yoff[0], fours, size, steps)
 	}
 	least := uint16(0)
 	if from < rows {
@@ -425,8 +425,7 @@ func stream512(j *Job, a *archScratch, r, rows int) bool {
 type streamLoop func(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 // The streaming loops by kind of weights and rows of x. One row of x and MXFP4
-// weights, which is most of decoding, is multiplied with pairs of rows first: an
-// eighth faster where VDPBF16PS is, from memory.
+// weights, which is most of decoding, is multiplied with four rows at a time first.
 var (
 	dpStreams512  = [2][few]streamLoop{{bf16DP512x1, bf16DP512x2, bf16DP512x3, bf16DP512x4, bf16DP512x5}, {mxfp4DP512x1, mxfp4DP512x2, mxfp4DP512x3, mxfp4DP512x4, mxfp4DP512x5}}
 	fmaStreams512 = [2][few]streamLoop{{bf16FMA512x1, bf16FMA512x2, bf16FMA512x3, bf16FMA512x4, bf16FMA512x5}, {mxfp4FMA512x1, mxfp4FMA512x2, mxfp4FMA512x3, mxfp4FMA512x4, mxfp4FMA512x5}}

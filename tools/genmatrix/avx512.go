@@ -18,7 +18,7 @@ func (a *asm) avx512() {
 			a.streamPacked(m, n)
 		}
 	}
-	a.pairsMXFP4()
+	a.foursMXFP4()
 	a.panelPacked()
 	a.pack()
 	a.packLanes(512)
@@ -112,7 +112,7 @@ func (a *asm) widen() {
 	}
 	a.p("PCALIGN $32")
 	a.p("widen:")
-	a.p("PREFETCHT0 1536(SI)")
+	a.p("PREFETCHT0 3072(SI)")
 	body("")
 	a.p("ADDQ $32, SI")
 	a.p("ADDQ $64, DI")
@@ -164,7 +164,7 @@ func (a *asm) widenPlain() {
 	a.p("JLT last")
 	a.p("PCALIGN $32")
 	a.p("widen:")
-	a.p("PREFETCHT0 1536(SI)")
+	a.p("PREFETCHT0 3072(SI)")
 	a.p("VMOVDQU64 (SI), Z0")
 	a.p("VPMINUB Z0, Z4, Z4")
 	a.p("VPMAXUB Z0, Z6, Z6")
@@ -177,7 +177,7 @@ func (a *asm) widenPlain() {
 	a.p("last:")
 	a.p("ADDQ $64, CX")
 	a.p("JEQ end")
-	a.p("PREFETCHT0 1536(SI)")
+	a.p("PREFETCHT0 3072(SI)")
 	a.p("MOVQ $-1, AX")
 	a.p("BZHIQ CX, AX, AX")
 	a.p("KMOVQ AX, K1")
@@ -492,7 +492,7 @@ func (a *asm) tiles(m multiplier) {
 		a.p("MOVQ y+48(FP), DX")
 		for x := range n {
 			a.p("MOVQ %d(R14), R8", 8*x)
-			a.sumFour(4*x, "(DX)(R8*1)")
+			a.sumFour([4]int{4 * x, 4*x + 1, 4*x + 2, 4*x + 3}, 1, "(DX)(R8*1)")
 		}
 		a.p("done%d:", n)
 		a.p("ADDQ $%d, BX", 8*n)
@@ -515,12 +515,12 @@ func (a *asm) tiles(m multiplier) {
 	a.p("RET")
 }
 
-// sumFour stores the sums of the lanes of four zmm. K1 is 0x1111.
-func (a *asm) sumFour(v int, to string) {
-	a.p("VSHUFF64X2 $0x44, Z%d, Z%d, Z24", v+1, v)
-	a.p("VSHUFF64X2 $0xee, Z%d, Z%d, Z25", v+1, v)
-	a.p("VSHUFF64X2 $0x44, Z%d, Z%d, Z26", v+3, v+2)
-	a.p("VSHUFF64X2 $0xee, Z%d, Z%d, Z27", v+3, v+2)
+// sumFour stores the sums of the lanes of four zmm. K(mask) is 0x1111.
+func (a *asm) sumFour(v [4]int, mask int, to string) {
+	a.p("VSHUFF64X2 $0x44, Z%d, Z%d, Z24", v[1], v[0])
+	a.p("VSHUFF64X2 $0xee, Z%d, Z%d, Z25", v[1], v[0])
+	a.p("VSHUFF64X2 $0x44, Z%d, Z%d, Z26", v[3], v[2])
+	a.p("VSHUFF64X2 $0xee, Z%d, Z%d, Z27", v[3], v[2])
 	a.p("VADDPS Z25, Z24, Z24 // lanes i and i+8 of two")
 	a.p("VADDPS Z27, Z26, Z26")
 	a.p("VSHUFF64X2 $0x88, Z26, Z24, Z25")
@@ -530,8 +530,23 @@ func (a *asm) sumFour(v int, to string) {
 	a.p("VADDPS Z25, Z24, Z24")
 	a.p("VPERMILPS $0xb1, Z24, Z25")
 	a.p("VADDPS Z25, Z24, Z24")
-	a.p("VCOMPRESSPS Z24, K1, Z24")
+	a.p("VCOMPRESSPS Z24, K%d, Z24", mask)
 	a.p("VMOVUPS X24, %s", to)
+}
+
+// How many bytes before it is read a line of weights is asked for: to the first
+// cache, and to the second. The far distance is ten rows of the model's experts.
+const (
+	near = 2048
+	far  = 14400
+)
+
+// prefetch asks for the lines to come of so many that are read at SI.
+func (a *asm) prefetch(lines int) {
+	for i := range lines {
+		a.p("PREFETCHT0 %d(SI)", near+64*i)
+		a.p("PREFETCHT2 %d(SI)", far+64*i)
+	}
 }
 
 // The streaming loops multiply rows of w, read once and in order, with n rows
@@ -607,41 +622,55 @@ func (a *asm) total(v int) {
 	a.p("VADDPS X%d, X%d, X%d", v+1, v, v)
 }
 
-// pairsMXFP4 is streamMXFP4 of one row of x for an even number of rows, two at
-// a time: both take each word of x when it is loaded. The lines to come are
-// fetched in order, past both.
-func (a *asm) pairsMXFP4() {
-	a.text("mxfp4DP512pairs", 0, 74, streamSignature)
+// foursMXFP4 is streamMXFP4 of one row of x for a multiple of four rows, four at
+// a time: all take each word of x when it is loaded, and their sums are made
+// together. Lines come to the second cache in order, ahead of the four, and to
+// the first when the row four before is read: at one distance alone they arrive
+// too late, or push out what is needed sooner.
+func (a *asm) foursMXFP4() {
+	a.text("mxfp4DP512fours", 0, 74, streamSignature)
 	a.startBlocks()
+	a.p("MOVL $0x1111, AX")
+	a.p("KMOVW AX, K2")
 	a.loadX(1)
 	a.p("MOVQ n+56(FP), R9")
 	a.p("LEAQ (R9)(R9*1), R10 // bytes of a row's widened scales")
+	a.p("LEAQ (R10)(R10*2), R12")
 	a.p("SHLQ $4, R9 // bytes of a row")
-	multiplied := func() {
-		a.decode(8, "(R14)")
-		a.decode(13, "(R14)(R10*1)")
+	a.p("LEAQ (R9)(R9*2), R13")
+	multiplied := func(load string) {
 		for g := range 4 {
-			a.p("VMOVDQU64 (R8)(%s*1), Z%d", indices[g], 20+g)
-			a.vdpbf16ps(20+g, 8+g, g)
-			a.vdpbf16ps(20+g, 13+g, 4+g)
+			a.p("VMOVDQU64 (R8)(%s*1), Z%d", indices[g], 26+g)
+		}
+		for r := range 4 {
+			d := 16 + 5*(r&1)
+			a.p("%s, Z%d", fmt.Sprintf(load, [4]string{"(SI)", "(SI)(R9*1)", "(SI)(R9*2)", "(SI)(R13*1)"}[r]), d)
+			a.decode(d, [4]string{"(R14)", "(R14)(R10*1)", "(R14)(R10*2)", "(R14)(R12*1)"}[r])
+			for g := range 4 {
+				a.vdpbf16ps(26+g, d+g, 4*r+g)
+			}
 		}
 	}
 	a.p("row:")
-	a.startRow(dp, 2)
-	a.p("LEAQ 4096(SI), R11")
+	a.startRow(dp, 4)
+	a.p("LEAQ (SI)(R9*4), R11")
+	a.p("LEAQ %d(SI), R15", far)
 	a.p("MOVQ n+56(FP), CX")
 	a.p("SHRQ $2, CX")
 	a.p("JZ last")
 	a.p("PCALIGN $32")
 	a.p("chunk:")
-	a.p("PREFETCHT0 (R11)")
-	a.p("PREFETCHT0 64(R11)")
-	a.p("VMOVDQU64 (SI), Z8")
-	a.p("VMOVDQU64 (SI)(R9*1), Z13")
-	multiplied()
+	for r := range 4 {
+		a.p("PREFETCHT2 %d(R15)", 64*r)
+	}
+	for _, next := range []string{"(R11)", "(R11)(R9*1)", "(R11)(R9*2)", "(R11)(R13*1)"} {
+		a.p("PREFETCHT0 %s", next)
+	}
+	multiplied("VMOVDQU64 %s")
 	a.advance(dp.xBytes())
 	a.p("ADDQ $64, SI")
-	a.p("ADDQ $128, R11")
+	a.p("ADDQ $64, R11")
+	a.p("ADDQ $256, R15")
 	a.p("ADDQ $8, R14")
 	a.p("DECQ CX")
 	a.p("JNZ chunk")
@@ -649,25 +678,25 @@ func (a *asm) pairsMXFP4() {
 	a.p("MOVQ n+56(FP), CX")
 	a.p("ANDQ $3, CX")
 	a.p("JZ sum")
-	a.p("VMOVDQU32.Z (SI), K1, Z8")
-	a.p("VMOVDQU32.Z (SI)(R9*1), K1, Z13")
-	multiplied()
+	multiplied("VMOVDQU32.Z %s, K1")
 	a.p("LEAQ (R14)(CX*2), R14")
 	a.p("SHLQ $4, CX")
 	a.p("ADDQ CX, SI")
 	a.p("sum:")
-	a.p("ADDQ R9, SI")
-	a.p("ADDQ R10, R14")
+	a.p("ADDQ R13, SI")
+	a.p("ADDQ R12, R14")
+	for g := 1; g < 4; g++ {
+		for r := range 4 {
+			a.p("VADDPS Z%d, Z%d, Z%d", 4*r+g, 4*r, 4*r)
+		}
+	}
 	a.p("MOVQ y+32(FP), DX")
 	a.p("MOVQ yoff+40(FP), DI")
 	a.p("MOVQ (DI), AX")
-	for r := range 2 {
-		a.total(4 * r)
-		a.p("VMOVSS X%d, %d(DX)(AX*1)", 4*r, 4*r)
-	}
-	a.p("ADDQ $8, DX")
+	a.sumFour([4]int{0, 4, 8, 12}, 2, "(DX)(AX*1)")
+	a.p("ADDQ $16, DX")
 	a.p("MOVQ DX, y+32(FP)")
-	a.p("SUBQ $2, rows+48(FP)")
+	a.p("SUBQ $4, rows+48(FP)")
 	a.p("JNE row")
 	a.p("MOVW $-1, least+72(FP)")
 	a.p("VZEROUPPER")
@@ -711,7 +740,7 @@ func (a *asm) streamMXFP4(m multiplier, n int) {
 	a.p("JZ last")
 	a.p("PCALIGN $32")
 	a.p("chunk:")
-	a.p("PREFETCHT0 2048(SI)")
+	a.prefetch(1)
 	a.p("VMOVDQU64 (SI), Z20")
 	multiplied()
 	a.advance(m.xBytes())
@@ -762,9 +791,7 @@ func (a *asm) streamBF16(m multiplier, n int) {
 	a.p("JZ last")
 	a.p("PCALIGN $32")
 	a.p("chunk:")
-	for g := range 4 {
-		a.p("PREFETCHT0 %d(SI)", 2048+64*g)
-	}
+	a.prefetch(4)
 	for g := range 4 {
 		a.p("VMOVDQU64 %d(SI), Z24", 64*g)
 		multiplied(g)
@@ -880,9 +907,7 @@ func (a *asm) streamPacked(m multiplier, n int) {
 	a.p("JZ last")
 	a.p("PCALIGN $32")
 	a.p("chunk:")
-	for g := range 3 {
-		a.p("PREFETCHT0 %d(SI)", 2048+64*g)
-	}
+	a.prefetch(3)
 	a.unpacking(false)
 	multiplied()
 	a.advance(m.xBytes())
