@@ -12,7 +12,7 @@ import (
 )
 
 // Pack copies the matrices that every row is multiplied with, attention's, the
-// routers' and the last, to memory of the model's own, in three quarters of
+// routers' and the last, to memory of the model's own, in seven tenths of
 // their bytes: see [kernel.PackMatrix]. Results keep all their bits. A matrix
 // that would not become smaller stays where it is.
 //

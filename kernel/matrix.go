@@ -37,7 +37,7 @@ const (
 	// MXFP4 weights are blocks of 32 columns: [Rows, Cols/32, 16] bytes, the low
 	// half of a byte first, and [Rows, Cols/32] E8M0 scales, none of them NaN.
 	MXFP4
-	// Packed weights are bfloat16 values in 12 bits: see packed.go.
+	// Packed weights are bfloat16 values in some 11.2 bits: see packed.go.
 	Packed
 )
 

@@ -15,9 +15,7 @@ func avx2Matrix() matrixSet {
 	return matrixWith(lanes8, packLanes, multiply256).withPacked(avx2Unpack)
 }
 
-var avx2Unpack = unpackWith(func(dst []byte, m *Matrix, lo, hi int) {
-	unpack256(&dst[0], &m.data(lo)[0], &m.Codes.upper, hi-lo, m.Cols)
-})
+var avx2Unpack = unpackWith(unpack256)
 
 const (
 	tileRows256 = 3
@@ -139,11 +137,11 @@ func packLanesBF16x512(dst, x *float32, chunks, steps int, r *rounding)
 //go:noescape
 func packLanesMXFP4x512(dst, x *float32, chunks, steps int, r *rounding)
 
-// unpack256 unpacks rows of n columns but for bytes that have no code, and up to
-// 63 columns after the last.
+// unpack256 unpacks rows of n columns but for exponents that have no code, and
+// up to 63 columns after the last.
 //
 //go:noescape
-func unpack256(dst, data *byte, upper *[16]byte, rows, n int)
+func unpack256(dst, data, base *byte, rows, n int)
 
 // read256 reads n bytes, a multiple of 256.
 //

@@ -36,11 +36,9 @@ func (m matrixSet) packed512(expand bool) matrixSet {
 	return m
 }
 
-// packedFrom is where the upper bytes of packed rows come from.
-type packedFrom struct {
-	upper [16]byte
-	rare  *byte
-}
+// packedFrom is where the exponents of packed rows come from. The loops step
+// from one row's base to the next.
+type packedFrom struct{ base, rare *byte }
 
 // streamPacked512 multiplies the job's rows of packed weights with all rows of x.
 // It reports false if it may not be used for those, and has written nothing.
@@ -58,9 +56,9 @@ func streamPacked512(j *Job, a *archScratch) bool {
 	return true
 }
 
-// packedFrom returns where the upper bytes come from, from row r on.
+// packedFrom returns where the exponents come from, from row r on.
 func (m *Matrix) packedFrom(r int) packedFrom {
-	return packedFrom{m.Codes.upper, &m.Codes.rare[m.Codes.starts[m.first+r]]}
+	return packedFrom{&m.Codes.base[m.first+r], &m.rareOf(r)[0]}
 }
 
 // lowest returns the lowest exponent field of packed rows, as lowOf has it.

@@ -13,9 +13,7 @@ func neonMatrix() matrixSet {
 	return matrixWith(lanes4, packRowsNEON, multiplyNEON).withPacked(neonUnpack)
 }
 
-var neonUnpack = unpackWith(func(dst []byte, m *Matrix, lo, hi int) {
-	unpackNEON(&dst[0], &m.data(lo)[0], &m.Codes.upper, hi-lo, m.Cols)
-})
+var neonUnpack = unpackWith(unpackNEON)
 
 const (
 	chunkCols = chunk * group // columns that a step takes
@@ -171,8 +169,8 @@ func packBF16NEON(dst, x *float32, chunks, steps int, r *rounding)
 //go:noescape
 func packMXFP4NEON(dst, x *float32, chunks, steps int, r *rounding)
 
-// unpackNEON unpacks rows of n columns but for bytes that have no code, and up
-// to 63 columns after the last.
+// unpackNEON unpacks rows of n columns but for exponents that have no code, and
+// up to 63 columns after the last.
 //
 //go:noescape
-func unpackNEON(dst, data *byte, upper *[16]byte, rows, n int)
+func unpackNEON(dst, data, base *byte, rows, n int)

@@ -504,69 +504,69 @@ quarter:
 	BNE    step
 	RET
 
-// UNPACK writes 16 lower bytes at R1+lower, with upper bytes for the codes in v,
-// as eight columns at R5+to and eight at R5+to+64.
-#define UNPACK(v, lower, to) \
-	VAND v.B16, V30.B16, V16.B16;           \
-	VTBL V16.B16, [V29.B16], V16.B16;       \
-	ADD  $lower, R1, R9;                    \
-	VLD1 (R9), [V17.B16];                   \
-	VZIP1 V16.B16, V17.B16, V18.B16;        \
-	VZIP2 V16.B16, V17.B16, V19.B16;        \
-	ADD  $to, R5, R9;                       \
-	VST1 [V18.B16], (R9);                   \
-	ADD  $64, R9;                           \
-	VST1 [V19.B16], (R9)
+// PLANE sets v to -1 in each byte whose bit is set in the two bytes at R1+from.
+#define PLANE(v, from) \
+	MOVHU from(R1), R9;                \
+	VDUP  R9, v.H8;                    \
+	VTBL  V30.B16, [v.B16], v.B16;     \
+	VCMTST V31.B16, v.B16, v.B16
 
-// UNPACKCODES writes what 16 bytes of codes of a chunk stand for, in both 64
-// columns.
-#define UNPACKCODES(v, w, k) \
-	VUSHR $4, v.B16, w.B16;       \
-	UNPACK(v, 64+16*k, 16*k);     \
-	UNPACK(w, 128+16*k, 128+16*k)
+// UNPACK writes 16 positions from 16·k on, as eight columns at R5+16·k and eight
+// at R5+16·k+64.
+#define UNPACK(k) \
+	PLANE(V0, 2*k);                    \
+	PLANE(V1, 8+2*k);                  \
+	PLANE(V2, 16+2*k);                 \
+	VADD V0.B16, V29.B16, V3.B16;      \
+	VADD V1.B16, V3.B16, V3.B16;       \
+	VADD V1.B16, V3.B16, V3.B16;       \
+	VAND V28.B16, V2.B16, V2.B16;      \
+	VADD V2.B16, V3.B16, V3.B16;       \
+	ADD  $(24+16*k), R1, R9;           \
+	VLD1 (R9), [V4.B16];               \
+	VZIP1 V3.B16, V4.B16, V5.B16;      \
+	VZIP2 V3.B16, V4.B16, V6.B16;      \
+	VUSHR $1, V5.H8, V7.H8;            \
+	VUSHR $1, V6.H8, V16.H8;           \
+	VSLI  $15, V5.H8, V7.H8;           \
+	VSLI  $15, V6.H8, V16.H8;          \
+	ADD  $(16*k), R5, R9;              \
+	VST1 [V7.B16], (R9);               \
+	ADD  $64, R9;                      \
+	VST1 [V16.B16], (R9)
 
-// func unpackNEON(dst, data *byte, upper *[16]byte, rows, n int)
+// func unpackNEON(dst, data, base *byte, rows, n int)
 TEXT ·unpackNEON(SB), NOSPLIT, $0-40
 	MOVD dst+0(FP), R7
 	MOVD data+8(FP), R1
-	MOVD upper+16(FP), R2
+	MOVD base+16(FP), R2
 	MOVD rows+24(FP), R4
 	MOVD n+32(FP), R6
-	VLD1 (R2), [V29.B16]
-	MOVD $15, R9
-	VDUP R9, V30.B16
+	MOVD $0x0101010101010101, R9
+	VMOV ZR, V30.D[0]
+	VMOV R9, V30.D[1]
+	MOVD $0x8040201008040201, R9
+	VDUP R9, V31.D2
+	MOVD $0xfc, R9
+	VDUP R9, V28.B16
 
 row:
+	MOVBU.P 1(R2), R9
+	VDUP R9, V29.B16
 	MOVD R7, R5
-	ADD  $63, R6, R3
-	LSR  $7, R3, R3
-	CBZ  R3, last
-
-chunk:
-	VLD1 (R1), [V0.B16, V1.B16, V2.B16, V3.B16]
-	UNPACKCODES(V0, V4, 0)
-	UNPACKCODES(V1, V4, 1)
-	UNPACKCODES(V2, V4, 2)
-	UNPACKCODES(V3, V4, 3)
-	ADD  $192, R1
-	ADD  $256, R5
-	SUBS $1, R3, R3
-	BNE  chunk
-
-last:
 	ADD  R6<<1, R7, R7
-	SUB  $1, R6, R3
-	TBNZ $6, R3, next
-	VLD1 (R1), [V0.B16, V1.B16]
-	VUSHR $4, V0.B16, V2.B16
-	VUSHR $4, V1.B16, V3.B16
-	UNPACK(V0, 32, 0)
-	UNPACK(V1, 48, 16)
-	UNPACK(V2, 64, 32)
-	UNPACK(V3, 80, 48)
-	ADD  $96, R1
+	ADD  $63, R6, R3
+	LSR  $6, R3, R3
 
-next:
+unit:
+	UNPACK(0)
+	UNPACK(1)
+	UNPACK(2)
+	UNPACK(3)
+	ADD  $88, R1
+	ADD  $128, R5
+	SUBS $1, R3, R3
+	BNE  unit
 	SUBS $1, R4, R4
 	BNE  row
 	RET

@@ -8,7 +8,7 @@ import (
 )
 
 func portableMatrix() matrixSet {
-	return matrixWith(lanes16, packRows, portableProduct).withPacked(unpackWith(unpackPortable))
+	return matrixWith(lanes16, packRows, portableProduct).withPacked(unpackPortable)
 }
 
 // portableProduct decodes a weight row into the layout of the activations, then

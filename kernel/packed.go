@@ -2,51 +2,50 @@ package kernel
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"sync"
 )
 
-// Packed weights are bfloat16 values in 12 bits each, without loss: the lower
-// byte, which is the mantissa and the exponent's last bit, as it is, and a code
-// of four bits for the upper one, the sign and the rest of the exponent. A
-// matrix has 15 upper bytes that codes 0 to 14 stand for. Code 15 is any other:
-// those, rare in a trained matrix, are listed row by row. (The weights of a
-// matrix are near to normal, and 15 upper bytes are 14 binades of either sign:
-// two weights in ten thousand have none.)
+// Packed weights are bfloat16 values in some 11.2 bits each, without loss: sign
+// and mantissa as they are, and a code of three bits for the exponent. Codes 0 to
+// 6 stand for seven exponents, from one of the row's own downwards; code 7 is any
+// other exponent, and those are listed row by row. (The weights of a row are near
+// to normal: one in forty is outside of the best seven binades.)
 //
-// A row is chunks of 128 columns, 64 bytes of codes then 128 lower bytes, and in
-// the end perhaps a half, 32 bytes of codes then 64 lower bytes. Codes and lower
-// bytes of 64 columns are in an order in which interleaving both, in vectors of
-// any width, yields columns in theirs: byte p is column 8·(p/16) + p%8, and 32
-// more if p%16 is 8 or more. Byte i of a chunk's codes has those of byte i of
-// both 64 columns, of the first in its lower half; of half a chunk, those of
-// bytes i and i+32.
+// A row is units of 64 columns, padded with code 0: three words of 64 bits, the
+// lowest bits of the codes, then the middle ones, then the highest; and 64 bytes,
+// the mantissa above the sign, which with the exponent above them are the value
+// rotated left by a bit. Bits and bytes are in an order in which interleaving
+// bytes and exponents, in vectors of any width, yields columns in theirs: position
+// p is column 8·(p/16) + p%8, and 32 more if p%16 is 8 or more.
 //
 // Products of packed weights are those of the bfloat16 values, in all bits.
 
 // Codes is what a Packed matrix has beside its Data.
 type Codes struct {
-	upper   [16]byte // of codes 0 to 14
+	base    []byte   // of each row, the exponent of code 0; and one more, for pointers past the last
 	starts  []uint32 // of each row's in rare, and the end
-	rare    []byte   // upper bytes that have no code, in the order of their bytes in Data
+	rare    []byte   // exponents that have no code, in the order of their positions in Data
 	columns []uint16 // of rare
 	low     []int16  // of each row, as lowOf has it
 }
 
 const (
-	rareCode  = 15
-	rareMost  = 32      // a matrix with more than one rare byte in so many columns is not packed
+	rareCode  = 7
+	rareMost  = 8       // a matrix with more than one rare exponent in so many columns is not packed
 	packedMax = 1 << 16 // columns
 	vector    = 64      // bytes that may be read after the last rare one
+	unitBytes = 88
 )
 
 // packedStride returns the bytes of a packed row.
-func packedStride(cols int) int { return (cols + 63) / 64 * 96 }
+func packedStride(cols int) int { return (cols + 63) / 64 * unitBytes }
 
-// packedColumn returns the column of byte p of 64.
+// packedColumn returns the column of position p of 64.
 func packedColumn(p int) int { return 8*(p/16) + p%8 + 4*(p&8) }
 
 // PackMatrix returns w, of kind BF16, as a Packed matrix. It reports false if
-// too many of its values would have no code: the bytes would hardly be fewer.
+// too many of its exponents would have no code: the bytes would hardly be fewer.
 //
 // Data comes from alloc; split calls a function on ranges that cover the rows,
 // at the same time.
@@ -55,14 +54,10 @@ func PackMatrix(w Matrix, alloc func(n int) []byte, split func(n int, f func(lo,
 }
 
 func packMatrix(w Matrix, alloc func(n int) []byte, split func(n int, f func(lo, hi int)), most int) (Matrix, bool) {
-	if w.Kind != BF16 || w.Cols > packedMax {
+	if w.Kind != BF16 || w.Cols > packedMax || !worthPacking(&w, most) {
 		return Matrix{}, false
 	}
-	c := &Codes{starts: make([]uint32, w.Rows+1), low: make([]int16, w.Rows)}
-	codes, ok := c.choose(&w, most)
-	if !ok {
-		return Matrix{}, false
-	}
+	c := &Codes{base: make([]byte, w.Rows+1), starts: make([]uint32, w.Rows+1), low: make([]int16, w.Rows)}
 	p := Matrix{Kind: Packed, Rows: w.Rows, Cols: w.Cols, Data: alloc(w.Rows * packedStride(w.Cols)), Codes: c}
 	type part struct {
 		lo      int
@@ -73,16 +68,12 @@ func packMatrix(w Matrix, alloc func(n int) []byte, split func(n int, f func(lo,
 	var mu sync.Mutex
 	split(w.Rows, func(lo, hi int) {
 		t := part{lo: lo}
-		row := make([]byte, packedStride(w.Cols)/96*128)
-		for i := 2 * w.Cols; i < len(row); i += 2 {
-			row[i+1] = c.upper[0] // padding: a positive number, for activations of zero
-		}
+		row := make([]uint16, (w.Cols+63)&^63)
 		for r := lo; r < hi && len(t.rare) <= (hi-lo)*w.Cols/most; r++ {
-			from := w.data(r)
-			c.low[r] = lowest(from)
-			copy(row, from)
+			c.low[r] = lowest(w.data(r))
+			c.base[r], _ = rotated(row, w.data(r))
 			n := len(t.rare)
-			t.rare, t.columns = packRow(p.data(r), row, &codes, t.rare, t.columns)
+			t.rare, t.columns = packRow(p.data(r), row, c.base[r], t.rare, t.columns)
 			c.starts[r+1] = uint32(len(t.rare) - n)
 		}
 		mu.Lock()
@@ -107,79 +98,66 @@ func packMatrix(w Matrix, alloc func(n int) []byte, split func(n int, f func(lo,
 	return p, true
 }
 
-// choose takes the 15 most frequent upper bytes of some rows, the first of them
-// of a positive number, and returns each byte's code. It reports false if that
-// would not do for those rows.
-func (c *Codes) choose(w *Matrix, most int) (codes [256]byte, ok bool) {
-	var counts [256]int
-	all := 0
-	for r := 0; r < w.Rows; r += 1 + w.Rows/4096 {
-		row := w.data(r)
-		for i := 1; i < len(row); i += 2 {
-			counts[row[i]]++
-		}
-		all += w.Cols
+// worthPacking looks at some rows of w: whether few enough of their exponents
+// are rare.
+func worthPacking(w *Matrix, most int) bool {
+	row := make([]uint16, (w.Cols+63)&^63)
+	all, rare := 0, 0
+	for r := 0; r < w.Rows; r += 1 + w.Rows/256 {
+		_, n := rotated(row, w.data(r))
+		all, rare = all+w.Cols, rare+n
 	}
-	for i := range codes {
-		codes[i] = rareCode
-	}
-	best := func(below int) byte {
-		b := -1
-		for v := range below {
-			if codes[v] == rareCode && (b < 0 || counts[v] > counts[b]) {
-				b = v
-			}
-		}
-		return byte(b)
-	}
-	coded := 0
-	for k := range rareCode {
-		b := best(256)
-		if k == 0 {
-			b = best(0x7f) // positive and finite
-		}
-		c.upper[k], codes[b] = b, byte(k)
-		coded += counts[b]
-	}
-	return codes, all-coded <= all/most
+	return rare <= all/most
 }
 
-// packRow packs a row of whole 64 columns, and appends what has no code.
-func packRow(dst, row []byte, codes *[256]byte, rare []byte, columns []uint16) ([]byte, []uint16) {
-	var c [2][64]byte
-	for col := 0; len(row) > 0; {
-		units := min(2, len(row)/128)
-		for u := range units {
-			from, lower := (*[128]byte)(row), (*[64]byte)(dst[32*units+64*u:])
-			seen := byte(0)
-			for p := range lower {
-				k := packedColumn(p)
-				lower[p] = from[2*k]
-				v := codes[from[2*k+1]]
-				c[u][p] = v
-				seen = max(seen, v)
-			}
-			if seen == rareCode {
-				for p, v := range c[u] {
-					if v == rareCode {
-						k := packedColumn(p)
-						rare, columns = append(rare, from[2*k+1]), append(columns, uint16(col+k))
-					}
-				}
-			}
-			row = row[128:]
-			col += 64
+// rotated writes a row's values to dst, rotated left by a bit so that the
+// exponent is the upper byte. It returns the exponent whose code should be 0, a
+// positive finite number's, and how many values it leaves without a code. dst is
+// padded with positive values of that exponent.
+func rotated(dst []uint16, row []byte) (base byte, rare int) {
+	var counts [256]int32
+	cols := len(row) / 2
+	for i := range dst[:cols] {
+		v := bits.RotateLeft16(binary.LittleEndian.Uint16(row[2*i:]), 1)
+		dst[i] = v
+		counts[v>>8]++
+	}
+	in, best := int32(0), int32(-1)
+	for e := range 255 {
+		in += counts[e]
+		if e >= rareCode {
+			in -= counts[e-rareCode]
 		}
-		if units == 2 {
-			for p := range 64 {
-				dst[p] = c[0][p] | c[1][p]<<4
+		if e >= rareCode-1 && in > best {
+			base, best = byte(e), in
+		}
+	}
+	for i := cols; i < len(dst); i++ {
+		dst[i] = uint16(base) << 8
+	}
+	return base, cols - int(best)
+}
+
+// packRow packs a row of whole units, rotated, and appends the exponents that
+// have no code, and their columns.
+func packRow(dst []byte, row []uint16, base byte, rare []byte, columns []uint16) ([]byte, []uint16) {
+	for u := 0; len(row) > 0; u, row, dst = u+64, row[64:], dst[unitBytes:] {
+		from, to := (*[64]uint16)(row), (*[unitBytes]byte)(dst)
+		var planes [3]uint64
+		for p := range 64 {
+			v := from[packedColumn(p)]
+			to[24+p] = byte(v)
+			code := base - byte(v>>8)
+			if code >= rareCode {
+				code, rare, columns = rareCode, append(rare, byte(v>>8)), append(columns, uint16(u+packedColumn(p)))
 			}
-		} else {
-			for p := range 32 {
-				dst[p] = c[0][p] | c[0][p+32]<<4
+			for k := range planes {
+				planes[k] |= uint64(code>>k&1) << p
 			}
 		}
-		dst = dst[96*units:]
+		for k, v := range planes {
+			binary.LittleEndian.PutUint64(to[8*k:], v)
+		}
 	}
 	return rare, columns
 }
@@ -215,53 +193,57 @@ func (m *Matrix) Bytes() int64 {
 	return n
 }
 
-// rareOf returns the upper bytes without a code in rows lo to hi, and where
-// each row's begin.
-func (m *Matrix) rareOf(lo, hi int) (rare []byte, columns []uint16, starts []uint32) {
-	c := m.Codes
-	starts = c.starts[m.first+lo : m.first+hi+1]
-	return c.rare[starts[0]:starts[hi-lo]], c.columns[starts[0]:starts[hi-lo]], starts
-}
+// rareOf returns the exponents without a code from row r on.
+func (m *Matrix) rareOf(r int) []byte { return m.Codes.rare[m.Codes.starts[m.first+r]:] }
 
 // An unpacker writes rows of m as bfloat16 ones to dst, without a gap, and up to
 // 63 columns after them.
 type unpacker func(dst []byte, m *Matrix, lo, hi int)
 
-// unpackWith is what an unpacker does if loop, which is one but for the bytes
-// that have no code, does most of it.
-func unpackWith(loop func(dst []byte, m *Matrix, lo, hi int)) unpacker {
+// unpackWith is what an unpacker does if loop, which is one but for the values
+// whose exponents have no code, does most of it.
+func unpackWith(loop func(dst, data, base *byte, rows, n int)) unpacker {
 	return func(dst []byte, m *Matrix, lo, hi int) {
-		loop(dst, m, lo, hi)
-		rare, columns, starts := m.rareOf(lo, hi)
-		if len(rare) == 0 {
-			return
-		}
+		loop(&dst[0], &m.data(lo)[0], &m.Codes.base[m.first+lo], hi-lo, m.Cols)
+		starts := m.Codes.starts[m.first+lo:][:hi-lo+1]
 		for r := range hi - lo {
 			row := dst[2*r*m.Cols:][:2*m.Cols]
-			for i := starts[r] - starts[0]; i < starts[r+1]-starts[0]; i++ {
-				row[2*int(columns[i])+1] = rare[i]
+			rare := m.Codes.rare[starts[r]:starts[r+1]]
+			for i, k := range m.Codes.columns[starts[r]:starts[r+1]][:len(rare)] {
+				setExponent(row, int(k), rare[i])
 			}
 		}
 	}
 }
 
+// setExponent sets the exponent of the bfloat16 of column k.
+func setExponent(row []byte, k int, exponent byte) {
+	at := (*[2]byte)(row[2*k:])
+	at[0], at[1] = at[0]&0x7f|exponent<<7, at[1]&0x80|exponent>>1
+}
+
+// planeOf returns bit k of the codes of a unit.
+func planeOf(unit *[unitBytes]byte, k int) uint64 { return binary.LittleEndian.Uint64(unit[8*k:]) }
+
+// value returns the bfloat16 of an exponent, and a mantissa above a sign.
+func value(exponent, rest byte) uint16 {
+	return bits.RotateLeft16(uint16(exponent)<<8|uint16(rest), -1)
+}
+
 func unpackPortable(dst []byte, m *Matrix, lo, hi int) {
-	upper := &m.Codes.upper
+	rare := m.rareOf(lo)
 	for r := lo; r < hi; r++ {
-		row, from := dst[2*(r-lo)*m.Cols:], m.data(r)
-		for ; len(from) >= 192; from, row = from[192:], row[256:] {
-			f, d := (*[192]byte)(from), (*[256]byte)(row)
+		row, from, base := dst[2*(r-lo)*m.Cols:], m.data(r), m.Codes.base[m.first+r]
+		for ; len(from) > 0; from, row = from[unitBytes:], row[128:] {
+			unit, to := (*[unitBytes]byte)(from), (*[128]byte)(row)
+			a, b, c := planeOf(unit, 0), planeOf(unit, 1), planeOf(unit, 2)
 			for p := range 64 {
-				k := packedColumn(p)
-				d[2*k], d[2*k+1] = f[64+p], upper[f[p]&15]
-				d[128+2*k], d[128+2*k+1] = f[128+p], upper[f[p]>>4]
-			}
-		}
-		if len(from) > 0 {
-			f, d := (*[96]byte)(from), (*[128]byte)(row)
-			for p := range 64 {
-				k := packedColumn(p)
-				d[2*k], d[2*k+1] = f[32+p], upper[f[p%32]>>(p/32*4)&15]
+				code := byte(a>>p&1 | b>>p&1<<1 | c>>p&1<<2)
+				exponent := base - code
+				if code == rareCode {
+					exponent, rare = rare[0], rare[1:]
+				}
+				binary.LittleEndian.PutUint16(to[2*packedColumn(p):], value(exponent, unit[24+p]))
 			}
 		}
 	}

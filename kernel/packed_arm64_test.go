@@ -1,5 +1,5 @@
 package kernel
 
 func unpackers() []namedUnpacker {
-	return []namedUnpacker{{"portable", unpackWith(unpackPortable)}, {"neon", neonUnpack}}
+	return []namedUnpacker{{"portable", unpackPortable}, {"neon", neonUnpack}}
 }

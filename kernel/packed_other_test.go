@@ -2,4 +2,4 @@
 
 package kernel
 
-func unpackers() []namedUnpacker { return []namedUnpacker{{"portable", unpackWith(unpackPortable)}} }
+func unpackers() []namedUnpacker { return []namedUnpacker{{"portable", unpackPortable}} }

@@ -16,7 +16,7 @@ var memoryNames = []string{"pack", "hold"}
 
 func (a *memoryFlags) add(c *cobra.Command) {
 	f := c.Flags()
-	f.BoolVar(&a.pack, "pack", false, "keep matrices other than experts' in three quarters of their bytes, 1.8 GB more of memory: the same tokens, sooner, after seconds more to load")
+	f.BoolVar(&a.pack, "pack", false, "keep matrices other than experts' in seven tenths of their bytes, 1.8 GB more of memory: the same tokens, sooner, after seconds more to load")
 	f.BoolVar(&a.hold, "hold", false, "copy weights that are not packed to memory of our own, in large pages, so that the page cache does not decide how fast they are")
 }
 

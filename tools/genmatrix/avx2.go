@@ -17,58 +17,56 @@ func (a *asm) avx2() {
 }
 
 // unpack256 writes packed rows as bfloat16 ones, n columns apart, and up to 63
-// columns after the last. Upper bytes without a code are those of the 16th.
+// columns after the last: see packed.go. Exponents without a code are wrong.
 func (a *asm) unpack256() {
-	a.text("unpack256", 0, 40, "(dst, data *byte, upper *[16]byte, rows, n int)")
+	a.text("unpack256", 0, 40, "(dst, data, base *byte, rows, n int)")
 	a.p("MOVQ dst+0(FP), DI")
 	a.p("MOVQ data+8(FP), SI")
-	a.p("MOVQ upper+16(FP), AX")
-	a.p("VBROADCASTI128 (AX), Y15")
-	a.p("VMOVDQU nibbles<>(SB), Y14")
+	a.p("MOVQ base+16(FP), BX")
 	a.p("MOVQ rows+24(FP), DX")
-	// unit takes codes in Y(v) and lower bytes, k being the half of 64 columns.
-	unit := func(v, lower, dst int) {
-		a.p("VPAND Y14, Y%d, Y%d", v, v)
-		a.p("VPSHUFB Y%d, Y15, Y%d", v, v)
-		a.p("VMOVDQU %d(SI), Y4", lower)
-		a.p("VPUNPCKLBW Y%d, Y4, Y5", v)
-		a.p("VPUNPCKHBW Y%d, Y4, Y6", v)
-		a.p("VMOVDQU Y5, %d(R8)", dst)
-		a.p("VMOVDQU Y6, %d(R8)", dst+64)
-	}
+	a.p("VMOVDQU byteOfBit<>(SB), Y14")
+	a.p("VMOVDQU bitOfByte<>(SB), Y13")
+	a.p("VPCMPEQB Y12, Y12, Y12")
+	a.p("VPADDB Y12, Y12, Y12")
+	a.p("VPADDB Y12, Y12, Y12 // -4")
 	a.p("row:")
+	a.p("VPBROADCASTB (BX), Y15")
+	a.p("INCQ BX")
 	a.p("MOVQ DI, R8")
 	a.p("MOVQ n+32(FP), CX")
-	a.p("ADDQ $63, CX")
-	a.p("SHRQ $7, CX")
-	a.p("JZ last")
-	a.p("PCALIGN $32")
-	a.p("chunk:")
-	for g := range 3 {
-		a.p("PREFETCHT0 %d(SI)", 2048+64*g)
-	}
-	for k := range 2 {
-		a.p("VMOVDQU %d(SI), Y0", 32*k)
-		a.p("VPSRLW $4, Y0, Y1")
-		unit(0, 64+32*k, 32*k)
-		unit(1, 128+32*k, 128+32*k)
-	}
-	a.p("ADDQ $192, SI")
-	a.p("ADDQ $256, R8")
-	a.p("DECQ CX")
-	a.p("JNZ chunk")
-	a.p("last:")
-	a.p("MOVQ n+32(FP), CX")
 	a.p("LEAQ (DI)(CX*2), DI")
+	a.p("ADDQ $63, CX")
+	a.p("SHRQ $6, CX")
+	a.p("PCALIGN $32")
+	a.p("unit:")
+	a.p("PREFETCHT0 2048(SI)")
+	a.p("PREFETCHT0 2112(SI)")
+	for half := range 2 {
+		for k := range 3 {
+			a.p("VPBROADCASTD %d(SI), Y%d", 8*k+4*half, k)
+			a.p("VPSHUFB Y14, Y%d, Y%d", k, k)
+			a.p("VPAND Y13, Y%d, Y%d", k, k)
+			a.p("VPCMPEQB Y13, Y%d, Y%d // -1 where the bit is set", k, k)
+		}
+		a.p("VPADDB Y0, Y15, Y3")
+		a.p("VPADDB Y1, Y3, Y3")
+		a.p("VPADDB Y1, Y3, Y3")
+		a.p("VPAND Y12, Y2, Y2")
+		a.p("VPADDB Y2, Y3, Y3")
+		a.p("VMOVDQU %d(SI), Y4", 24+32*half)
+		a.p("VPUNPCKLBW Y3, Y4, Y5")
+		a.p("VPUNPCKHBW Y3, Y4, Y6")
+		for k, v := range []int{5, 6} {
+			a.p("VPSRLW $1, Y%d, Y7", v)
+			a.p("VPSLLW $15, Y%d, Y%d", v, v)
+			a.p("VPOR Y7, Y%d, Y%d", v, v)
+			a.p("VMOVDQU Y%d, %d(R8)", v, 32*half+64*k)
+		}
+	}
+	a.p("ADDQ $88, SI")
+	a.p("ADDQ $128, R8")
 	a.p("DECQ CX")
-	a.p("TESTQ $64, CX")
-	a.p("JNZ next")
-	a.p("VMOVDQU (SI), Y0")
-	a.p("VPSRLW $4, Y0, Y1")
-	unit(0, 32, 0)
-	unit(1, 64, 32)
-	a.p("ADDQ $96, SI")
-	a.p("next:")
+	a.p("JNZ unit")
 	a.p("DECQ DX")
 	a.p("JNE row")
 	a.p("VZEROUPPER")
@@ -95,6 +93,8 @@ func (a *asm) constants256() {
 	}
 	for i := range 4 {
 		a.p("DATA nibbles<>+%d(SB)/8, $0x0f0f0f0f0f0f0f0f", 8*i)
+		a.p("DATA byteOfBit<>+%d(SB)/8, $0x%016x", 8*i, i*0x0101010101010101)
+		a.p("DATA bitOfByte<>+%d(SB)/8, $0x8040201008040201", 8*i)
 		a.p("DATA upper<>+%d(SB)/8, $0xffff0000ffff0000", 8*i)
 		a.p("DATA blocks01<>+%d(SB)/8, $0x%08x%08x", 8*i, i/2, i/2)
 		a.p("DATA blocks23<>+%d(SB)/8, $0x%08x%08x", 8*i, 2+i/2, 2+i/2)
@@ -105,7 +105,7 @@ func (a *asm) constants256() {
 		a.p("DATA tiniest<>+%d(SB)/8, $0x0040000000400000", 8*i)
 	}
 	a.p("GLOBL tiniest<>(SB), RODATA|NOPTR, $16")
-	for _, name := range []string{"nibbles", "upper", "blocks01", "blocks23", "evenOdd"} {
+	for _, name := range []string{"nibbles", "byteOfBit", "bitOfByte", "upper", "blocks01", "blocks23", "evenOdd"} {
 		a.p("GLOBL %s<>(SB), RODATA|NOPTR, $32", name)
 	}
 }

@@ -76,6 +76,15 @@ func (a *asm) constants512() {
 		}
 	}
 	a.p("GLOBL perBlock<>(SB), RODATA|NOPTR, $64")
+	for _, c := range []struct {
+		name string
+		b    int
+	}{{"twos", 2}, {"fours", 4}} {
+		for i := range 8 {
+			a.p("DATA %s<>+%d(SB)/8, $0x%016x", c.name, 8*i, c.b*0x0101010101010101)
+		}
+		a.p("GLOBL %s<>(SB), RODATA|NOPTR, $64", c.name)
+	}
 }
 
 // widen writes scales as what VPSUBUSW takes from the words of e2m1x252. Those
@@ -817,71 +826,54 @@ func (a *asm) streamBF16(m multiplier, n int) {
 	a.p("RET")
 }
 
-// unpacking makes the words of four groups, Z20 to Z23, of a chunk of packed
-// columns at SI: see packed.go. Of half a chunk the last two are zeros. Z30 has
-// the upper bytes of codes, Z31 is 15 in each byte, and R14 is where upper bytes
-// without a code come from. It uses Z24 to Z26, Z28, K2, K3 and R13.
-func (a *asm) unpacking(half bool) {
-	label := map[bool]string{false: "Whole", true: "Half"}[half]
-	if half {
-		a.p("VMOVDQU64 (SI), Y24")
-		a.p("VPSRLW $4, Y24, Y25")
-		a.p("VINSERTI64X4 $1, Y25, Z24, Z24")
-		a.p("VPANDD Z31, Z24, Z24")
-		a.p("VPCMPEQB Z31, Z24, K2")
-		a.p("VPSHUFB Z24, Z30, Z24")
-		a.p("VMOVDQU64 32(SI), Z26")
-		a.p("KTESTQ K2, K2")
-	} else {
-		a.p("VMOVDQU64 (SI), Z24")
-		a.p("VPSRLW $4, Z24, Z25")
-		a.p("VPANDD Z31, Z24, Z24")
-		a.p("VPANDD Z31, Z25, Z25")
-		a.p("VPCMPEQB Z31, Z24, K2")
-		a.p("VPCMPEQB Z31, Z25, K3")
-		a.p("VPSHUFB Z24, Z30, Z24")
-		a.p("VPSHUFB Z25, Z30, Z25")
-		a.p("VMOVDQU64 64(SI), Z26")
-		a.p("VMOVDQU64 128(SI), Z28")
-		a.p("KORTESTQ K2, K3")
-	}
-	a.p("JNE rare%s", label)
-	a.p("coded%s:", label)
-	a.p("VPUNPCKLBW Z24, Z26, Z20")
-	a.p("VPUNPCKHBW Z24, Z26, Z21")
-	if half {
-		a.p("VPXORD Z22, Z22, Z22")
-		a.p("VPXORD Z23, Z23, Z23")
-	} else {
-		a.p("VPUNPCKLBW Z25, Z28, Z22")
-		a.p("VPUNPCKHBW Z25, Z28, Z23")
-	}
-}
-
-// unpackingRare writes what unpacking jumps to.
-func (a *asm) unpackingRare() {
-	for _, label := range []string{"Whole", "Half"} {
-		a.p("rare%s:", label)
-		for k := range 2 {
-			if k == 1 && label == "Half" {
-				break
-			}
-			a.p("VMOVDQU64 (R14), Z20")
-			a.p("VPEXPANDB Z20, K%d, Z%d", 2+k, 24+k)
-			a.p("KMOVQ K%d, R13", 2+k)
-			a.p("POPCNTQ R13, R13")
-			a.p("ADDQ R13, R14")
+// unpacking makes the words of four groups, Z20 to Z23, of two units of packed
+// columns at SI, or of one, and then the last two are zeros: see packed.go. Z30
+// is the exponent of code 0 in each byte, Z31 that of code 1, and R14 is where
+// exponents without a code come from. It uses Z24, Z26, K2 to K4 and R13.
+func (a *asm) unpacking(units int) {
+	for u := range 2 {
+		low, high, at := 20+2*u, 21+2*u, 88*u
+		if u == units {
+			a.p("VPXORD Z%d, Z%d, Z%d", low, low, low)
+			a.p("VPXORD Z%d, Z%d, Z%d", high, high, high)
+			break
 		}
-		a.p("JMP coded%s", label)
+		for k := range 3 {
+			a.p("KMOVQ %d(SI), K%d", at+8*k, 2+k)
+		}
+		a.p("VPBLENDMB Z31, Z30, K2, Z24")
+		a.p("VPSUBB twos<>(SB), Z24, K3, Z24")
+		a.p("VPSUBB fours<>(SB), Z24, K4, Z24")
+		a.p("KANDQ K3, K2, K2")
+		a.p("KANDQ K4, K2, K2")
+		a.p("VMOVDQU64 (R14), Z%d", low)
+		a.p("VPEXPANDB Z%d, K2, Z24", low)
+		a.p("KMOVQ K2, R13")
+		a.p("POPCNTQ R13, R13")
+		a.p("ADDQ R13, R14")
+		a.p("VMOVDQU64 %d(SI), Z26", at+24)
+		a.p("VPUNPCKLBW Z24, Z26, Z%d", low)
+		a.p("VPUNPCKHBW Z24, Z26, Z%d", high)
+		for _, v := range []int{low, high} {
+			a.p("VPSHRDW $1, Z%d, Z%d, Z%d", v, v, v)
+		}
 	}
 }
 
+// startUnpacking reads from what from points to, and keeps that pointer in it.
 func (a *asm) startUnpacking(from string) {
 	a.p("MOVQ %s, AX", from)
-	a.p("VBROADCASTI32X4 (AX), Z30")
-	a.p("MOVQ 16(AX), R14")
-	a.p("MOVL $0x0f0f0f0f, AX")
-	a.p("VPBROADCASTD AX, Z31")
+	a.p("MOVQ 8(AX), R14")
+}
+
+// startUnpackingRow takes the next row's exponent.
+func (a *asm) startUnpackingRow(from string) {
+	a.p("MOVQ %s, R13", from)
+	a.p("MOVQ (R13), R15")
+	a.p("VPBROADCASTB (R15), Z30")
+	a.p("INCQ (R13)")
+	a.p("VPTERNLOGD $255, Z31, Z31, Z31")
+	a.p("VPADDB Z31, Z30, Z31 // one less")
 }
 
 // streamPacked reads packed rows of columns.
@@ -900,6 +892,7 @@ func (a *asm) streamPacked(m multiplier, n int) {
 		}
 	}
 	a.p("row:")
+	a.startUnpackingRow("from+8(FP)")
 	a.startRow(m, n)
 	a.p("MOVQ n+56(FP), CX")
 	a.p("ADDQ $63, CX")
@@ -908,10 +901,10 @@ func (a *asm) streamPacked(m multiplier, n int) {
 	a.p("PCALIGN $32")
 	a.p("chunk:")
 	a.prefetch(3)
-	a.unpacking(false)
+	a.unpacking(2)
 	multiplied()
 	a.advance(m.xBytes())
-	a.p("ADDQ $192, SI")
+	a.p("ADDQ $176, SI")
 	a.p("DECQ CX")
 	a.p("JNZ chunk")
 	a.p("last:")
@@ -919,14 +912,13 @@ func (a *asm) streamPacked(m multiplier, n int) {
 	a.p("DECQ CX")
 	a.p("TESTQ $64, CX")
 	a.p("JNZ sum")
-	a.unpacking(true)
+	a.unpacking(1)
 	multiplied()
-	a.p("ADDQ $96, SI")
+	a.p("ADDQ $88, SI")
 	a.p("sum:")
 	a.endRow(n)
 	a.p("VZEROUPPER")
 	a.p("RET")
-	a.unpackingRare()
 }
 
 func (a *asm) panelPacked() {
@@ -940,13 +932,14 @@ func (a *asm) panelPacked() {
 	a.p("SHLQ $8, R12 // bytes of a pass")
 	a.p("LEAQ 63(R11), R9")
 	a.p("SHRQ $6, R9")
-	a.p("IMULQ $384, R9 // bytes of four rows")
+	a.p("IMULQ $352, R9 // bytes of four rows")
 	store := func() {
 		for n, r := range indices {
 			a.p("VMOVDQU64 Z%d, (R8)(%s*1)", 20+n, r)
 		}
 	}
 	a.p("row:")
+	a.startUnpackingRow("from+16(FP)")
 	a.indices("R12")
 	a.p("LEAQ 63(R11), CX")
 	a.p("SHRQ $7, CX")
@@ -956,26 +949,25 @@ func (a *asm) panelPacked() {
 	for g := range 3 {
 		a.p("PREFETCHT1 %d(SI)(R9*1)", 64*g)
 	}
-	a.unpacking(false)
+	a.unpacking(2)
 	store()
 	a.advance(256)
-	a.p("ADDQ $192, SI")
+	a.p("ADDQ $176, SI")
 	a.p("DECQ CX")
 	a.p("JNZ chunk")
 	a.p("last:")
 	a.p("LEAQ -1(R11), CX")
 	a.p("TESTQ $64, CX")
 	a.p("JNZ next")
-	a.unpacking(true)
+	a.unpacking(1)
 	store()
-	a.p("ADDQ $96, SI")
+	a.p("ADDQ $88, SI")
 	a.p("next:")
 	a.p("ADDQ $64, R8")
 	a.p("DECQ R10")
 	a.p("JNZ row")
 	a.p("VZEROUPPER")
 	a.p("RET")
-	a.unpackingRare()
 }
 
 // pack rounds and orders whole chunks of x as words.
