@@ -29,8 +29,8 @@ type screened struct {
 	rounding screen.Rounding
 }
 
-// Screen makes a copy of the last matrix in half its bytes, 0.58 GB for gpt-oss,
-// so that [Session.NextTop] need not read the matrix. What NextTop returns is
+// Screen makes a copy of the last matrix in three eighths of its bytes, 0.43 GB for
+// gpt-oss, so that [Session.NextTop] need not read the matrix. What NextTop returns is
 // the same with it and without. It fails if the model does not end with a
 // matrix of its own.
 func (m *Model) Screen(ctx context.Context) error {
@@ -93,41 +93,54 @@ func (s *Session) NextTop(ctx context.Context, tokens []uint32, k int) ([]Top, e
 	}
 	var best []Top
 	err = mapped.Catch(func() error {
-		rows := c.screen.Find(&m.o.Kernels, x[0], k, c.rounding, m.split)
-		best = largest(m.products(c, x[0], rows), rows, k)
+		products := m.products(c, x[0])
+		rows, logits := c.screen.Find(&m.o.Kernels, x[0], k, c.rounding, m.split, products)
+		if rows == nil {
+			logits = products(nil)
+		}
+		best = largest(logits, rows, k)
 		return nil
 	})
 	return best, err
 }
 
-// products computes the last matrix's products with x as a pass does: of rows,
-// or of all if rows is nil.
-func (m *Model) products(c *screened, x []float32, rows []int32) []float32 {
+// products returns a function that computes the last matrix's products with x as
+// a pass does: of rows, which are in order, or of all if rows is nil.
+func (m *Model) products(c *screened, x []float32) func(rows []int32) []float32 {
 	w := m.dense[c.param][0]
 	var a kernel.Activations
 	m.o.Kernels.Pack(&a, w.Kind, m.half, x, 1, len(x), len(x))
-	n := w.Rows
-	if rows != nil {
-		n = len(rows)
+	return func(rows []int32) []float32 {
+		n := w.Rows
+		if rows != nil {
+			n = len(rows)
+		}
+		y := make([]float32, n)
+		m.split(n, func(lo, hi int) {
+			j := kernel.Job{W: w, Lo: lo, Hi: hi, X: &a, Y: y, Stride: n}
+			var scratch kernel.Scratch
+			if rows == nil {
+				m.o.Kernels.Multiply(&j, &scratch)
+				return
+			}
+			j.Lo = 0
+			for lo < hi { // a row, with those after it
+				r, n := int(rows[lo]), 1
+				for lo+n < hi && int(rows[lo+n]) == r+n {
+					n++
+				}
+				j.W, j.Hi, j.Y, j.Stride = w.Part(r, r+n), n, y[lo:lo+n], n
+				m.o.Kernels.Multiply(&j, &scratch)
+				lo += n
+			}
+		})
+		if m.half {
+			for i, v := range y {
+				y[i] = float.RoundBF16(v)
+			}
+		}
+		return y
 	}
-	y := make([]float32, n)
-	m.split(n, func(lo, hi int) {
-		var scratch kernel.Scratch
-		if rows == nil {
-			m.o.Kernels.Multiply(&kernel.Job{W: w, Lo: lo, Hi: hi, X: &a, Y: y, Stride: n}, &scratch)
-			return
-		}
-		for i := lo; i < hi; i++ {
-			r := int(rows[i])
-			m.o.Kernels.Multiply(&kernel.Job{W: w.Part(r, r+1), Hi: 1, X: &a, Y: y[i : i+1], Stride: 1}, &scratch)
-		}
-	})
-	if m.half {
-		for i, v := range y {
-			y[i] = float.RoundBF16(v)
-		}
-	}
-	return y
 }
 
 // largest returns the k largest of logits, whose ids are rows, or 0, 1, 2 and so

@@ -13,13 +13,13 @@ func faster() (sets []Set) {
 		return nil
 	}
 	s.Name, s.vectorSet = "avx2", vectorAVX2(s.vectorSet)
-	s.matrixSet, s.Int8, s.Read = avx2Matrix(), int8AVX2With, readWith(read256)
+	s.matrixSet, s.Int6, s.Read = avx2Matrix(), int6With(int6AVX2), readWith(read256)
 	sets = append(sets, s)
 	if x.HasBMI2 && x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL {
 		s.Name, s.vectorSet = "avx512", vectorAVX512(s.vectorSet)
 		s.matrixSet, s.Read = avx512Matrix(x.HasAVX512VBMI2), readWith(read512)
 		if x.HasAVX512VNNI {
-			s.Int8 = int8With(int8VNNI)
+			s.Int6 = int6With(int6VNNI)
 		}
 		sets = append(sets, s)
 		if x.HasAVX512BF16 {

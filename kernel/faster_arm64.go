@@ -5,6 +5,6 @@ package kernel
 func faster() []Set {
 	s := Portable()
 	s.Name, s.matrixSet, s.vectorSet = "neon", neonMatrix(), vectorNEON(s.vectorSet)
-	s.Int8, s.Read = int8NEONWith, readWith(readNEON)
+	s.Int6, s.Read = int6With(int6NEON), readWith(readNEON)
 	return []Set{s}
 }

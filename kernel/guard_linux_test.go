@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"syscall"
 	"testing"
+	"unsafe"
 )
 
 // guarded copies b to the end of a page after which nothing may be read.
@@ -57,6 +58,36 @@ func TestProductsStayInside(t *testing.T) {
 						}()
 					}
 				}
+			}
+		}
+	}
+}
+
+// Nor does one of a 6-bit matrix read its rows or the other beyond their end.
+func TestInt6StaysInside(t *testing.T) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	r := rand.New(rand.NewPCG(8, 8))
+	for _, cols := range []int{1, 64, 65, 128, 192, 256, 320, 2880} {
+		for _, rows := range []int{1, 2, 5} {
+			rowsOf, v := int6Values(r, cols, rows, 0)
+			w := guarded(t, packInt6(rowsOf, cols))
+			var x Int16
+			x.Pack(v)
+			limbs := make([]byte, len(x.limbs))
+			for i, l := range x.limbs {
+				limbs[i] = byte(l)
+			}
+			limbs = guarded(t, limbs)
+			x.limbs = unsafe.Slice((*int8)(unsafe.Pointer(&limbs[0])), len(limbs))
+			for _, set := range All() {
+				func() {
+					defer func() {
+						if v := recover(); v != nil {
+							t.Errorf("%s: %d rows of %d columns: %v", set.Name, rows, cols, v)
+						}
+					}()
+					set.Int6(make([]int64, rows), w, &x)
+				}()
 			}
 		}
 	}

@@ -16,7 +16,7 @@ type Set struct {
 
 	matrixSet
 	vectorSet
-	int8Set
+	int6Set
 
 	// Read reads every byte and returns the exclusive or of all little-endian
 	// 8-byte words, the last one padded with zeros: it is as fast as memory.
@@ -25,7 +25,7 @@ type Set struct {
 
 // Portable returns the defining set.
 func Portable() Set {
-	return Set{Name: "portable", matrixSet: portableMatrix(), vectorSet: portableVector(), int8Set: int8Set{int8Portable}, Read: readAll}
+	return Set{Name: "portable", matrixSet: portableMatrix(), vectorSet: portableVector(), int6Set: int6Set{int6Portable}, Read: readAll}
 }
 
 // All returns the sets this machine can run, slowest first.

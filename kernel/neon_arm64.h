@@ -54,10 +54,13 @@
 #define SHL2D52(n, d)     TWO(0x4F745400, n, d)
 #define ZERO(d)           WORD $(0x6F00E400 | (d))
 
-// Signed bytes: products of the lower and the upper eight to 16 bits, and sums of
-// pairs of those added to 32 bits. The sum of four 32-bit integers.
+// Signed bytes: products of the lower and the upper eight to 16 bits, and such
+// added to those; and sums of pairs of those added to 32 bits. The sum of four
+// 32-bit integers.
 #define SMULL(m, n, d)  THREE(0x0E20C000, m, n, d)
 #define SMULL2(m, n, d) THREE(0x4E20C000, m, n, d)
+#define SMLAL(m, n, d)  THREE(0x0E208000, m, n, d)
+#define SMLAL2(m, n, d) THREE(0x4E208000, m, n, d)
 #define SADALP(n, d)    TWO(0x4E606800, n, d)
 #define ADDV4S(n, d)    TWO(0x4EB1B800, n, d)
 
