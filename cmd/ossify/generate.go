@@ -47,7 +47,7 @@ func (a *answerFlags) add(c *cobra.Command) {
 	f.IntVar(&a.guess, "guess", 0, "tokens to guess from earlier text and compute at once; the answer stays the same")
 	chooseVar(c, &a.precision, "precision", "bf16", []string{"bf16", "f32"}, "of values between operations")
 	f.IntVar(&a.threads, "threads", 0, "processors to use; 0 takes all")
-	f.BoolVar(&a.screen, "screen", false, "spend 0.6 GB on a screen of the unembedding: the same tokens, sooner, without temperature or with --top-k")
+	f.BoolVar(&a.screen, "screen", false, "spend 0.4 GB on a screen of the unembedding: the same tokens, sooner, without temperature or with --top-k")
 	a.memory.add(c)
 	a.onnx.add(c)
 }

@@ -149,9 +149,9 @@ func SumError(cols int) float64 { return float64(cols/64+16) * 0x1p-24 }
 // some is how many rows' products are taken at a time.
 const some = 256
 
-// limit is how many of rows may remain. A row alone takes more time than one of
-// many, but not eight times.
-func limit(rows int) int { return rows / 8 }
+// limit is how many of rows may remain. A row alone takes three times as long as
+// one of many, in order.
+func limit(rows int) int { return rows / 4 }
 
 // Find returns the rows that can be among the k largest products with x, in
 // order, and their products; every row of a product equal to the k-th largest is
