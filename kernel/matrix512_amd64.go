@@ -40,19 +40,19 @@ func (m matrixSet) packed512(expand bool) matrixSet {
 // from one row's base to the next.
 type packedFrom struct{ base, rare *byte }
 
-// streamPacked512 multiplies the job's rows of packed weights with all rows of x.
-// It reports false if it may not be used for those, and has written nothing.
-func streamPacked512(j *Job, a *archScratch) bool {
-	w, n := &j.W, j.n()
+// streamPacked512 is stream512 for packed weights. If it reports false it has
+// written nothing.
+func streamPacked512(j *Job, a *archScratch, r, rows, i, n int) bool {
+	w := &j.W
 	loops, x := &fmaPacked512, unsafe.Pointer(unsafe.SliceData(j.X.values))
 	if j.X.layout == pairs {
-		if w.lowest(j.Lo, j.Hi)+a.low < safeExponents {
+		if w.lowest(r, r+rows)+a.low < safeExponents {
 			return false
 		}
 		loops, x = &dpPacked512, unsafe.Pointer(unsafe.SliceData(j.X.words))
 	}
-	a.from = w.packedFrom(j.Lo)
-	loops[n-1](&w.data(j.Lo)[0], &a.from, x, &a.xoff[0], &j.Y[j.Lo], &a.yoff[0], j.Hi-j.Lo, w.Cols, j.X.groups/chunk)
+	a.from = w.packedFrom(r)
+	loops[n-1](&w.data(r)[0], &a.from, x, &a.xoff[i], &j.Y[r], &a.yoff[i], rows, w.Cols, j.X.groups/chunk)
 	return true
 }
 
@@ -189,17 +189,18 @@ func multiply512(j *Job, s *Scratch, kind Kind, half bool, l layout) {
 			a.low, a.high = min(a.low, int(j.X.low[t])), max(a.high, int(j.X.high[t]))
 		}
 	}
-	if n == 1 || n <= few && n*rowBytes <= fewBytes {
-		if kind == Packed {
-			if !streamPacked512(j, a) {
-				panels512(j, a, j.Lo, j.Hi, 0, n)
-			}
-			return
-		}
+	// Weights that stream by can be multiplied with a second few rows of x while
+	// they are in the second cache.
+	most := max(1, min(few, fewBytes/rowBytes))
+	if n <= most || n <= 2*most && kind == BF16 {
+		size := (n + most - 1) / most
+		size = (n + size - 1) / size
 		for r := j.Lo; r < j.Hi; r += batch {
 			rows := min(batch, j.Hi-r)
-			if !stream512(j, a, r, rows) {
-				panels512(j, a, r, r+rows, 0, n)
+			for i := 0; i < n; i += size {
+				if k := min(size, n-i); !stream512(j, a, r, rows, i, k) {
+					panels512(j, a, r, r+rows, i, k)
+				}
 			}
 		}
 		return
@@ -370,10 +371,13 @@ func widen512(w *Matrix, a *archScratch, r, rows int) (least, lo, hi int) {
 	return int(k), int(min(l, 255)), int(h)
 }
 
-// stream512 multiplies rows of w with all rows of x. It reports false if it may
-// not be used for those; what it wrote must then be written again.
-func stream512(j *Job, a *archScratch, r, rows int) bool {
-	w, n, steps := &j.W, j.n(), j.X.groups/chunk
+// stream512 multiplies rows of w with rows i to i+n of x, few at most. It reports
+// false if it may not be used for those; what it wrote must then be written again.
+func stream512(j *Job, a *archScratch, r, rows, i, n int) bool {
+	if j.W.Kind == Packed {
+		return streamPacked512(j, a, r, rows, i, n)
+	}
+	w, steps, xoff, yoff := &j.W, j.X.groups/chunk, a.xoff[i:], a.yoff[i:]
 	fast := j.X.layout == pairs
 	if fast && a.low == never {
 		return false
@@ -395,23 +399,23 @@ func stream512(j *Job, a *archScratch, r, rows int) bool {
 	from, loop := 0, loops[n-1]
 	if fours := rows &^ 3; fast && wide != nil && n == 1 && fours > 0 {
 		from = fours
-		mxfp4DP512fours(&w.data(r)[0], wide, x, &a.xoff[0], &j.Y[r], &a.yoff[0], fours, size, steps)
+		mxfp4DP512fours(&w.data(r)[0], wide, x, &xoff[0], &j.Y[r], &yoff[0], fours, size, steps)
 	}
 	least := uint16(0)
 	if from < rows {
 		if wide != nil {
 			wide = &a.wide[from*size]
 		}
-		least = loop(&w.data(r + from)[0], wide, x, &a.xoff[0], &j.Y[r+from], &a.yoff[0], rows-from, size, steps)
+		least = loop(&w.data(r + from)[0], wide, x, &xoff[0], &j.Y[r+from], &yoff[0], rows-from, size, steps)
 	}
 	if w.Kind == BF16 {
 		wlow = lowOf(least)
 	}
 	if tiny {
 		for k := range rows {
-			for _, off := range a.yoff[:n] {
+			for _, off := range yoff[:n] {
 				if j.Y[off/4+r+k] == 0 {
-					panels512(j, a, r+k, r+k+1, 0, n)
+					panels512(j, a, r+k, r+k+1, i, n)
 					break
 				}
 			}
