@@ -93,7 +93,7 @@ func (a *asm) constants256() {
 	}
 	for i := range 4 {
 		a.p("DATA nibbles<>+%d(SB)/8, $0x0f0f0f0f0f0f0f0f", 8*i)
-		a.p("DATA byteOfBit<>+%d(SB)/8, $0x%016x", 8*i, i*0x0101010101010101)
+		a.p("DATA byteOfBit<>+%d(SB)/8, $0x%016x", 8*i, uint64(i)*0x0101010101010101)
 		a.p("DATA bitOfByte<>+%d(SB)/8, $0x8040201008040201", 8*i)
 		a.p("DATA upper<>+%d(SB)/8, $0xffff0000ffff0000", 8*i)
 		a.p("DATA blocks01<>+%d(SB)/8, $0x%08x%08x", 8*i, i/2, i/2)

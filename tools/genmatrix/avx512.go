@@ -81,7 +81,7 @@ func (a *asm) constants512() {
 		b    int
 	}{{"twos", 2}, {"fours", 4}} {
 		for i := range 8 {
-			a.p("DATA %s<>+%d(SB)/8, $0x%016x", c.name, 8*i, c.b*0x0101010101010101)
+			a.p("DATA %s<>+%d(SB)/8, $0x%016x", c.name, 8*i, uint64(c.b)*0x0101010101010101)
 		}
 		a.p("GLOBL %s<>(SB), RODATA|NOPTR, $64", c.name)
 	}
