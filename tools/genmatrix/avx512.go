@@ -912,6 +912,7 @@ func (a *asm) streamPacked(m multiplier, n int) {
 	a.p("DECQ CX")
 	a.p("TESTQ $64, CX")
 	a.p("JNZ sum")
+	a.prefetch(2)
 	a.unpacking(1)
 	multiplied()
 	a.p("ADDQ $88, SI")
