@@ -562,12 +562,12 @@ func (a *asm) prefetch(lines int) {
 // of x at R8 on. Their accumulators are Z0 on: [n][4].
 const streamSignature = "(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)"
 
-// multiply adds the products of zmm u, the words of group g. It uses Z28, Z29
-// and, if it is made of multiply-adds, Z27: a mask of the upper words.
+// multiply adds the products of zmm u, the words of group g. It uses Z28 and, if
+// it is made of multiply-adds, Z26 and Z27: a mask of the upper words.
 func (a *asm) multiply(m multiplier, n, g, u int) {
 	if m == fma {
 		a.p("VPANDD Z%d, Z27, Z28", u)
-		a.p("VPSLLD $16, Z%d, Z29", u)
+		a.p("VPSLLD $16, Z%d, Z26", u)
 	}
 	for x := range n {
 		acc := 4*x + g
@@ -577,7 +577,7 @@ func (a *asm) multiply(m multiplier, n, g, u int) {
 			continue
 		}
 		a.p("VFMADD231PS (R%d)(%s*1), Z28, Z%d", 8+x, indices[g], acc)
-		a.p("VFMADD231PS 64(R%d)(%s*1), Z29, Z%d", 8+x, indices[g], acc)
+		a.p("VFMADD231PS 64(R%d)(%s*1), Z26, Z%d", 8+x, indices[g], acc)
 	}
 }
 
@@ -828,8 +828,9 @@ func (a *asm) streamBF16(m multiplier, n int) {
 
 // unpacking makes the words of four groups, Z20 to Z23, of two units of packed
 // columns at SI, or of one, and then the last two are zeros: see packed.go. Z30
-// is the exponent of code 0 in each byte, Z31 that of code 1, and R14 is where
-// exponents without a code come from. It uses Z24, Z26, K2 to K4 and R13.
+// is the exponent of code 0 in each byte, Z31 that of code 1, Z25 and Z29 are
+// twos and fours, and R14 is where exponents without a code come from. It uses
+// Z24, Z26, K2 to K4 and R13.
 func (a *asm) unpacking(units int) {
 	for u := range 2 {
 		low, high, at := 20+2*u, 21+2*u, 88*u
@@ -842,14 +843,15 @@ func (a *asm) unpacking(units int) {
 			a.p("KMOVQ %d(SI), K%d", at+8*k, 2+k)
 		}
 		a.p("VPBLENDMB Z31, Z30, K2, Z24")
-		a.p("VPSUBB twos<>(SB), Z24, K3, Z24")
-		a.p("VPSUBB fours<>(SB), Z24, K4, Z24")
-		a.p("KANDQ K3, K2, K2")
-		a.p("KANDQ K4, K2, K2")
+		a.p("VPSUBB Z25, Z24, K3, Z24")
+		a.p("VPSUBB Z29, Z24, K4, Z24")
+		a.p("MOVQ %d(SI), R13 // faster than masks that are brought here", at)
+		a.p("ANDQ %d(SI), R13", at+8)
+		a.p("ANDQ %d(SI), R13", at+16)
+		a.p("KMOVQ R13, K2")
+		a.p("POPCNTQ R13, R13")
 		a.p("VMOVDQU64 (R14), Z%d", low)
 		a.p("VPEXPANDB Z%d, K2, Z24", low)
-		a.p("KMOVQ K2, R13")
-		a.p("POPCNTQ R13, R13")
 		a.p("ADDQ R13, R14")
 		a.p("VMOVDQU64 %d(SI), Z26", at+24)
 		a.p("VPUNPCKLBW Z24, Z26, Z%d", low)
@@ -864,6 +866,8 @@ func (a *asm) unpacking(units int) {
 func (a *asm) startUnpacking(from string) {
 	a.p("MOVQ %s, AX", from)
 	a.p("MOVQ 8(AX), R14")
+	a.p("VMOVDQU64 twos<>(SB), Z25")
+	a.p("VMOVDQU64 fours<>(SB), Z29")
 }
 
 // startUnpackingRow takes the next row's exponent.
