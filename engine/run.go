@@ -55,6 +55,9 @@ type runner struct {
 	choices []int32 // row·K + k, expert by expert
 	from    []int32 // rows of x, alike
 
+	upcoming   [][][]byte // what each worker reads first, by step; see ahead.go
+	upcomingTo int        // the last step of which it is set
+
 	blocks []rows // of queries
 }
 
@@ -83,13 +86,14 @@ func (a *mat) row(t int) []float32 {
 	return a.data[t*a.stride:][:a.width]
 }
 
-func newRunner(m *Model) *runner { return &runner{m: m, crew: newCrew(m.o.Workers)} }
+func newRunner(m *Model) *runner { return &runner{m: m, crew: newCrew(m.o.Workers, &m.o.Kernels)} }
 
 // begin starts a pass.
 func (r *runner) begin(p *plan) {
 	if r.plan != p {
 		r.plan, r.bufs, r.acts = p, make([][]float32, len(p.bufs)), make([]kernel.Activations, len(p.packs))
 		r.vals, r.turns = make([]mat, len(p.places)), make([]turns, len(p.ropes))
+		r.upcoming = make([][][]byte, len(p.steps))
 	}
 	r.parts, r.tokens, r.pos, r.owner = r.parts[:0], r.tokens[:0], r.pos[:0], r.owner[:0]
 	r.replay = false
@@ -136,7 +140,7 @@ func (r *runner) run(ctx context.Context, tap Tap) (out []float32, err error) {
 		r.vals[i] = r.home(i)
 	}
 	r.turn()
-	r.routed = -1
+	r.routed, r.upcomingTo = -1, -1
 
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	r.crew.start(r)
@@ -147,6 +151,7 @@ func (r *runner) run(ctx context.Context, tap Tap) (out []float32, err error) {
 		}
 		n, err := s.tasks(r)
 		if err == nil && n > 0 {
+			r.crew.ahead.next.Store(r.aheadOf(i))
 			r.crew.run(r, s, n)
 			err = r.crew.err()
 		}
@@ -551,10 +556,16 @@ func (r *runner) entries(expert int) (lo, hi int) {
 	return lo, int(r.ends[expert])
 }
 
+// place returns a task's expert and its first row.
+func (s *expertStep) place(r *runner, task int) (expert, lo int) {
+	panels := s.panels(r)
+	return int(r.active[task/panels]), task % panels * panelRows
+}
+
 func (s *expertStep) do(r *runner, w *worker, task int) {
 	n, k := &r.m.g.Nodes[s.node], &r.m.o.Kernels
-	panels, height := s.panels(r), n.Shape.Last()
-	e, lo := int(r.active[task/panels]), task%panels*panelRows
+	height := n.Shape.Last()
+	e, lo := s.place(r, task)
 	hi := min(lo+panelRows, height)
 	x := &r.acts[s.slot]
 	m := r.m.experts[n.Params[0]].Part(e*height+lo, e*height+hi)

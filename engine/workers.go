@@ -16,6 +16,7 @@ import (
 type crew struct {
 	workers []*worker // the first is the pass's own goroutine
 
+	ahead  ahead
 	step   step
 	round  atomic.Uint32 // of the step that is to be worked at
 	busy   atomic.Int32  // workers that are not done with it
@@ -37,12 +38,13 @@ type worker struct {
 	scores  []float32
 	lo, hi  []int
 	top     []int32
+	asked   asked
 }
 
 type failure struct{ value any }
 
-func newCrew(n int) *crew {
-	c := &crew{workers: make([]*worker, n), idle: make([]*bell, n), done: newBell()}
+func newCrew(n int, set *kernel.Set) *crew {
+	c := &crew{workers: make([]*worker, n), idle: make([]*bell, n), done: newBell(), ahead: ahead{set: set}}
 	for i := range c.workers {
 		c.workers[i], c.idle[i] = new(worker), newBell()
 	}
@@ -53,6 +55,10 @@ func newCrew(n int) *crew {
 func (c *crew) start(r *runner) {
 	c.stop = false
 	c.failed.Store(nil)
+	c.ahead.next.Store(nil)
+	for _, w := range c.workers {
+		w.asked = asked{}
+	}
 	for i := 1; i < len(c.workers); i++ {
 		go c.follow(r, i, c.round.Load())
 	}
@@ -63,9 +69,12 @@ func (c *crew) end() {
 	if len(c.workers) > 1 {
 		c.stop = true
 		c.release()
-		c.done.wait(func() bool { return c.busy.Load() == 0 })
+		c.done.wait(c.others, nothing)
 	}
 }
+
+// others reports whether all workers but the first are done.
+func (c *crew) others() bool { return c.busy.Load() == 0 }
 
 func (c *crew) release() {
 	c.busy.Store(int32(len(c.workers) - 1))
@@ -79,7 +88,7 @@ func (c *crew) release() {
 func (c *crew) follow(r *runner, i int, round uint32) {
 	debug.SetPanicOnFault(true)
 	for {
-		c.idle[i].wait(func() bool { return c.round.Load() != round })
+		c.idle[i].wait(func() bool { return c.round.Load() != round }, func() bool { return c.ahead.ask(i, &c.workers[i].asked) })
 		round++
 		stop := c.stop
 		if !stop {
@@ -105,13 +114,19 @@ func (c *crew) run(r *runner, s step, n int) {
 		c.work(r, 0)
 		return
 	}
-	each := len(c.workers)
 	for i, w := range c.workers {
-		w.queue.Store(uint64(i*n/each)<<32 | uint64((i+1)*n/each))
+		lo, hi := c.share(i, n)
+		w.queue.Store(uint64(lo)<<32 | uint64(hi))
 	}
 	c.release()
 	c.work(r, 0)
-	c.done.wait(func() bool { return c.busy.Load() == 0 })
+	c.done.wait(c.others, func() bool { return c.ahead.ask(0, &c.workers[0].asked) })
+}
+
+// share returns worker i's tasks of n, before others take some.
+func (c *crew) share(i, n int) (lo, hi int) {
+	each := len(c.workers)
+	return i * n / each, (i + 1) * n / each
 }
 
 // work does the tasks of worker i's share in order, for they read weights that
@@ -189,6 +204,9 @@ type bell struct {
 	wake   chan struct{}
 }
 
+// nothing is to be done meanwhile.
+func nothing() bool { return false }
+
 func newBell() *bell { return &bell{wake: make(chan struct{}, 1)} }
 
 // Loads before a waiter lets others run, and how often it does so before it
@@ -198,8 +216,11 @@ const (
 	yields = 500
 )
 
-// wait returns once cond, which ring follows, is true.
-func (b *bell) wait(cond func() bool) {
+// wait returns once cond, which ring follows, is true. Before it spins it does
+// what there is to do meanwhile, in short pieces, until that reports false.
+func (b *bell) wait(cond, meanwhile func() bool) {
+	for !cond() && meanwhile() {
+	}
 	for range spins {
 		if cond() {
 			return

@@ -13,7 +13,7 @@ func faster() (sets []Set) {
 		return nil
 	}
 	s.Name, s.vectorSet = "avx2", vectorAVX2(s.vectorSet)
-	s.matrixSet, s.Int6, s.Read = avx2Matrix(), int6With(int6AVX2), readWith(read256)
+	s.matrixSet, s.Int6, s.Read, s.Prefetch = avx2Matrix(), int6With(int6AVX2), readWith(read256), prefetch
 	sets = append(sets, s)
 	if x.HasBMI2 && x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL {
 		s.Name, s.vectorSet = "avx512", vectorAVX512(s.vectorSet)

@@ -5,6 +5,6 @@ package kernel
 func faster() []Set {
 	s := Portable()
 	s.Name, s.matrixSet, s.vectorSet = "neon", neonMatrix(), vectorNEON(s.vectorSet)
-	s.Int6, s.Read = int6With(int6NEON), readWith(readNEON)
+	s.Int6, s.Read, s.Prefetch = int6With(int6NEON), readWith(readNEON), prefetch
 	return []Set{s}
 }

@@ -21,11 +21,18 @@ type Set struct {
 	// Read reads every byte and returns the exclusive or of all little-endian
 	// 8-byte words, the last one padded with zeros: it is as fast as memory.
 	Read func(b []byte) uint64
+
+	// Prefetch asks that b come to the second cache, and does not wait for it. It
+	// changes nothing that can be seen, and the portable one does nothing.
+	Prefetch func(b []byte)
 }
 
 // Portable returns the defining set.
 func Portable() Set {
-	return Set{Name: "portable", matrixSet: portableMatrix(), vectorSet: portableVector(), int6Set: int6Set{int6Portable}, Read: readAll}
+	return Set{
+		Name: "portable", matrixSet: portableMatrix(), vectorSet: portableVector(), int6Set: int6Set{int6Portable},
+		Read: readAll, Prefetch: func([]byte) {},
+	}
 }
 
 // All returns the sets this machine can run, slowest first.
