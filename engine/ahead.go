@@ -12,7 +12,6 @@ import (
 // product, if it is known which: an expert's are not, before it is chosen.
 
 const (
-	aheadRows  = 8         // of a pass at most: with more, weights are not what it waits for
 	aheadBytes = 256 << 10 // a worker: its second cache has room for them
 	aheadPiece = 1 << 10   // between two looks whether the wait is over
 )
@@ -61,7 +60,7 @@ func (a *ahead) ask(i int, done *asked) bool {
 // aheadOf returns what each worker will read first in the first step after step i
 // that reads weights, nil if that is not known.
 func (r *runner) aheadOf(i int) *[][]byte {
-	if len(r.pos) > aheadRows {
+	if len(r.pos) > fewRows {
 		return nil
 	}
 	for i++; i < len(r.plan.steps); i++ {
@@ -121,7 +120,7 @@ func (s *expertStep) weights(r *runner, lo, hi int) []byte {
 	n := &r.m.g.Nodes[s.node]
 	height := n.Shape.Last()
 	e, from := s.place(r, lo)
-	to := min(from+(hi-lo)*panelRows, height)
+	to := min(from+(hi-lo)*s.height(r), height)
 	w := r.m.experts[n.Params[0]].Part(e*height+from, e*height+to)
 	return w.Data
 }

@@ -31,7 +31,7 @@ func regionOf(b []byte) region {
 // product, and for no others.
 func TestAhead(t *testing.T) {
 	c := *modeltest.Tiny(t)
-	c.Dim, c.Vocab = 160, 8192 // several tasks an expert, and more bytes of the last matrix than a worker asks for
+	c.Dim, c.Vocab = 416, 8192 // several tasks an expert, and more bytes of the last matrix than a worker asks for
 	g, err := gptoss.Build(&c)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestAhead(t *testing.T) {
 	tokens := someTokens(40)
 	for _, workers := range []int{1, 2, 3, 5} {
 		for _, packed := range []bool{false, true} {
-			for _, rows := range []int{1, 2, engine.AheadRows, engine.AheadRows + 1} {
+			for _, rows := range []int{1, 2, engine.FewRows, engine.FewRows + 1} {
 				t.Run(fmt.Sprintf("%d workers, packed %v, %d rows", workers, packed, rows), func(t *testing.T) {
 					var mu sync.Mutex
 					var watch engine.Watch
@@ -87,7 +87,7 @@ func TestAhead(t *testing.T) {
 					}
 
 					steps := watch.Ahead()
-					if rows > engine.AheadRows {
+					if rows > engine.FewRows {
 						if len(steps) > 0 || len(asked) > 0 {
 							t.Fatalf("%d rows asked for the weights of %d steps", rows, len(steps))
 						}

@@ -1,9 +1,9 @@
 package engine
 
-// AheadRows is how many rows a pass may have for weights to be asked for ahead,
-// AheadBytes how many of them by each worker.
+// FewRows is how many rows a pass may have for weights to be asked for ahead,
+// AheadBytes how many bytes each worker asks for.
 const (
-	AheadRows  = aheadRows
+	FewRows    = fewRows
 	AheadBytes = aheadBytes
 )
 

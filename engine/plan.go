@@ -298,6 +298,10 @@ type span struct {
 // worth a task, few enough that their results for a pass of rows stay in cache.
 const panelRows = 64
 
+// fewRows is the most rows of a pass that waits for weights, rather than for the
+// arithmetic.
+const fewRows = 8
+
 // blocksOf cuts the rows of a matrix into tasks, at least eight a worker where
 // rows suffice.
 func (m *Model) blocksOf(param int) []span {

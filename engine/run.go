@@ -494,8 +494,20 @@ type expertStep struct {
 	out    int // node: the gate's, if there is one
 }
 
+// height returns how many rows of weights a task takes. What a task costs beside
+// its product, a few tenths of a microsecond, counts where few rows of x make
+// the product short.
+func (s *expertStep) height(r *runner) int {
+	if r.count(r.plan.places[s.node].tail) <= fewRows {
+		return 3 * panelRows
+	}
+	return panelRows
+}
+
+// panels returns the tasks of an expert.
 func (s *expertStep) panels(r *runner) int {
-	return (r.m.g.Nodes[s.node].Shape.Last() + panelRows - 1) / panelRows
+	height := s.height(r)
+	return (r.m.g.Nodes[s.node].Shape.Last() + height - 1) / height
 }
 
 func (s *expertStep) tasks(r *runner) (int, error) {
@@ -559,14 +571,14 @@ func (r *runner) entries(expert int) (lo, hi int) {
 // place returns a task's expert and its first row.
 func (s *expertStep) place(r *runner, task int) (expert, lo int) {
 	panels := s.panels(r)
-	return int(r.active[task/panels]), task % panels * panelRows
+	return int(r.active[task/panels]), task % panels * s.height(r)
 }
 
 func (s *expertStep) do(r *runner, w *worker, task int) {
 	n, k := &r.m.g.Nodes[s.node], &r.m.o.Kernels
 	height := n.Shape.Last()
 	e, lo := s.place(r, task)
-	hi := min(lo+panelRows, height)
+	hi := min(lo+s.height(r), height)
 	x := &r.acts[s.slot]
 	m := r.m.experts[n.Params[0]].Part(e*height+lo, e*height+hi)
 	a, b := r.entries(e)
