@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,8 +12,10 @@ import (
 
 	"ossify/engine"
 	"ossify/gptoss"
+	"ossify/graph"
 	"ossify/internal/modeltest"
 	"ossify/kernel"
+	"ossify/weight"
 )
 
 // A region is n bytes of memory.
@@ -36,7 +39,8 @@ func TestAhead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := subject{g, random(t, g)}
+	whole := random(t, g)
+	pieces := inPieces(t, g, whole)
 	tokens := someTokens(40)
 	for _, workers := range []int{1, 2, 3, 5} {
 		for _, packed := range []bool{false, true} {
@@ -64,7 +68,11 @@ func TestAhead(t *testing.T) {
 							product(j, s)
 						}
 					}
-					m := model(t, r, engine.Options{Precision: engine.BF16, Kernels: k, Workers: workers})
+					w := pieces
+					if packed {
+						w = whole // packed pieces lie anywhere: the order of tasks could not be told below
+					}
+					m := model(t, subject{g, w}, engine.Options{Precision: engine.BF16, Kernels: k, Workers: workers})
 					watch = engine.NewWatch(m)
 					if packed {
 						if err := m.Pack(t.Context()); err != nil {
@@ -148,6 +156,35 @@ func TestAhead(t *testing.T) {
 			}
 		}
 	}
+}
+
+// inPieces returns w with the matrices of queries, keys and values in two sources
+// of different heights, some bytes apart, as a checkpoint may have them in three.
+func inPieces(t *testing.T, g *graph.Graph, w *weight.Set) *weight.Set {
+	t.Helper()
+	sources := make([][]weight.Source, len(g.Params))
+	for i, p := range g.Params {
+		sources[i] = slices.Clone(w.Sources(i))
+		if !strings.HasSuffix(p.Name, "attn.qkv.weight") {
+			continue
+		}
+		whole := sources[i][0].Data
+		rows, size := p.Shape[0]/3, 2*p.Shape[1]
+		memory := make([]byte, len(whole.Data)+100)
+		from := [2]int{0, rows * size}
+		for k, part := range [][]byte{whole.Data[:rows*size], whole.Data[rows*size:]} {
+			b := memory[from[k]+100*k:][:len(part)]
+			copy(b, part)
+			piece := whole
+			piece.Data, piece.Shape = b, []int{len(part) / size, p.Shape[1]}
+			sources[i] = append(sources[i][:k], weight.Source{Data: piece})
+		}
+	}
+	set, err := weight.New(g.Params, sources, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
 }
 
 func TestAheadIsAskedFor(t *testing.T) {

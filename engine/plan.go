@@ -294,8 +294,9 @@ type span struct {
 	lo, hi int // rows of the source
 }
 
-// panelRows is how many rows of weights a task takes at most: enough to be
-// worth a task, few enough that their results for a pass of rows stay in cache.
+// panelRows is how many rows of weights a task takes at most, an expert's for few
+// rows of a pass apart: enough to be worth a task, few enough that their results
+// for a pass of rows stay in cache.
 const panelRows = 64
 
 // fewRows is the most rows of a pass that waits for weights, rather than for the
