@@ -41,10 +41,10 @@ func TestProductsStayInside(t *testing.T) {
 				continue
 			}
 			for rows := 1; rows <= 9; rows++ {
-				p := newProblem(r, e.kind, e.half, rows, cols, 7, fillings[0])
+				p := newProblem(r, e.kind, e.half, rows, cols, 11, fillings[0])
 				p.w.Data, p.w.Scales = guarded(t, p.w.Data), guarded(t, p.w.Scales)
 				for _, set := range All() {
-					for _, n := range []int{1, 2, 5, 7} {
+					for _, n := range []int{1, 2, 3, 5, 7, 11} {
 						func() {
 							at := fmt.Sprintf("%s, %s: %d rows of %d columns, %d of x", set.Name, entryName(e.kind, e.half), rows, cols, n)
 							defer func() {

@@ -59,6 +59,15 @@ func mxfp4DP512x1(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *floa
 func mxfp4DP512fours(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape
+func mxfp4DP512pairs2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+
+//go:noescape
+func mxfp4DP512pairs3(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
+
+//go:noescape
+func bf16DP512tiles(data *byte, x unsafe.Pointer, xoff *int, n, cols, steps int, sums, y *float32, yoff *int, fours int)
+
+//go:noescape
 func mxfp4DP512x2(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
 //go:noescape

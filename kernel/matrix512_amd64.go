@@ -13,7 +13,8 @@ import (
 // The products with AVX-512. A few rows of x are multiplied while the
 // weights stream by, read once and in order. For more, four rows of weights at
 // a time are decoded into a panel, which is then multiplied with tiles of up to
-// six rows of x.
+// six rows of x. A few more rows than stream take bfloat16 weights as they lie, as
+// a tile, from the second cache.
 //
 // A panel is bfloat16 words, [4 accumulators][groups/4][4 rows][32 words]: that
 // holds every weight of either kind.
@@ -192,6 +193,10 @@ func multiply512(j *Job, s *Scratch, kind Kind, half bool, l layout) {
 	// Weights that stream by can be multiplied with a second few rows of x while
 	// they are in the second cache.
 	most := max(1, min(few, fewBytes/rowBytes))
+	if kind == BF16 && l == pairs && most < n && n <= most+tileRows {
+		thenTiles512(j, a, min(most, (n+1)/2))
+		return
+	}
 	if n <= most || n <= 2*most && kind == BF16 {
 		size := (n + most - 1) / most
 		size = (n + size - 1) / size
@@ -208,6 +213,27 @@ func multiply512(j *Job, s *Scratch, kind Kind, half bool, l layout) {
 	block := xBlock(n, rowBytes, tileRows)
 	for i := 0; i < n; i += block {
 		panels512(j, a, j.Lo, j.Hi, i, min(block, n-i))
+	}
+}
+
+// thenTiles512 multiplies bfloat16 weights with the first few rows of x while they
+// stream by, and with the others, a tile, when the second cache has them.
+func thenTiles512(j *Job, a *archScratch, first int) {
+	n := j.n()
+	a.sums = grow(a.sums, batch*(n-first)*16)
+	for r := j.Lo; r < j.Hi; r += batch {
+		rows := min(batch, j.Hi-r)
+		if !stream512(j, a, r, rows, 0, first) {
+			panels512(j, a, r, r+rows, 0, n)
+			continue
+		}
+		fours := rows / panelRows
+		if fours > 0 {
+			bf16DP512tiles(&j.W.data(r)[0], unsafe.Pointer(&j.X.words[0]), &a.xoff[first], n-first, j.W.Cols, j.X.groups/chunk, &a.sums[0], &j.Y[r], &a.yoff[first], fours)
+		}
+		if fours *= panelRows; fours < rows {
+			panels512(j, a, r+fours, r+rows, first, n-first)
+		}
 	}
 }
 
@@ -397,9 +423,11 @@ func stream512(j *Job, a *archScratch, r, rows, i, n int) bool {
 		loops, x = &dpStreams512[w.Kind], unsafe.Pointer(unsafe.SliceData(j.X.words))
 	}
 	from, loop := 0, loops[n-1]
-	if fours := rows &^ 3; fast && wide != nil && n == 1 && fours > 0 {
-		from = fours
-		mxfp4DP512fours(&w.data(r)[0], wide, x, &xoff[0], &j.Y[r], &yoff[0], fours, size, steps)
+	if fast && wide != nil && n <= len(mxfp4Together512) {
+		t := &mxfp4Together512[n-1]
+		if from = rows &^ (t.rows - 1); from > 0 {
+			t.loop(&w.data(r)[0], wide, x, &xoff[0], &j.Y[r], &yoff[0], from, size, steps)
+		}
 	}
 	least := uint16(0)
 	if from < rows {
@@ -426,12 +454,18 @@ func stream512(j *Job, a *archScratch, r, rows, i, n int) bool {
 
 type streamLoop func(data *byte, wide *uint16, x unsafe.Pointer, xoff *int, y *float32, yoff *int, rows, n, steps int) (least uint16)
 
-// The streaming loops by kind of weights and rows of x. One row of x and MXFP4
-// weights, which is most of decoding, is multiplied with four rows at a time first.
+// The streaming loops by kind of weights and rows of x.
 var (
 	dpStreams512  = [2][few]streamLoop{{bf16DP512x1, bf16DP512x2, bf16DP512x3, bf16DP512x4, bf16DP512x5}, {mxfp4DP512x1, mxfp4DP512x2, mxfp4DP512x3, mxfp4DP512x4, mxfp4DP512x5}}
 	fmaStreams512 = [2][few]streamLoop{{bf16FMA512x1, bf16FMA512x2, bf16FMA512x3, bf16FMA512x4, bf16FMA512x5}, {mxfp4FMA512x1, mxfp4FMA512x2, mxfp4FMA512x3, mxfp4FMA512x4, mxfp4FMA512x5}}
 )
+
+// Most of decoding is MXFP4 weights and one row of x, or two or three where
+// sessions share an expert: several rows of weights at a time, by rows of x.
+var mxfp4Together512 = [...]struct {
+	loop streamLoop
+	rows int // a power of two
+}{{mxfp4DP512fours, 4}, {mxfp4DP512pairs2, 2}, {mxfp4DP512pairs3, 2}}
 
 // packRows512 is packRows for layouts pairs and lanes16.
 func packRows512(dst *Activations, first int, x []float32, n, stride int) {

@@ -272,8 +272,19 @@ func checkSets(t *testing.T, p *problem, s *Scratch, want []float32) {
 // is [n, Rows]. Nothing else may be written.
 func checkJob(t *testing.T, set Set, p *problem, s *Scratch, lo, hi int, xrows, yrows []int32, want []float32) {
 	t.Helper()
+	checkPacked(t, set, p, p.pack(set), s, lo, hi, xrows, yrows, want)
+}
+
+// pack packs all rows of x.
+func (p *problem) pack(set Set) *Activations {
 	var x Activations
 	set.Pack(&x, p.w.Kind, p.half, p.x, p.n, p.w.Cols, p.xs)
+	return &x
+}
+
+// checkPacked is checkJob with rows of x that are packed.
+func checkPacked(t *testing.T, set Set, p *problem, x *Activations, s *Scratch, lo, hi int, xrows, yrows []int32, want []float32) {
+	t.Helper()
 	rows := p.n
 	for _, y := range yrows {
 		rows = max(rows, int(y)+1)
@@ -283,7 +294,7 @@ func checkJob(t *testing.T, set Set, p *problem, s *Scratch, lo, hi int, xrows, 
 	for i := range backing {
 		backing[i] = canary
 	}
-	j := &Job{W: p.w, Lo: lo, Hi: hi, X: &x, XRows: xrows, Y: backing[16 : 16+rows*stride], YRows: yrows, Stride: stride}
+	j := &Job{W: p.w, Lo: lo, Hi: hi, X: x, XRows: xrows, Y: backing[16 : 16+rows*stride], YRows: yrows, Stride: stride}
 	set.Multiply(j, s)
 	for i := range j.n() {
 		for r := lo; r < hi; r++ {
@@ -361,6 +372,7 @@ func TestProducts(t *testing.T) {
 // order and twice.
 func checkParts(t *testing.T, set Set, r *rand.Rand, p *problem, s *Scratch, want []float32) {
 	t.Helper()
+	x := p.pack(set)
 	for rows := range 10 {
 		n := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 16}[rows]
 		if n > p.n || rows > p.w.Rows {
@@ -374,17 +386,29 @@ func checkParts(t *testing.T, set Set, r *rand.Rand, p *problem, s *Scratch, wan
 		for i, y := range r.Perm(n + 2)[:n] {
 			xrows[i], yrows[i] = int32(r.IntN(p.n)), int32(y)
 		}
-		checkJob(t, set, p, s, lo, lo+rows, xrows, yrows, want)
+		checkPacked(t, set, p, x, s, lo, lo+rows, xrows, yrows, want)
 	}
-	// One row of x, which sets have loops of their own for.
-	for _, rows := range []int{1, 2, 3, 5, p.w.Rows} {
-		if set.Name == "portable" && p.w.Cols > 200 {
-			rows = min(rows, 2)
+	// Few rows of x, which sets have loops of their own for.
+	for n := 1; n <= min(11, p.n); n++ {
+		for _, rows := range []int{1, 2, 3, 5, p.w.Rows} {
+			if n > 3 && rows < 5 {
+				continue
+			}
+			if set.Name == "portable" && p.w.Cols > 200 {
+				if n > 1 {
+					continue
+				}
+				rows = min(rows, 2)
+			}
+			lo := r.IntN(p.w.Rows - rows + 1)
+			xrows, yrows := make([]int32, n), make([]int32, n)
+			for i, y := range r.Perm(n + 2)[:n] {
+				xrows[i], yrows[i] = int32(r.IntN(p.n)), int32(y)
+			}
+			checkPacked(t, set, p, x, s, lo, lo+rows, xrows, yrows, want)
 		}
-		lo := r.IntN(p.w.Rows - rows + 1)
-		checkJob(t, set, p, s, lo, lo+rows, []int32{int32(r.IntN(p.n))}, []int32{int32(r.IntN(3))}, want)
 	}
-	checkJob(t, set, p, s, 0, p.w.Rows, []int32{}, []int32{}, want)
+	checkPacked(t, set, p, x, s, 0, p.w.Rows, []int32{}, []int32{}, want)
 }
 
 // The order is that of exact multiply-adds, each rounded once.

@@ -19,6 +19,10 @@ func (a *asm) avx512() {
 		}
 	}
 	a.foursMXFP4()
+	for n := 2; n <= 3; n++ {
+		a.pairsMXFP4(n)
+	}
+	a.tilesBF16()
 	a.panelPacked()
 	a.pack()
 	a.packLanes(512)
@@ -501,7 +505,8 @@ func (a *asm) tiles(m multiplier) {
 		a.p("MOVQ y+48(FP), DX")
 		for x := range n {
 			a.p("MOVQ %d(R14), R8", 8*x)
-			a.sumFour([4]int{4 * x, 4*x + 1, 4*x + 2, 4*x + 3}, 1, "(DX)(R8*1)")
+			a.sumFour([4]int{4 * x, 4*x + 1, 4*x + 2, 4*x + 3}, 1)
+			a.p("VMOVUPS X24, (DX)(R8*1)")
 		}
 		a.p("done%d:", n)
 		a.p("ADDQ $%d, BX", 8*n)
@@ -524,8 +529,140 @@ func (a *asm) tiles(m multiplier) {
 	a.p("RET")
 }
 
-// sumFour stores the sums of the lanes of four zmm. K(mask) is 0x1111.
-func (a *asm) sumFour(v [4]int, mask int, to string) {
+// tilesBF16 multiplies fours of rows of bfloat16 weights, as they lie, with a
+// tile of up to six rows of x. It is for weights that have streamed by, from which
+// the second cache has them. As in tiles a pass takes one group of each four, so
+// that its part of x stays in the first cache. Meanwhile some of the rows that
+// follow are asked for: more of them would hold up what the tile reads.
+func (a *asm) tilesBF16() {
+	const most = 6
+	a.text("bf16DP512tiles", 48, 80, "(data *byte, x unsafe.Pointer, xoff *int, n, cols, steps int, sums, y *float32, yoff *int, fours int)")
+	a.p("MOVQ data+0(FP), SI")
+	a.p("MOVQ SI, data-40(SP)")
+	a.p("MOVQ cols+32(FP), R15")
+	a.p("MOVQ fours+72(FP), CX")
+	a.p("IMULQ R15, CX")
+	a.p("LEAQ (SI)(CX*8), CX // the rows that follow")
+	a.p("MOVQ x+8(FP), R8")
+	a.p("MOVQ R8, x-16(SP)")
+	a.p("MOVQ R15, R8")
+	a.p("ANDQ $127, R8")
+	a.p("MOVQ R8, tail-24(SP) // columns from this pass's group on")
+	a.p("SHRQ $7, R15")
+	a.p("SHLQ $6, R15 // bytes of x in whole chunks")
+	a.p("MOVQ $0, pass-8(SP)")
+	a.p("MOVL $0x1111, R8")
+	a.p("KMOVW R8, K1")
+	a.p("pass:")
+	a.p("MOVQ tail-24(SP), R8")
+	a.p("XORL R9, R9")
+	a.p("TESTQ R8, R8")
+	a.p("CMOVQLT R9, R8")
+	a.p("MOVQ $-1, R9")
+	a.p("BZHIQ R8, R9, R9")
+	a.p("KMOVD R9, K2")
+	a.p("MOVQ data-40(SP), SI")
+	a.p("MOVQ cols+32(FP), R8")
+	a.p("LEAQ (SI)(R8*2), AX")
+	a.p("LEAQ (SI)(R8*4), BX")
+	a.p("LEAQ (AX)(R8*4), DI")
+	a.p("MOVQ sums+48(FP), R14")
+	a.p("MOVQ $0, four-32(SP)")
+	a.p("four:")
+	w := [4]string{"SI", "AX", "BX", "DI"}
+	for n := most; n > 1; n-- {
+		a.p("CMPQ n+24(FP), $%d", n)
+		a.p("JEQ tile%d", n)
+	}
+	for n := 1; n <= most; n++ {
+		multiplied := func(load string) {
+			for r := range 4 {
+				a.p(load, w[r], 24+r)
+			}
+			for x := range n {
+				a.p("VMOVDQU64 (R%d)(DX*1), Z%d", 8+x, 28+x%3)
+				for r := range 4 {
+					a.vdpbf16ps(28+x%3, 24+r, 4*x+r)
+				}
+			}
+		}
+		a.p("")
+		a.p("tile%d:", n)
+		a.p("MOVQ xoff+16(FP), DX")
+		for x := range n {
+			a.p("MOVQ %d(DX), R%d", 8*x, 8+x)
+			a.p("ADDQ x-16(SP), R%d", 8+x)
+		}
+		for i := range 4 * n {
+			a.p("VPXORD Z%d, Z%d, Z%d", i, i, i)
+		}
+		a.p("XORL DX, DX")
+		a.p("TESTQ R15, R15")
+		a.p("JEQ last%d", n)
+		a.p("PCALIGN $32")
+		a.p("chunk%d:", n)
+		a.p("PREFETCHT1 (CX)")
+		a.p("ADDQ $64, CX")
+		multiplied("VMOVDQU64 (%s)(DX*4), Z%d")
+		a.p("ADDQ $64, DX")
+		a.p("CMPQ DX, R15")
+		a.p("JNE chunk%d", n)
+		a.p("last%d:", n)
+		a.p("KTESTD K2, K2")
+		a.p("JEQ sum%d", n)
+		multiplied("VMOVDQU16.Z (%s)(DX*4), K2, Z%d")
+		a.p("sum%d:", n)
+		a.p("MOVQ pass-8(SP), DX")
+		a.p("TESTQ DX, DX")
+		a.p("JEQ keep%d", n)
+		for i := range 4 * n {
+			a.p("VADDPS %d(R14), Z%d, Z%d", 64*i, i, i)
+		}
+		a.p("CMPQ DX, $3")
+		a.p("JEQ end%d", n)
+		a.p("keep%d:", n)
+		for i := range 4 * n {
+			a.p("VMOVUPS Z%d, %d(R14)", i, 64*i)
+		}
+		a.p("JMP done%d", n)
+		a.p("end%d:", n)
+		a.p("MOVQ four-32(SP), R8")
+		a.p("SHLQ $4, R8")
+		a.p("ADDQ y+56(FP), R8")
+		a.p("MOVQ yoff+64(FP), R9")
+		for x := range n {
+			a.p("MOVQ %d(R9), R10", 8*x)
+			a.sumFour([4]int{4 * x, 4*x + 1, 4*x + 2, 4*x + 3}, 1)
+			a.p("VMOVUPS X24, (R8)(R10*1)")
+		}
+		a.p("done%d:", n)
+		a.p("ADDQ $%d, R14", 256*n)
+		a.p("JMP multiplied")
+	}
+	a.p("")
+	a.p("multiplied:")
+	a.p("MOVQ cols+32(FP), R8")
+	for _, r := range w {
+		a.p("LEAQ (%s)(R8*8), %s", r, r)
+	}
+	a.p("INCQ four-32(SP)")
+	a.p("MOVQ four-32(SP), R8")
+	a.p("CMPQ R8, fours+72(FP)")
+	a.p("JNE four")
+	a.p("ADDQ $64, data-40(SP)")
+	a.p("MOVQ steps+40(FP), R8")
+	a.p("SHLQ $6, R8")
+	a.p("ADDQ R8, x-16(SP)")
+	a.p("SUBQ $32, tail-24(SP)")
+	a.p("INCQ pass-8(SP)")
+	a.p("CMPQ pass-8(SP), $4")
+	a.p("JNE pass")
+	a.p("VZEROUPPER")
+	a.p("RET")
+}
+
+// sumFour leaves the sums of the lanes of four zmm in X24. K(mask) is 0x1111.
+func (a *asm) sumFour(v [4]int, mask int) {
 	a.p("VSHUFF64X2 $0x44, Z%d, Z%d, Z24", v[1], v[0])
 	a.p("VSHUFF64X2 $0xee, Z%d, Z%d, Z25", v[1], v[0])
 	a.p("VSHUFF64X2 $0x44, Z%d, Z%d, Z26", v[3], v[2])
@@ -540,7 +677,6 @@ func (a *asm) sumFour(v [4]int, mask int, to string) {
 	a.p("VPERMILPS $0xb1, Z24, Z25")
 	a.p("VADDPS Z25, Z24, Z24")
 	a.p("VCOMPRESSPS Z24, K%d, Z24", mask)
-	a.p("VMOVUPS X24, %s", to)
 }
 
 // How many bytes before it is read a line of weights is asked for: to the first
@@ -702,10 +838,104 @@ func (a *asm) foursMXFP4() {
 	a.p("MOVQ y+32(FP), DX")
 	a.p("MOVQ yoff+40(FP), DI")
 	a.p("MOVQ (DI), AX")
-	a.sumFour([4]int{0, 4, 8, 12}, 2, "(DX)(AX*1)")
+	a.sumFour([4]int{0, 4, 8, 12}, 2)
+	a.p("VMOVUPS X24, (DX)(AX*1)")
 	a.p("ADDQ $16, DX")
 	a.p("MOVQ DX, y+32(FP)")
 	a.p("SUBQ $4, rows+48(FP)")
+	a.p("JNE row")
+	a.p("MOVW $-1, least+72(FP)")
+	a.p("VZEROUPPER")
+	a.p("RET")
+}
+
+// pairsMXFP4 is streamMXFP4 with VDPBF16PS for an even number of rows, two at a
+// time, as foursMXFP4 is for one row of x.
+func (a *asm) pairsMXFP4(n int) {
+	a.text(fmt.Sprintf("mxfp4DP512pairs%d", n), 0, 74, streamSignature)
+	a.startBlocks()
+	a.p("MOVL $0x1111, AX")
+	a.p("KMOVW AX, K2")
+	a.loadX(n)
+	a.p("MOVQ n+56(FP), R12")
+	a.p("LEAQ (R12)(R12*1), R13 // bytes of a row's widened scales")
+	a.p("SHLQ $4, R12 // bytes of a row")
+	a.p("LEAQ (R12)(R12*2), R11")
+	data, scales := [2]string{"(SI)", "(SI)(R12*1)"}, [2]string{"(R14)", "(R14)(R13*1)"}
+	multiplied := func(load string) {
+		for r := range 2 {
+			a.p("%s, Z%d", fmt.Sprintf(load, data[r]), 24+r)
+			a.p("VPBROADCASTQ %s, Z%d", scales[r], 26+r)
+			a.p("VPSHUFB perBlock<>(SB), Z%d, Z%d", 26+r, 26+r)
+		}
+		for g := range 4 {
+			for r := range 2 {
+				from := 24 + r
+				if g > 0 {
+					from = 28 + r
+					a.p("VPSRLW $%d, Z%d, Z%d", 4*g, 24+r, from)
+				}
+				a.p("VPERMW Z30, Z%d, Z%d", from, 28+r)
+				a.p("VPSUBUSW Z%d, Z%d, Z%d", 26+r, 28+r, 28+r)
+			}
+			for x := range n {
+				a.p("VMOVDQU64 (R%d)(%s*1), Z31", 8+x, indices[g])
+				for r := range 2 {
+					a.vdpbf16ps(31, 28+r, 4*(2*x+r)+g)
+				}
+			}
+		}
+	}
+	a.p("row:")
+	a.startRow(dp, 2*n)
+	a.p("LEAQ %d(SI), R15", far)
+	a.p("MOVQ n+56(FP), CX")
+	a.p("SHRQ $2, CX")
+	a.p("JZ last")
+	a.p("PCALIGN $32")
+	a.p("chunk:")
+	a.p("PREFETCHT2 (R15)")
+	a.p("PREFETCHT2 64(R15)")
+	a.p("PREFETCHT0 (SI)(R12*2)")
+	a.p("PREFETCHT0 (SI)(R11*1)")
+	multiplied("VMOVDQU64 %s")
+	a.advance(dp.xBytes())
+	a.p("ADDQ $64, SI")
+	a.p("ADDQ $128, R15")
+	a.p("ADDQ $8, R14")
+	a.p("DECQ CX")
+	a.p("JNZ chunk")
+	a.p("last:")
+	a.p("MOVQ n+56(FP), CX")
+	a.p("ANDQ $3, CX")
+	a.p("JZ sum")
+	multiplied("VMOVDQU32.Z %s, K1")
+	a.p("LEAQ (R14)(CX*2), R14")
+	a.p("SHLQ $4, CX")
+	a.p("ADDQ CX, SI")
+	a.p("sum:")
+	a.p("ADDQ R12, SI")
+	a.p("ADDQ R13, R14")
+	for g := 1; g < 4; g++ {
+		for v := range 2 * n {
+			a.p("VADDPS Z%d, Z%d, Z%d", 4*v+g, 4*v, 4*v)
+		}
+	}
+	a.p("MOVQ y+32(FP), DX")
+	a.p("MOVQ yoff+40(FP), DI")
+	for x := 0; x < n; x += 2 {
+		next := min(x+1, n-1)
+		a.sumFour([4]int{8 * x, 8*x + 4, 8 * next, 8*next + 4}, 2)
+		a.p("MOVQ %d(DI), AX", 8*x)
+		a.p("VMOVLPS X24, (DX)(AX*1)")
+		if next > x {
+			a.p("MOVQ %d(DI), AX", 8*next)
+			a.p("VMOVHPS X24, (DX)(AX*1)")
+		}
+	}
+	a.p("ADDQ $8, DX")
+	a.p("MOVQ DX, y+32(FP)")
+	a.p("SUBQ $2, rows+48(FP)")
 	a.p("JNE row")
 	a.p("MOVW $-1, least+72(FP)")
 	a.p("VZEROUPPER")
