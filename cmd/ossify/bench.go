@@ -65,7 +65,8 @@ const ttftPrompt = 16
 
 func newBench() *cobra.Command {
 	var prompt, tokens, sessions, runs, threads, chunk int
-	var precision, set string
+	var precision string
+	var set func() kernel.Set
 	var contexts []int
 	var asJSON, kernels, screen bool
 	var memory memoryFlags
@@ -96,7 +97,7 @@ machine can run; no checkpoint is needed.`,
 			if kernels {
 				return benchKernels(c, asJSON)
 			}
-			o := engine.Options{Workers: threads, Chunk: chunk}
+			o := engine.Options{Kernels: set(), Workers: threads, Chunk: chunk}
 			switch precision {
 			case "bf16":
 				o.Precision = engine.BF16
@@ -104,15 +105,6 @@ machine can run; no checkpoint is needed.`,
 				o.Precision = engine.F32
 			default:
 				return usage("--precision %q, want bf16 or f32", precision)
-			}
-			var names []string
-			for _, k := range kernel.All() {
-				if names = append(names, k.Name); k.Name == set {
-					o.Kernels = k
-				}
-			}
-			if set != "best" && o.Kernels.Name == "" {
-				return usage("--set %q, want best or one of %v", set, names)
 			}
 			for _, n := range contexts {
 				if n < 0 {
@@ -141,7 +133,7 @@ machine can run; no checkpoint is needed.`,
 	f.IntVar(&threads, "threads", 0, "threads; 0 is one a processor")
 	f.IntVar(&chunk, "chunk", 0, "tokens of a pass, at most; 0 is the engine's choice")
 	chooseVar(c, &precision, "precision", "bf16", []string{"bf16", "f32"}, "of values between operations")
-	f.StringVar(&set, "set", "best", "kernels: best, or a set that --kernels lists")
+	set = kernelsVar(c, "set")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&kernels, "kernels", false, "measure the kernels of this machine instead")
 	return c
@@ -200,10 +192,6 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 	r.TTFT = time.Since(start).Seconds()
 	s.Close()
 
-	set := o.Kernels
-	if set.Name == "" {
-		set = kernel.Best()
-	}
 	read, free := huge.Alloc(bandwidthBytes)
 	if free != nil {
 		defer free()
@@ -214,7 +202,7 @@ func (b *bench) run(dir string, o engine.Options) (*benchReport, error) {
 	huge.Settle(read)
 	var bandwidth speed
 	measure := func() {
-		bandwidth.Rates = append(bandwidth.Rates, set.ReadBandwidth(read, b.m.Workers())/1e9)
+		bandwidth.Rates = append(bandwidth.Rates, o.Kernels.ReadBandwidth(read, b.m.Workers())/1e9)
 	}
 	measure()
 	bandwidth.Rates = nil

@@ -5,8 +5,22 @@ import (
 	"io"
 	"runtime"
 
+	"github.com/spf13/cobra"
+
 	"ossify/kernel"
 )
+
+// kernelsVar gives a command a flag that chooses one of this machine's kernel sets.
+func kernelsVar(c *cobra.Command, name string) func() kernel.Set {
+	const best = "best"
+	var chosen string
+	names, sets := []string{best}, map[string]kernel.Set{}
+	for _, set := range kernel.All() {
+		names, sets[set.Name], sets[best] = append(names, set.Name), set, set // the last is the best
+	}
+	chooseVar(c, &chosen, name, best, names, "kernel set of the engine")
+	return func() kernel.Set { return sets[chosen] }
+}
 
 // sayPortable says in one line that the set of kernels in use is the portable
 // one because this machine can run no other.

@@ -26,7 +26,8 @@ type verifyCommand struct {
 	prompt, conversation string
 	html                 string
 	force                bool
-	kernels, precision   string
+	precision            string
+	kernels              func() kernel.Set
 	faults               bool
 	attack               int
 	seed                 uint64
@@ -91,16 +92,13 @@ With --html it writes the report as a page for a browser, too, with pictures
 	f.BoolVar(&v.force, "force", false, "replace the --html file though verify did not write it")
 	f.BoolVar(&v.all, "all", false, "print a line for every stage of every layer")
 	f.BoolVar(&v.noHash, "no-hash", false, "do not read the whole checkpoint to see that it is the golden's")
-	chooseVar(c, &v.kernels, "kernels", "best", []string{"best", "portable"}, "kernel set of the engine")
+	v.kernels = kernelsVar(c, "kernels")
 	f.Float64Var(&v.most, "oracle-most", 1.5e8, "most multiplications that the oracle may take to judge a run by its own values; decides at how many positions")
 	return c
 }
 
 func (v *verifyCommand) run(c *cobra.Command, dir string) error {
-	o := engine.Options{Kernels: kernel.Best()}
-	if v.kernels == "portable" {
-		o.Kernels = kernel.Portable()
-	}
+	o := engine.Options{Kernels: v.kernels()}
 	var tokens []uint32
 	if v.prompt != "" || v.conversation != "" {
 		if v.golden != "" {

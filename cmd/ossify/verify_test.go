@@ -11,6 +11,7 @@ import (
 
 	"ossify/gptoss"
 	"ossify/internal/modeltest"
+	"ossify/kernel"
 )
 
 const (
@@ -29,6 +30,24 @@ func call(t *testing.T, args ...string) (code int, out, errors string) {
 func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSuffix(s, "\n"), "\n")
 	return lines[len(lines)-1]
+}
+
+// A run says which kernels it had: those asked for, and without that the best.
+func TestVerifyKernels(t *testing.T) {
+	dir := synthesised(t, gptoss.Original)
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{nil, kernel.Best().Name},
+		{[]string{"--kernels", "best"}, kernel.Best().Name},
+		{[]string{"--kernels", kernel.All()[len(kernel.All())/2].Name}, kernel.All()[len(kernel.All())/2].Name},
+	} {
+		code, out, errs := call(t, append([]string{"verify", dir, "--golden", goldenF32, "--no-hash"}, tt.args...)...)
+		if want := "engine f32, " + tt.want + " kernels"; code != 0 || !strings.Contains(out, want) {
+			t.Errorf("%v: exit code %d, %s%s, want %q", tt.args, code, out, errs, want)
+		}
+	}
 }
 
 // The verdict is the last line, and the exit code: 0 for pass, 1 for fail.

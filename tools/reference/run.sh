@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Run the PyTorch reference live and compare us with it: synthesise a checkpoint
 # from SEED, draw TOKENS tokens from the same seed, trace the reference in both
-# precisions, verify. Exits with 1 if either fails.
+# precisions, verify with the best kernel set and then with every other that this
+# machine has. Exits with 1 if any fails.
 #
 #   tools/reference/run.sh SEED TOKENS [PRESET]
 #
@@ -16,6 +17,8 @@ cd "$(dirname "$0")/../.."
 source tools/reference/work.sh
 "$work/ossify" synth --preset "$preset" --seed "$seed" "$work/$preset"
 
+sets=$("$work/ossify" __complete verify "$work" --kernels "" 2>/dev/null) # best, and each by name
+
 status=0 verdicts=
 for precision in bf16 f32; do
 	trace=$work/$preset-$precision.safetensors
@@ -23,6 +26,10 @@ for precision in bf16 f32; do
 		--tokens "random:$tokens:$seed" --precision $precision -o "$trace"
 	tools/reference/streamed.sh "$work/$preset" "$trace" "$seed" "$tokens" $precision || status=1
 	"$work/ossify" verify "$work/$preset" --golden "$trace" | tee "$work/report" || status=1
+	for set in $(sed '/^:/d; /^best$/d' <<<"$sets"); do
+		"$work/ossify" verify "$work/$preset" --golden "$trace" --kernels "$set" >"$work/report-$set" || status=1
+		echo "$precision, kernels $set: $(sed -n 's/^verdict: //p' "$work/report-$set")"
+	done
 	verdicts="$verdicts $precision $(sed -n 's/^verdict: //p' "$work/report"),"
 done
 echo "seed $seed, $tokens tokens, against the reference run just now:${verdicts%,}"
