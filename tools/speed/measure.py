@@ -23,6 +23,7 @@ from pathlib import Path
 import programs
 
 PREFILL, DECODE = (512, 128), 64
+TOGETHER = 24  # tokens of each of several sessions
 TESTS = [*(f"prefill {n}" for n in PREFILL), f"decode {DECODE}"]
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -33,8 +34,8 @@ def busy():
     return (user + nice + system + irq + soft + steal) / TICK
 
 
-def run(command, log):
-    """Runs command; what it printed, peak RSS in bytes, and the share of the processors that others took."""
+def run(command, log, parse=json.loads):
+    """Runs command; what it printed, parsed, peak RSS in bytes, and the share of the processors that others took."""
     with open(log, "w") as err:
         before, start = busy(), time.monotonic()
         child = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=err, preexec_fn=programs.first_to_go)
@@ -45,7 +46,7 @@ def run(command, log):
     if child.returncode != 0:
         raise RuntimeError(f"exit {child.returncode}: {(log.read_text().strip().splitlines() or ['nothing said'])[-1]}")
     others = busy() - before - usage.ru_utime - usage.ru_stime
-    return json.loads(out), usage.ru_maxrss * 1024, max(0, others / seconds / os.cpu_count())
+    return parse(out), usage.ru_maxrss * 1024, max(0, others / seconds / os.cpu_count())
 
 
 def warm(*paths):
@@ -100,6 +101,39 @@ class Screened(Ossify):
         command = [self.setup.ossify, "bench", checkpoint, "--threads", args.threads, "--runs", args.repeat, "--json", *self.options]
         report, _, others = run([*command, "-p", 0, "-n", DECODE, "--screen"], log)
         return {f"decode {DECODE}": statistics.median(report["decode_screened"]["tok_s"]), "rss": report["peak_rss_bytes"], "others": others}
+
+
+class Together(Ossify):
+    """ossify's decode of several sessions together, and of one: both in the same run."""
+
+    def round(self, log):
+        args, checkpoint = self.setup.args, self.setup.checkpoint()
+        warm(*checkpoint.glob("*.safetensors"))
+        command = [self.setup.ossify, "bench", checkpoint, "--threads", args.threads, "--runs", args.repeat, "--json", *self.options]
+        report, _, others = run([*command, "-p", 0, "-n", TOGETHER, "--sessions", args.sessions], log)
+        result = {k: report[k] for k in ("bandwidth_gbs", "bytes_per_token", "bandwidth_share", "ttft_s", "load_s")}
+        return result | {"one": statistics.median(report["decode"]["tok_s"]), "together": statistics.median(report["decode_sessions"]["tok_s"]),
+                         "rss": report["peak_rss_bytes"], "others": others}
+
+
+class LlamaTogether(Program):
+    """llama-batched-bench: one sequence and several, after 16 tokens each."""
+
+    def __init__(self, setup, dense):
+        super().__init__("llama.cpp", dense)
+        self.setup, self.dense = setup, dense
+
+    def round(self, log):
+        args, gguf = self.setup.args, self.setup.gguf(self.dense)
+        warm(gguf)
+        counts = [1, args.sessions] * args.repeat
+        command = [self.setup.work / "llama.cpp/bin/llama-batched-bench", "-m", gguf, "-t", args.threads, "-tb", args.threads, "-c", args.sessions * 64,
+                   "-npp", 16, "-ntg", TOGETHER, "-npl", ",".join(map(str, counts)), "--output-format", "jsonl"]
+        lines, rss, others = run(command, log, lambda out: [json.loads(line) for line in out.splitlines() if line.startswith(b"{")])
+        if [line["pl"] for line in lines] != counts:
+            raise RuntimeError(f"measured {[line['pl'] for line in lines]} sequences, want {counts}")
+        rates = {n: statistics.median(line["speed_tg"] for line in lines if line["pl"] == n) for n in counts}
+        return {"one": rates[1], "together": rates[args.sessions], "rss": rss, "others": others}
 
 
 class Llama(Program):
@@ -168,16 +202,16 @@ def ratio(ours, theirs, test):
     return f"{statistics.median(pairs):.2f}" if pairs else ""
 
 
-def table(everyone):
+def table(everyone, tests=TESTS):
     ours = next((p for p in everyone if isinstance(p, Ossify)), None)
-    lines = [f"| program | dense weights | {' | '.join(t + ', tokens/s' for t in TESTS)} | {ours.name if ours else 'ossify'} ÷ it: {' | '.join(TESTS)} | loaded in, s | peak RSS, GB | of it own | others took |",
-             "|---|---|" + "---:|" * (2 * len(TESTS) + 4)]
+    lines = [f"| program | dense weights | {' | '.join(t + ', tokens/s' for t in tests)} | {ours.name if ours else 'ossify'} ÷ it: {' | '.join(tests)} | loaded in, s | peak RSS, GB | of it own | others took |",
+             "|---|---|" + "---:|" * (2 * len(tests) + 4)]
     for p in everyone:
         if p.failure:
-            lines.append(f"| {p.name} | {p.weights} | fails: `{p.failure}` |" + "|" * (2 * len(TESTS) + 3))
+            lines.append(f"| {p.name} | {p.weights} | fails: `{p.failure}` |" + "|" * (2 * len(tests) + 3))
         elif p.runs:
-            cells = [spread(p.of(t), 1 if statistics.median(p.of(t) or [0]) >= 20 else 2) for t in TESTS]
-            cells += [ratio(ours, p, t) if ours and p is not ours else "" for t in TESTS]
+            cells = [spread(p.of(t), 1 if statistics.median(p.of(t) or [0]) >= 20 else 2) for t in tests]
+            cells += [ratio(ours, p, t) if ours and p is not ours else "" for t in tests]
             cells += [spread(p.of("load_s"), 2), f"{statistics.median(p.of('rss')) / 1e9:.1f}", spread([own / 1e9 for own in p.of("own")], 2), f"{statistics.median(p.of('others')):.0%}"]
             lines.append(f"| {p.name} | {p.weights} | {' | '.join(cells)} |")
     if ours and ours.runs:
@@ -204,12 +238,17 @@ def main():
     parser.add_argument("--repeat", type=int, default=2, help="runs of a peer in each round, after one to warm up")
     parser.add_argument("--torch", action="store_true", help="PyTorch too: with --layers, for it wants 1.6 GB a layer")
     parser.add_argument("--avx2", action="store_true", help="ossify and llama.cpp with AVX2 alone, and nothing else")
+    parser.add_argument("--sessions", type=int, help="decode of so many sessions together and of one, and nothing else")
     parser.add_argument("--no-ossify", action="store_true", help="peers only")
     args = parser.parse_args()
+    if args.sessions is not None and args.sessions < 2:
+        parser.error(f"--sessions {args.sessions}, want 2 or more")
     setup = programs.Setup(args)
 
     if args.avx2:
         everyone = [Ossify(setup, "ossify, avx2", "--set", "avx2"), *(Llama(setup, "llama.cpp-avx2", dense) for dense in setup.dense)]
+    elif args.sessions:
+        everyone = [Together(setup), Together(setup, "ossify, held", "--hold"), *(LlamaTogether(setup, dense) for dense in setup.dense)]
     elif args.onnx:
         # Float32 first: what the others are compared with, for exports compute in it.
         everyone = [Ossify(setup, "ossify f32", "--precision", "f32"), Ossify(setup, "ossify bf16"),
@@ -232,7 +271,8 @@ def main():
     if args.torch:
         everyone.append(Torch(setup))
 
-    name = "speed-avx2" if args.avx2 else "speed-onnx" if args.onnx else "speed"
+    tests = ["one", "together"] if args.sessions else TESTS
+    name = "speed-avx2" if args.avx2 else "speed-sessions" if args.sessions else "speed-onnx" if args.onnx else "speed"
     for n in range(args.rounds):
         for p in everyone:
             if p.failure:
@@ -242,11 +282,11 @@ def main():
                 p.runs.append(p.round(log))
             except (RuntimeError, subprocess.CalledProcessError) as e:
                 p.failure = str(e)
-            done = p.failure or ", ".join(f"{t} {p.runs[-1].get(t, 0):.2f}" for t in TESTS) + f", others {p.runs[-1]['others']:.0%}"
+            done = p.failure or ", ".join(f"{t} {p.runs[-1].get(t, 0):.2f}" for t in tests) + f", others {p.runs[-1]['others']:.0%}"
             print(f"round {n + 1}, {p.name}, {p.weights}: {done}", file=sys.stderr, flush=True)
             report = about(args, setup, everyone) | {"runs": [{"program": q.name, "dense": q.weights, "failure": q.failure, "rounds": q.runs} for q in everyone]}
             (setup.results / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-            (setup.results / f"{name}.md").write_text(table(everyone))
+            (setup.results / f"{name}.md").write_text(table(everyone, tests))
     print((setup.results / f"{name}.md").read_text())
     if any(p.failure for p in everyone):
         sys.exit(1)

@@ -6,6 +6,7 @@
 #   tools/speed/run.sh --layers 4 --torch          4 layers of 20b, PyTorch too
 #   tools/speed/run.sh --layers 2 --onnx           ONNX Runtime and onnxruntime-genai's packages beside llama.cpp
 #   tools/speed/run.sh --avx2                      with AVX2 alone: ossify and llama.cpp
+#   tools/speed/run.sh --sessions 8                decode of 8 sessions together: ossify and llama.cpp
 #   tools/speed/run.sh --check-only                logits only; --no-check: times only
 #   tools/speed/run.sh --peers llama.cpp           one of the two, half the time; the other is not built
 #   tools/speed/run.sh --dense q8_0                one type of attention and embeddings, half the disk
@@ -20,7 +21,7 @@ work=$root/build/speed
 python=$work/venv/bin/python
 mkdir -p "$work/src"
 
-check=1 measure=1 peers=llama.cpp,ik_llama.cpp torch='' avx2='' onnx=''
+check=1 measure=1 peers=llama.cpp,ik_llama.cpp torch='' avx2='' onnx='' sessions=''
 flags=()      # of both programs
 more=()       # of measure.py
 while (($#)); do
@@ -30,6 +31,7 @@ while (($#)); do
 	--torch) torch=1 more+=("$1") ;;
 	--avx2) avx2=1 more+=("$1") ;;
 	--onnx) onnx=1 peers=llama.cpp flags+=("$1" --peers llama.cpp --dense bf16) ;;
+	--sessions) sessions=1 peers=llama.cpp flags+=(--peers llama.cpp) more+=("$1" "${2:?$1 wants a number}"); shift ;;
 	--no-ossify) more+=("$1") ;;
 	-h | --help) sed -n '2,/^set/s/^#[ ]\{0,1\}//p' "$0"; exit ;;
 	--peers) peers=${2:?--peers wants names} flags+=("$1" "$2"); shift ;;
@@ -94,6 +96,7 @@ fi
 wanted llama.cpp && peer llama.cpp llama-cpp-python 0.3.36 832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 wanted ik_llama.cpp && peer ik_llama.cpp ik-llama-cpp-python 0.1.5 33c67eb99e4dcab5e611050433243815709b8b3067753f9ce18375013cf002ad
 [[ -z $avx2 ]] || peer llama.cpp-avx2 llama-cpp-python 0.3.36 832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e -DGGML_NATIVE=OFF # which leaves AVX2
+[[ -z $sessions ]] || GIT_DIR=/dev/null nice cmake --build "$work/llama.cpp" --target llama-batched-bench -j "$(nproc)" >>"$work/llama.cpp.log" 2>&1
 (cd "$root" && go build -o "$work/ossify" ./cmd/ossify && go build -o "$work/rounded" ./tools/speed/rounded)
 {
 	echo "ossify $(git -C "$root" describe --always --dirty), $(go version | cut -d' ' -f3)"
