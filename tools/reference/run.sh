@@ -18,6 +18,7 @@ source tools/reference/work.sh
 "$work/ossify" synth --preset "$preset" --seed "$seed" "$work/$preset"
 
 sets=$("$work/ossify" __complete verify "$work" --kernels "" 2>/dev/null) # best, and each by name
+grep -qx portable <<<"$sets" || { echo "tools/reference: no kernel sets are listed" >&2; exit 1; }
 
 status=0 verdicts=
 for precision in bf16 f32; do
@@ -26,11 +27,14 @@ for precision in bf16 f32; do
 		--tokens "random:$tokens:$seed" --precision $precision -o "$trace"
 	tools/reference/streamed.sh "$work/$preset" "$trace" "$seed" "$tokens" $precision || status=1
 	"$work/ossify" verify "$work/$preset" --golden "$trace" | tee "$work/report" || status=1
+	verdicts="$verdicts $precision $(sed -n 's/^verdict: //p' "$work/report")"
 	for set in $(sed '/^:/d; /^best$/d' <<<"$sets"); do
 		"$work/ossify" verify "$work/$preset" --golden "$trace" --kernels "$set" >"$work/report-$set" || status=1
-		echo "$precision, kernels $set: $(sed -n 's/^verdict: //p' "$work/report-$set")"
+		verdict=$(sed -n 's/^verdict: //p' "$work/report-$set")
+		echo "$precision, kernels $set: ${verdict:=none}"
+		[ "$verdict" = pass ] || verdicts="$verdicts (with kernels $set: $verdict)" status=1
 	done
-	verdicts="$verdicts $precision $(sed -n 's/^verdict: //p' "$work/report"),"
+	verdicts="$verdicts,"
 done
 echo "seed $seed, $tokens tokens, against the reference run just now:${verdicts%,}"
 exit $status
