@@ -9,19 +9,24 @@ TOKENS ?= 200
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-build: ## the command, as bin/ossify
-	go build -o bin/ossify ./cmd/ossify
+PROGRAMS := ./cmd/ossify ./cmd/ossify-beam
 
-install: ## the command, into Go's folder for programs (go env GOBIN, else GOPATH/bin)
-	go install ./cmd/ossify
+build: ## the programs, as bin/ossify and bin/ossify-beam
+	go build -o bin/ $(PROGRAMS)
+
+install: ## the programs, into Go's folder for programs (go env GOBIN, else GOPATH/bin)
+	go install $(PROGRAMS)
+
+bin/ossify:
+	go build -o $@ ./cmd/ossify
 
 ort-library: ## operators for ONNX Runtime, as bin/libossify_ort.so
 	CGO_ENABLED=1 go build -tags ortlib -buildmode=c-shared -o bin/libossify_ort.so ./cmd/ossify-ort
 
-demo: deps build ## synthesise a small model, run it, compare it with PyTorch's own values
+demo: deps bin/ossify ## synthesise a small model, run it, compare it with PyTorch's own values
 	bin/ossify demo --html build/demo.html
 
-serve-demo: build ## serve the small trained model that comes with ossify, verified, at http://127.0.0.1:8080, and open its page
+serve-demo: bin/ossify ## serve the small trained model that comes with ossify, verified, at http://127.0.0.1:8080, and open its page
 	@rm -rf build/serve-demo && bin/ossify synth --preset trained build/serve-demo
 	@bin/ossify verify build/serve-demo --precision bf16 --length 96 --json >build/serve-demo.json
 	@echo "curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"trained\",\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"What is 3 + 4?\"}]}'"
@@ -64,12 +69,12 @@ platforms: ## build and vet for other systems and processors, without cgo, and w
 	@set -e; for p in $(PLATFORMS); do echo "GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 go vet, build"; \
 		export GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0; \
 		quick() { case $$p in linux/amd64 | linux/arm64) go "$$@" ;; *) go "$$1" $(QUICK) "$${@:2}" ;; esac; }; \
-		quick vet -tags nobeam $$(go list ./... | grep -v /pipeline/beam); quick build -tags nobeam -o /dev/null ./cmd/ossify; done
+		quick vet $$(go list ./... | grep -v -e /pipeline/beam -e /cmd/ossify-beam); quick build -o /dev/null ./cmd/ossify; done
 
 # Without the part of go vet that go test repeats: check runs all of it. The
 # longest come first, so that none of them is left to run alone.
 unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
-	go test -timeout 30m -vet=off ./cmd/ossify ./verify ./verify/onnx ./kernel ./convert ./...
+	go test -timeout 30m -vet=off ./cmd/internal/cli ./verify ./verify/onnx ./kernel ./convert ./...
 
 # -short: fewer of what is alike for the race detector, which sees goroutines. The
 # engine's workers wait for each other, and have the processors to themselves.
@@ -78,7 +83,7 @@ race: ## the packages that start goroutines, under the race detector
 	$(RACE) ./engine
 	$(RACE) ./server ./openai ./generate ./gptoss ./batch ./batch/store ./pipeline ./weight ./checkpoint ./convert ./oracle ./pull ./server/mcp ./synth ./internal/fileset ./internal/mapped
 	$(RACE) -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
-	$(RACE) -tags nobeam -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/ossify
+	$(RACE) -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/internal/cli
 
 arm64: ## build for arm64, run the kernels there (under qemu-user, installed with apt-get if missing)
 	tools/arm64/run.sh
@@ -91,7 +96,7 @@ generated: ## generated files are what their generators make
 LIVE := onnxcheck ortcheck packcheck pagecheck reportcheck harmonydiff
 differential: $(LIVE) fuzz ## short live comparisons with other people's programs (npm, PyPI)
 
-$(LIVE): build
+$(LIVE): bin/ossify
 	tools/$@/run.sh
 pagecheck: ## the server's page in headless Chromium; screenshots in build/pagecheck/pictures
 ortcheck: onnxcheck # whose examples and packages it takes
@@ -108,7 +113,7 @@ module: ## rename the module, for a repository with an address: make module MODU
 	git ls-files go.mod '*/go.mod' | xargs sed -i -E "s#(^|[[:space:]])$$old(/|[[:space:]]|\$$)#\1$(MODULE)\2#"
 	gofmt -w .
 
-reference: build ## run the PyTorch reference live: make reference SEED=7 TOKENS=200 (downloads PyTorch)
+reference: bin/ossify ## run the PyTorch reference live: make reference SEED=7 TOKENS=200 (downloads PyTorch)
 	tools/reference/run.sh $(SEED) $(TOKENS)
 
 containers: ## convert what Orbax, Flax and PyTorch write live, and compare: tiny and small (PyPI; PRESETS=tiny for one)
@@ -124,4 +129,4 @@ transformers: ## compare with PyPI's transformers: logits, keys of config.json (
 peers-speed: ## time ossify beside llama.cpp and ik_llama.cpp, built from source, on a synthetic 20b (hours; 45 GB of disk)
 	tools/speed/run.sh
 
-.PHONY: help build install ort-library demo serve-demo deploycheck clients deps test check platforms unit race arm64 generated differential $(LIVE) fuzz fetch module reference parity containers transformers peers-speed
+.PHONY: help build bin/ossify install ort-library demo serve-demo deploycheck clients deps test check platforms unit race arm64 generated differential $(LIVE) fuzz fetch module reference parity containers transformers peers-speed

@@ -4,7 +4,8 @@
 // Elements are the lines of a file. A worker processes one as a whole and writes
 // its result where it sees fit, under a name that depends on the element alone;
 // so an element may be processed twice, and a run that was ended goes on where it
-// was. Package pipeline/beam runs the same jobs on Apache Beam.
+// was. Package pipeline/beam runs the same jobs on Apache Beam, and is a value of
+// type Beam to programs that may be without it.
 package pipeline
 
 import (
@@ -97,4 +98,37 @@ func Local(ctx context.Context, j Job, kind Kind) error {
 		return cause
 	}
 	return err
+}
+
+// Beam is Apache Beam, for programs that have package pipeline/beam.
+type Beam struct {
+	// Run runs a job, with workers of kinds, and returns when it has ended.
+	// Programs that run in other processes must know the same kinds.
+	Run func(ctx context.Context, j Job, kinds map[string]Kind, o BeamOptions) error
+
+	// Worker runs this process as a worker, if these are the arguments with which
+	// Beam's containers start one, and reports whether they are. It returns when
+	// the runner has no more work.
+	Worker func(args []string, kinds map[string]Kind) bool
+}
+
+// Prism is the name of Beam's runner that needs no cluster: it runs a job in this
+// process.
+const Prism = "prism"
+
+// BeamRunners are the names of what Beam runs a job on.
+func BeamRunners() []string { return []string{Prism, "flink", "spark", "dataflow", "universal"} }
+
+// BeamOptions say where a job runs.
+type BeamOptions struct {
+	Runner string // one of BeamRunners
+
+	// Endpoint is the address of a job server, host:port; Prism has none.
+	Endpoint string
+
+	// Flags are options of Beam and of its runner, each NAME=VALUE, as Beam's own
+	// programs take them on the command line.
+	Flags []string
+
+	Log io.Writer // takes warnings and errors of Beam, of a cluster also its news; nil for none
 }

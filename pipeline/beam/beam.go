@@ -31,29 +31,7 @@ import (
 	"ossify/pipeline"
 )
 
-// Prism is Beam's runner in this process.
-const Prism = "prism"
-
-// Runners are the names of what a pipeline runs on.
-func Runners() []string { return []string{Prism, "flink", "spark", "dataflow", "universal"} }
-
-// Options say where a job runs.
-type Options struct {
-	Runner string
-
-	// Endpoint is the address of a job server, host:port; Prism has none.
-	Endpoint string
-
-	// Flags are options of Beam and of its runner, each NAME=VALUE, as Beam's own
-	// programs take them on the command line.
-	Flags []string
-
-	Log io.Writer // takes warnings and errors of Beam, of a cluster also its news; nil for none
-}
-
-// Worker runs this process as a worker, if these are the arguments with which
-// Beam's containers start one, and reports whether they are. It returns when the
-// runner has no more work.
+// Worker is [pipeline.Beam]'s.
 func Worker(args []string, kinds map[string]pipeline.Kind) bool {
 	if !slices.Contains(args, "--worker=true") && !slices.Contains(args, "--worker") {
 		return false
@@ -81,9 +59,8 @@ func endWithParent() {
 	look()
 }
 
-// Run runs a job, with workers of kinds, and returns when it has ended. Programs
-// that run in other processes must know the same kinds.
-func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o Options) error {
+// Run is [pipeline.Beam]'s.
+func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o pipeline.BeamOptions) error {
 	if err := j.Check(); err != nil {
 		return err
 	}
@@ -91,9 +68,9 @@ func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o 
 	switch {
 	case !ok:
 		return fmt.Errorf("beam: no workers of kind %q", j.Kind)
-	case !slices.Contains(Runners(), o.Runner):
-		return fmt.Errorf("beam: runner %q, want one of %s", o.Runner, strings.Join(Runners(), ", "))
-	case o.Runner == Prism && o.Endpoint != "":
+	case !slices.Contains(pipeline.BeamRunners(), o.Runner):
+		return fmt.Errorf("beam: runner %q, want one of %s", o.Runner, strings.Join(pipeline.BeamRunners(), ", "))
+	case o.Runner == pipeline.Prism && o.Endpoint != "":
 		return errors.New("beam: prism runs in this process, want no endpoint; universal reaches one that runs elsewhere")
 	case (o.Runner == "flink" || o.Runner == "spark" || o.Runner == "universal") && o.Endpoint == "":
 		return fmt.Errorf("beam: %s without an endpoint, want its job server's host:port", o.Runner)
@@ -116,7 +93,7 @@ func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o 
 		return err
 	}
 	here.start(kinds)
-	quieten(o) // Beam's start makes a log of its own
+	quieten(ctx, o) // Beam's start makes a log of its own
 
 	var id [8]byte
 	rand.Read(id[:])
@@ -131,7 +108,7 @@ func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o 
 	beam.ParDo0(root, &endFn{}, beam.Reshuffle(root, done)) // of another stage, or it is no output
 	var err error
 	switch o.Runner {
-	case Prism:
+	case pipeline.Prism:
 		err = runPrism(ctx, plan)
 	case "dataflow":
 		_, err = beam.Run(ctx, o.Runner, plan)
@@ -152,8 +129,8 @@ func Run(ctx context.Context, j pipeline.Job, kinds map[string]pipeline.Kind, o 
 
 // workerProgram has a cluster's workers run this very program, unless Flags name
 // another or have workers in this process. Beam would compile one anew.
-func workerProgram(o Options) error {
-	if o.Runner == Prism || *jobopts.WorkerBinary != "" || jobopts.IsLoopback() {
+func workerProgram(o pipeline.BeamOptions) error {
+	if o.Runner == pipeline.Prism || *jobopts.WorkerBinary != "" || jobopts.IsLoopback() {
 		return nil
 	}
 	if runtime.GOOS != "linux" {
@@ -251,21 +228,39 @@ func submit(ctx context.Context, client jobpb.JobServiceClient, plan *beam.Pipel
 	return runnerlib.WaitForCompletion(lasting, client, job)
 }
 
-// quieten has Beam log to where o says.
-func quieten(o Options) {
+// quieten has Beam log to where o says, until ctx ends: what it then says is of that
+// end, which nobody needs to be told.
+func quieten(ctx context.Context, o pipeline.BeamOptions) {
 	w := o.Log
 	if w == nil {
 		w = io.Discard
 	}
 	level := slog.LevelWarn
-	if o.Runner != Prism {
+	if o.Runner != pipeline.Prism {
 		level = slog.LevelInfo
 	} else if o.Log == nil {
 		level = slog.LevelError + 1
 	}
-	h := slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
+	h := logUntil{slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}), ctx}
 	slog.SetDefault(slog.New(h)) // Prism takes no other
 	log.SetLogger(logger{slog.New(h)})
+}
+
+// A logUntil logs until a context ends.
+type logUntil struct {
+	slog.Handler
+	end context.Context
+}
+
+func (l logUntil) Enabled(ctx context.Context, level slog.Level) bool {
+	return l.end.Err() == nil && l.Handler.Enabled(ctx, level)
+}
+
+func (l logUntil) WithAttrs(a []slog.Attr) slog.Handler {
+	return logUntil{l.Handler.WithAttrs(a), l.end}
+}
+func (l logUntil) WithGroup(name string) slog.Handler {
+	return logUntil{l.Handler.WithGroup(name), l.end}
 }
 
 type logger struct{ log *slog.Logger }

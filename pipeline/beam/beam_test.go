@@ -117,7 +117,7 @@ func TestPrism(t *testing.T) {
 	if !canBind {
 		job := pipeline.Job{Kind: "count", Elements: elements(t, 1), Parallel: 1}
 		kinds := map[string]pipeline.Kind{"count": func(context.Context, []byte) (pipeline.Worker, error) { return &counter{}, nil }}
-		if err := Run(t.Context(), job, kinds, Options{Runner: Prism}); !errors.Is(err, ErrOpen) {
+		if err := Run(t.Context(), job, kinds, pipeline.BeamOptions{Runner: pipeline.Prism}); !errors.Is(err, ErrOpen) {
 			t.Errorf("got %v, want ErrOpen", err)
 		}
 		return
@@ -160,7 +160,7 @@ func TestPrism(t *testing.T) {
 				return w, c.open
 			}}
 			job := pipeline.Job{Kind: "count", Config: []byte(`{"a":1}`), Elements: elements(t, c.elements), Skip: 1, Parallel: 4}
-			err := Run(ctx, job, kinds, Options{Runner: Prism})
+			err := Run(ctx, job, kinds, pipeline.BeamOptions{Runner: pipeline.Prism})
 			if !errors.Is(err, c.want) {
 				t.Fatalf("got %v, want %v", err, c.want)
 			}
@@ -210,7 +210,7 @@ func TestCluster(t *testing.T) {
 			w := &counter{seen: map[string]int{}, do: func(e string) error { return c.do(e, cancel) }}
 			kinds := map[string]pipeline.Kind{"count": func(context.Context, []byte) (pipeline.Worker, error) { return w, nil }}
 			job := pipeline.Job{Kind: "count", Elements: elements(t, 9), Skip: 1, Parallel: 1}
-			o := Options{Runner: "universal", Endpoint: fmt.Sprintf("127.0.0.1:%d", prismServer.port), Flags: []string{"environment_type=LOOPBACK"}}
+			o := pipeline.BeamOptions{Runner: "universal", Endpoint: fmt.Sprintf("127.0.0.1:%d", prismServer.port), Flags: []string{"environment_type=LOOPBACK"}}
 			err := Run(ctx, job, kinds, o)
 			if !errors.Is(err, c.want) {
 				t.Fatalf("got %v, want %v", err, c.want)
@@ -265,21 +265,21 @@ func TestWrongOptions(t *testing.T) {
 	kinds := map[string]pipeline.Kind{"count": nil}
 	for _, c := range []struct {
 		name string
-		edit func(*pipeline.Job, *Options)
+		edit func(*pipeline.Job, *pipeline.BeamOptions)
 		want string
 	}{
-		{"no such runner", func(_ *pipeline.Job, o *Options) { o.Runner = "storm" }, `runner "storm"`},
-		{"flink without endpoint", func(_ *pipeline.Job, o *Options) { o.Runner = "flink" }, "without an endpoint"},
-		{"prism with endpoint", func(_ *pipeline.Job, o *Options) { o.Endpoint = "localhost:1" }, "want no endpoint"},
-		{"no such flag", func(_ *pipeline.Job, o *Options) { o.Flags = []string{"paralelism=2"} }, "no option of Beam"},
-		{"no value", func(_ *pipeline.Job, o *Options) { o.Flags = []string{"parallelism"} }, "NAME=VALUE"},
-		{"no number", func(_ *pipeline.Job, o *Options) { o.Flags = []string{"parallelism=x"} }, "parallelism"},
-		{"as a worker", func(_ *pipeline.Job, o *Options) { o.Flags = []string{"worker=true"} }, "no option of Beam"},
-		{"not waiting", func(_ *pipeline.Job, o *Options) { o.Flags = []string{"async=true"} }, "no option of Beam"},
-		{"no such kind", func(j *pipeline.Job, _ *Options) { j.Kind = "x" }, `no workers of kind "x"`},
-		{"none at once", func(j *pipeline.Job, _ *Options) { j.Parallel = 0 }, "parallel 0"},
+		{"no such runner", func(_ *pipeline.Job, o *pipeline.BeamOptions) { o.Runner = "storm" }, `runner "storm"`},
+		{"flink without endpoint", func(_ *pipeline.Job, o *pipeline.BeamOptions) { o.Runner = "flink" }, "without an endpoint"},
+		{"prism with endpoint", func(_ *pipeline.Job, o *pipeline.BeamOptions) { o.Endpoint = "localhost:1" }, "want no endpoint"},
+		{"no such flag", func(_ *pipeline.Job, o *pipeline.BeamOptions) { o.Flags = []string{"paralelism=2"} }, "no option of Beam"},
+		{"no value", func(_ *pipeline.Job, o *pipeline.BeamOptions) { o.Flags = []string{"parallelism"} }, "NAME=VALUE"},
+		{"no number", func(_ *pipeline.Job, o *pipeline.BeamOptions) { o.Flags = []string{"parallelism=x"} }, "parallelism"},
+		{"as a worker", func(_ *pipeline.Job, o *pipeline.BeamOptions) { o.Flags = []string{"worker=true"} }, "no option of Beam"},
+		{"not waiting", func(_ *pipeline.Job, o *pipeline.BeamOptions) { o.Flags = []string{"async=true"} }, "no option of Beam"},
+		{"no such kind", func(j *pipeline.Job, _ *pipeline.BeamOptions) { j.Kind = "x" }, `no workers of kind "x"`},
+		{"none at once", func(j *pipeline.Job, _ *pipeline.BeamOptions) { j.Parallel = 0 }, "parallel 0"},
 	} {
-		j, o := job, Options{Runner: Prism}
+		j, o := job, pipeline.BeamOptions{Runner: pipeline.Prism}
 		c.edit(&j, &o)
 		if err := Run(t.Context(), j, kinds, o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)

@@ -33,7 +33,7 @@ func TestPrismWaits(t *testing.T) {
 	}}
 	kinds := map[string]pipeline.Kind{"count": func(context.Context, []byte) (pipeline.Worker, error) { return w, nil }}
 	job := pipeline.Job{Kind: "count", Elements: elements(t, many), Skip: 1, Parallel: 1}
-	if err := Run(t.Context(), job, kinds, Options{Runner: Prism}); err != nil {
+	if err := Run(t.Context(), job, kinds, pipeline.BeamOptions{Runner: pipeline.Prism}); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%v of processor time in %v in which nothing was to be done", took, many*long)

@@ -24,7 +24,7 @@ cmp -s "$here/pom.xml" "$work/installed.xml" || {
 # Workers run this very program, and Beam's boot program, which fetches it. Neither
 # needs a C library.
 export CGO_ENABLED=0
-(cd "$root" && go build -tags noort -o "$work/ossify" ./cmd/ossify &&
+(cd "$root" && go build -tags noort -o "$work/" ./cmd/ossify ./cmd/ossify-beam &&
 	go build -o "$work/boot" github.com/apache/beam/sdks/v2/go/container)
 [ -e "$work/tiny/config.json" ] || "$work/ossify" synth --preset tiny --vocab 201088 "$work/tiny"
 "$python" "$here/check.py" make "$requests" "$work/in.jsonl"
@@ -108,7 +108,7 @@ end() {
 		if [ -e "$pid" ]; then kill "$(cat "$pid")" 2>/dev/null || true; fi
 	done
 	for program in /tmp/bin*/worker; do
-		if cmp -s "$program" "$work/ossify"; then rm -r "$(dirname "$program")"; fi
+		if cmp -s "$program" "$work/ossify-beam"; then rm -r "$(dirname "$program")"; fi
 	done
 	rm -rf "$run/tmp" "$run/artifacts"
 }

@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"ossify/kernel"
+)
+
+// kernelsVar gives a command a flag that chooses one of this machine's kernel sets.
+func kernelsVar(c *cobra.Command, name string) func() kernel.Set {
+	const best = "best"
+	var chosen string
+	names, sets := []string{best}, map[string]kernel.Set{}
+	for _, set := range kernel.All() {
+		names, sets[set.Name], sets[best] = append(names, set.Name), set, set // the last is the best
+	}
+	chooseVar(c, &chosen, name, best, names, "kernel set of the engine")
+	return func() kernel.Set { return sets[chosen] }
+}
+
+// sayPortable says in one line that the set of kernels in use is the portable
+// one because this machine can run no other.
+func sayPortable(w io.Writer, set string) {
+	if set != kernel.Portable().Name || kernel.Best().Name != set {
+		return
+	}
+	lacks := "no kernels are made for " + runtime.GOARCH
+	if runtime.GOARCH == "amd64" {
+		lacks = "this processor has no AVX2 with FMA"
+	}
+	fmt.Fprintf(w, "ossify: %s: the portable kernels run, with the same results, many times slower\n", lacks)
+}
