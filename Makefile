@@ -1,4 +1,5 @@
-# make demo: the main job on an embedded default. make test: everything CI runs.
+# make demo: the main job on an embedded default. make test: before each commit;
+# make test FULL=1: everything CI runs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -41,15 +42,23 @@ clients: ## official clients of OpenAI's API against our server (PyPI, npm, Go m
 deps: ## install ONNX Runtime's library into build/deps
 	@tools/deps/install.sh
 
+# make test is what a change passes before it is committed, in about two minutes:
+# tests are short, which leaves out what is long or repeats, and take a processor
+# each. With FULL=1 it is everything, and what CI runs.
+FULL ?=
+# Tests of seconds each whose subject other tests of a short run have, too.
+LONG := TestBeside|TestEdgeRows|TestEngineAgainstPyTorchElsewhere|TestGenerateONNX|TestServeSignals|TestLongDownload|TestTrainedAgainstPyTorch|TestTrainedTalks|TestExport120b|TestHandOver|TestBatchOnPrismIsInterrupted|TestPeakMemory|TestWithoutAVX2|TestVerifyHuggingFace|TestVerifyOfAnotherCheckpoint|TestVerifyHTMLOfFailure|TestFaults|TestCheckWithGolden|TestCheckByLogits|TestSharedFaults|TestVerifyKernels|TestSharedEdits|TestReferenceIsJudged|TestSmallSigmoids|TestScratchIsLargeEnough|TestHostileSchemas|TestTrainedPassesTheExamination
+SHORT := $(if $(FULL),,-short -cpu 1 -p $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) -skip '^($(LONG))$$')
+STEPS := check $(if $(FULL),platforms) unit race generated $(if $(FULL),,harmonydiff fuzz)
+
 # What the last steps need from package registries is fetched meanwhile; a step
 # that finds something missing fetches it itself. Those steps wait, or use one
 # processor, for most of their time, so three of them run at once.
-test: ## everything CI runs
-	@mkdir -p build; $(MAKE) fetch >build/fetch.log 2>&1 & fetching=$$!; trap 'kill $$fetching 2>/dev/null' EXIT; \
-	step() { SECONDS=0; $(MAKE) --no-print-directory "$$@" && echo "$$*: $$SECONDS s"; }; \
-	step check && step platforms && step unit && step race && step generated && \
-	{ wait $$fetching || cat build/fetch.log; } && \
-	step $(if $(filter output-sync,$(.FEATURES)),-j3 --output-sync=target) arm64 differential
+test: ## check, unit, race, generated, and short comparisons; with FULL=1 everything CI runs
+	@set -e; step() { SECONDS=0; $(MAKE) --no-print-directory "$$@" && echo "$$*: $$SECONDS s"; }; \
+	$(if $(FULL),mkdir -p build; $(MAKE) fetch >build/fetch.log 2>&1 & fetching=$$!; trap 'kill $$fetching 2>/dev/null' EXIT;) \
+	for s in $(STEPS); do step $$s; done; \
+	$(if $(FULL),wait $$fetching || cat build/fetch.log; step $(if $(filter output-sync,$(.FEATURES)),-j3 --output-sync=target) arm64 differential)
 
 check: ## format, modules, vet, static analysis
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt would change these files'; exit 1; }
@@ -74,16 +83,19 @@ platforms: ## build and vet for other systems and processors, without cgo, and w
 # Without the part of go vet that go test repeats: check runs all of it. The
 # longest come first, so that none of them is left to run alone.
 unit: deps ## every Go test, the comparisons with PyTorch's goldens among them
-	go test -timeout 30m -vet=off ./cmd/internal/cli ./verify ./verify/onnx ./kernel ./convert ./...
+	go test $(SHORT) -timeout 30m -vet=off ./cmd/internal/cli ./verify ./verify/onnx ./kernel ./convert ./...
 
 # -short: fewer of what is alike for the race detector, which sees goroutines. The
 # engine's workers wait for each other, and have the processors to themselves.
 RACE := go test -timeout 30m -vet=off -race -short
-race: ## the packages that start goroutines, under the race detector
+race: ## the packages that compute in parallel under the race detector; with FULL=1 all that start goroutines
 	$(RACE) ./engine
-	$(RACE) ./server ./openai ./generate ./gptoss ./batch ./batch/store ./pipeline ./weight ./checkpoint ./convert ./oracle ./pull ./server/mcp ./synth ./internal/fileset ./internal/mapped
+	$(RACE) ./gptoss ./oracle ./checkpoint
+ifneq ($(FULL),)
+	$(RACE) ./server ./openai ./generate ./batch ./batch/store ./pipeline ./weight ./convert ./pull ./server/mcp ./synth ./internal/fileset ./internal/mapped
 	$(RACE) -run 'Bandwidth|Copies|NothingIsLeft|Load' ./kernel ./onnx ./onnx/ort
 	$(RACE) -run 'Signals|Pipe|Tokenize|TraceOutput' ./cmd/internal/cli
+endif
 
 arm64: ## build for arm64, run the kernels there (under qemu-user, installed with apt-get if missing)
 	tools/arm64/run.sh

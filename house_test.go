@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -313,6 +314,37 @@ func TestNumber(t *testing.T) {
 		if got, ok := number(e); ok == math.IsNaN(want) || ok && got != want {
 			t.Errorf("%s: got %v, %v, want %v", text, got, ok, want)
 		}
+	}
+}
+
+// What the Makefile leaves out of short runs are tests that there are; and it leaves
+// nothing out of a full run.
+func TestLongTestsAreThere(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, ok := strings.Cut(string(makefile), "\nLONG := ")
+	list, _, _ = strings.Cut(list, "\n")
+	if out, err := exec.Command("make", "-n", "unit", "FULL=").Output(); err != nil || !strings.Contains(string(out), "-skip '^("+list+")$'") {
+		t.Errorf("a short run: %s, %v, want %s left out", out, err, list)
+	}
+	if out, err := exec.Command("make", "-n", "unit", "FULL=1").Output(); err != nil || strings.Contains(string(out), "-skip") || strings.Contains(string(out), "-short") || !strings.Contains(string(out), " ./...") {
+		t.Errorf("a full run: %s, %v, want all of every test", out, err)
+	}
+	long := map[string]bool{}
+	for name := range strings.SplitSeq(list, "|") {
+		long[name] = true
+	}
+	walk(t, func(path string, f *ast.File) {
+		for _, d := range f.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && strings.HasSuffix(path, "_test.go") && f.Recv == nil {
+				delete(long, f.Name.Name)
+			}
+		}
+	})
+	if !ok || len(long) > 0 {
+		t.Errorf("the Makefile's LONG names tests that are nowhere: %v (found: %t)", slices.Sorted(maps.Keys(long)), ok)
 	}
 }
 

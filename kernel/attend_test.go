@@ -100,7 +100,7 @@ func TestAttend(t *testing.T) {
 		for _, c := range attendCases {
 			name := fmt.Sprintf("%s, half=%v", c.name, half)
 			var want []float32
-			for _, s := range All() {
+			for _, s := range every() {
 				r := rand.New(rand.NewPCG(11, 12))
 				next := func(r *rand.Rand) float32 { return float32(r.NormFloat64()) }
 				ctx := newContext(r, c.first+c.rows, c.dim, half, next)
@@ -202,7 +202,7 @@ func TestAttendLongContext(t *testing.T) {
 	a := attention(r, ctx, group, dim, n-rows, rows, 0, true, next)
 	a.Lo[3], a.Hi[3] = 500, 500 // sees nothing
 	a.Lo[4], a.Hi[4] = 700, 701 // one key, far from the others
-	for _, s := range All() {
+	for _, s := range every() {
 		clear(a.Y)
 		a.Y[3*a.YStride] = 1
 		buf := s.Attend(a, nil)
@@ -265,7 +265,7 @@ func TestPagePutGet(t *testing.T) {
 // 129·131 − 130·130 is −1: the least sum that bfloat16 operands can have, on both
 // sides of the least normal number.
 func TestLeastScores(t *testing.T) {
-	for _, s := range All() {
+	for _, s := range every() {
 		for sum := -145; sum <= -115; sum++ {
 			for _, e := range []int{-100, -63, -20} {
 				scaled := func(m float64, e int) float32 { return float32(math.Ldexp(m, e)) }
@@ -294,7 +294,7 @@ func TestLeastScores(t *testing.T) {
 
 // A subnormal query or key counts for what it is, however large the other.
 func TestSubnormalScores(t *testing.T) {
-	for _, s := range All() {
+	for _, s := range every() {
 		for _, c := range []struct{ q, k float32 }{{0x1p-130, 0x1p100}, {0x1p100, 0x1p-130}, {0x1.8p-127, 0x1p127}, {0x1p-133, 1}} {
 			for column := range 2 {
 				page := Page{Half: make([]uint16, PageSize(2))}
@@ -321,7 +321,7 @@ func TestSubnormalScores(t *testing.T) {
 // What does not fit must stop before anything is read or written.
 func TestPagesThatDoNotFit(t *testing.T) {
 	whole := Span{0, PageLen}
-	for _, s := range All() {
+	for _, s := range every() {
 		for _, c := range []struct {
 			name   string
 			page   Page
@@ -369,7 +369,7 @@ func BenchmarkAttend(b *testing.B) {
 			for t := range a.Lo {
 				seen += a.Hi[t] - a.Lo[t]
 			}
-			for _, s := range All() {
+			for _, s := range every() {
 				b.Run(fmt.Sprintf("%s/half=%v/%s", c.name, half, s.Name), func(b *testing.B) {
 					var buf []float32
 					for b.Loop() {

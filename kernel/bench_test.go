@@ -16,7 +16,7 @@ func TestRead(t *testing.T) {
 	for i := range b {
 		b[i] = byte(r.Uint32())
 	}
-	for _, set := range All() {
+	for _, set := range every() {
 		for n := range 600 {
 			var want uint64
 			for i, v := range b[3 : 3+n] {
@@ -111,7 +111,7 @@ func BenchmarkProducts(b *testing.B) {
 		for _, c := range []int{2880, 4096} {
 			w := benchMatrix(e.kind, 192, c)
 			for _, n := range []int{1, 2, 4, 6, 8, 12, 16, 32, 64, 128} {
-				for _, set := range All() {
+				for _, set := range every() {
 					if set.Name == "portable" && n > 2 {
 						continue
 					}

@@ -45,7 +45,7 @@ func TestBitsOnEveryProcessor(t *testing.T) {
 		{"bits", func(r *rand.Rand) float32 { return math.Float32frombits(r.Uint32()) }},
 	}
 	var want []byte
-	for _, s := range All() {
+	for _, s := range every() {
 		var got bytes.Buffer
 		line := func(name string, h uint64) { fmt.Fprintf(&got, "%s %016x\n", name, h) }
 		for _, k := range kinds {

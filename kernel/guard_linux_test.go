@@ -43,7 +43,7 @@ func TestProductsStayInside(t *testing.T) {
 			for rows := 1; rows <= 9; rows++ {
 				p := newProblem(r, e.kind, e.half, rows, cols, 11, fillings[0])
 				p.w.Data, p.w.Scales = guarded(t, p.w.Data), guarded(t, p.w.Scales)
-				for _, set := range All() {
+				for _, set := range every() {
 					for _, n := range []int{1, 2, 3, 5, 7, 11} {
 						func() {
 							at := fmt.Sprintf("%s, %s: %d rows of %d columns, %d of x", set.Name, entryName(e.kind, e.half), rows, cols, n)
@@ -79,7 +79,7 @@ func TestInt6StaysInside(t *testing.T) {
 			}
 			limbs = guarded(t, limbs)
 			x.limbs = unsafe.Slice((*int8)(unsafe.Pointer(&limbs[0])), len(limbs))
-			for _, set := range All() {
+			for _, set := range every() {
 				func() {
 					defer func() {
 						if v := recover(); v != nil {

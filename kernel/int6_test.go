@@ -71,7 +71,7 @@ func TestInt6(t *testing.T) {
 					}
 				}
 				b := packInt6(w, cols)
-				for _, s := range All() {
+				for _, s := range every() {
 					var x Int16
 					x.Pack(slices.Repeat([]int16{99}, cols+70)) // old contents must not show
 					x.Pack(v)
@@ -85,7 +85,7 @@ func TestInt6(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range All() {
+	for _, s := range every() {
 		y := []int64{1, 2}
 		var x Int16
 		if s.Int6(y, nil, &x); y[0] != 0 || y[1] != 0 {
@@ -107,7 +107,7 @@ func TestInt6Columns(t *testing.T) {
 			for _, f := range []int16{1, 256} {
 				v[c] = f
 				x.Pack(v)
-				for _, s := range All() {
+				for _, s := range every() {
 					if s.Int6(y, b, &x); y[0] != int64(i)*int64(f) {
 						t.Fatalf("%s: %d·%d in column %d gives %d", s.Name, i, f, c, y[0])
 					}
@@ -159,7 +159,7 @@ func BenchmarkInt6(b *testing.B) {
 		y := make([]int64, of.rows)
 		var x Int16
 		x.Pack(v)
-		for _, s := range All() {
+		for _, s := range every() {
 			b.Run(fmt.Sprint(of.name, "/", s.Name), func(b *testing.B) {
 				b.SetBytes(int64(len(packed)))
 				for b.Loop() {

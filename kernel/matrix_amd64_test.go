@@ -14,7 +14,7 @@ func TestScratchIsLargeEnough(t *testing.T) {
 	for _, e := range entries {
 		for _, cols := range []int{32, 160, 2880, 4096} {
 			p := newProblem(r, e.kind, e.half, 37, cols, 19, fillings[0])
-			for _, set := range All() {
+			for _, set := range every() {
 				if set.Name == "portable" {
 					continue
 				}

@@ -38,7 +38,7 @@ func BenchmarkMemory(b *testing.B) {
 		for _, workers := range []int{1, 2} {
 			for _, half := range []bool{true, false} {
 				for _, n := range []int{1, 2, 4, 8, 16, 64} {
-					for _, set := range All() {
+					for _, set := range every() {
 						if set.Name == "portable" {
 							continue
 						}

@@ -12,7 +12,7 @@ func TestPrefetch(t *testing.T) {
 		b[i] = byte(i)
 	}
 	want := bytes.Clone(b)
-	for _, set := range All() {
+	for _, set := range every() {
 		set.Prefetch(nil)
 		for n := range 300 {
 			set.Prefetch(b[n : n+n])

@@ -388,7 +388,7 @@ func fence(v []float32) (inside []float32, intact func() bool) {
 
 // Each set has the bits of the portable one, which is near the exact result.
 func TestVectors(t *testing.T) {
-	sets := All()
+	sets := every()
 	for _, c := range vectorCases() {
 		for _, d := range draws {
 			for _, n := range c.sizes {
@@ -497,7 +497,7 @@ func TestExpAtItsEnds(t *testing.T) {
 // Softmax's ends, in every set: what has no weight, and what takes all.
 func TestSoftmaxAtItsEnds(t *testing.T) {
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
-	for _, s := range All() {
+	for _, s := range every() {
 		for _, c := range []struct {
 			name string
 			x    []float32
@@ -571,7 +571,7 @@ func TestTopK(t *testing.T) {
 
 func BenchmarkVectors(b *testing.B) {
 	for _, c := range vectorCases() {
-		for _, s := range All() {
+		for _, s := range every() {
 			b.Run(c.name+"/"+s.Name, func(b *testing.B) {
 				r := rand.New(rand.NewPCG(5, 6))
 				a := c.args(c.typical, func() float32 { return float32(r.NormFloat64()) })

@@ -144,7 +144,11 @@ func TestPut(t *testing.T) {
 func TestSessionsWithOperators(t *testing.T) {
 	r := open(t)
 	model := exported(t, onnx.Options{})
-	for range 50 {
+	n := 50
+	if testing.Short() {
+		n = 10
+	}
+	for range n {
 		s, err := r.Load(t.Context(), model, ort.Options{Operators: true})
 		if err != nil {
 			t.Fatal(err)

@@ -156,7 +156,7 @@ func answeredLines(out string) (finished, parts int) {
 // for each that is wrong.
 func TestBatchAsServed(t *testing.T) {
 	runner := local
-	if beamInPath(t) {
+	if !testing.Short() && beamInPath(t) {
 		runner = pipeline.Prism
 	}
 	dir := talking(t)

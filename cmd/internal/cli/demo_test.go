@@ -18,6 +18,10 @@ func TestDemo(t *testing.T) {
 		{"embedded goldens", []string{"--html", file}, []string{"The report, for a browser: " + file, "verify tiny --golden tiny-bf16.safetensors", "46/46 faults caught", "first diverging stage: none", "verdict: pass", "A sink is a logit of each head that takes part in the softmax", "ended by stop"}},
 		{"prompt", []string{"--prompt", "What is jade?"}, []string{"tokens      60", "verdict: pass"}},
 	}
+	if testing.Short() { // without the faults
+		tests = tests[1:]
+		tests[0].args = append(tests[0].args, "--html", file)
+	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, errs bytes.Buffer
@@ -32,7 +36,11 @@ func TestDemo(t *testing.T) {
 		})
 	}
 	got := read(t, file)
-	for _, want := range []string{"Nothing changed.", "46 of 46", "window &#43;1", "Every stage of every layer"} {
+	wanted := []string{"Nothing changed.", "Every stage of every layer", "46 of 46", "window &#43;1"}
+	if testing.Short() {
+		wanted = wanted[:2]
+	}
+	for _, want := range wanted {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in the page", want)
 		}

@@ -48,6 +48,9 @@ func TestGenerateIsDeterministic(t *testing.T) {
 		{"top-k and min-p", []string{"--temperature", "1", "--top-k", "50", "--min-p", "0.01", "--seed", "6"}},
 		{"f32", []string{"--temperature", "1", "--seed", "5", "--precision", "f32"}},
 	} {
+		if testing.Short() && c.name != "sampled" {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			base := append([]string{"generate", dir, "--prompt", "What is jade?", "--max-tokens", "12", "--raw", "-q"}, c.base...)
 			code, want, stderr := ossify(t, "", base...)

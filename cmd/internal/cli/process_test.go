@@ -36,7 +36,11 @@ func TestMain(m *testing.M) {
 		}
 		Main(nil)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if beamDir != "" {
+		os.RemoveAll(beamDir)
+	}
+	os.Exit(code)
 }
 
 // A process is the program, started by a test.

@@ -5,31 +5,48 @@ package cli
 import (
 	"bytes"
 	"debug/buildinfo"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// builtBeam builds ossify-beam into a folder of its own and returns its path, ""
-// where Beam does not compile.
+// builtBeam returns the path of an ossify-beam in a folder of its own, "" where Beam
+// does not compile.
 func builtBeam(t *testing.T) string {
 	t.Helper()
-	if slices.Contains([]string{"386", "arm"}, runtime.GOARCH) {
-		return ""
-	}
-	path := filepath.Join(t.TempDir(), beamProgram)
-	// As go test builds: without git's commit.
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../"+beamProgram).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	path, err := buildBeam()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
+
+// beamDir is where ossify-beam is built, which TestMain removes.
+var beamDir string
+
+var buildBeam = sync.OnceValues(func() (string, error) {
+	if slices.Contains([]string{"386", "arm"}, runtime.GOARCH) {
+		return "", nil
+	}
+	var err error
+	if beamDir, err = os.MkdirTemp("", "ossify-test-"); err != nil {
+		return "", err
+	}
+	path := filepath.Join(beamDir, beamProgram)
+	// As go test builds: without git's commit.
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../"+beamProgram).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
 
 // beamInPath has started processes find ossify-beam, and reports whether Prism runs
 // on this system.
@@ -49,7 +66,7 @@ func beamInPath(t *testing.T) bool {
 func TestHandOver(t *testing.T) {
 	beam := builtBeam(t)
 	if beam == "" {
-		return // there is none for this processor
+		t.Skip("no program with Beam, which does not compile for this processor")
 	}
 	dir := talking(t)
 	in := filepath.Join(t.TempDir(), "in.jsonl")
@@ -112,7 +129,7 @@ func TestHandOver(t *testing.T) {
 // Ctrl-C ends a pipeline on Prism as it ends any command.
 func TestBatchOnPrismIsInterrupted(t *testing.T) {
 	if !beamInPath(t) {
-		return // Prism does not run here
+		t.Skip("no Prism, which does not run on this system")
 	}
 	dir, work := talking(t), t.TempDir()
 	in, out := filepath.Join(work, "in.jsonl"), filepath.Join(work, "out")
