@@ -56,7 +56,7 @@ STEPS := check $(if $(FULL),platforms) unit race generated $(if $(FULL),,harmony
 # processor, for most of their time, so three of them run at once.
 test: ## check, unit, race, generated, and short comparisons; with FULL=1 everything CI runs
 	@set -e; step() { SECONDS=0; $(MAKE) --no-print-directory "$$@" && echo "$$*: $$SECONDS s"; }; \
-	$(if $(FULL),mkdir -p build; $(MAKE) fetch >build/fetch.log 2>&1 & fetching=$$!; trap 'kill $$fetching 2>/dev/null' EXIT;) \
+	$(if $(FULL),mkdir -p build; $(MAKE) fetch >build/fetch.log 2>&1 & fetching=$$!; trap 'kill $$fetching 2>/dev/null || true' EXIT;) \
 	for s in $(STEPS); do step $$s; done; \
 	$(if $(FULL),wait $$fetching || cat build/fetch.log; step $(if $(filter output-sync,$(.FEATURES)),-j3 --output-sync=target) arm64 differential)
 

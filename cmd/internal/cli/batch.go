@@ -46,8 +46,9 @@ A line that is no request becomes an error, and stops no other. A run that was
 ended goes on when the same command is given again: what is answered stays, and
 every line is answered once.
 
-The pipeline runs on Apache Beam: in this process, or on a cluster whose workers
-see the files under the same names. See docs/batch.md.`,
+The pipeline runs in one process, on Apache Beam if ossify-beam is installed, or on
+a cluster of Beam's whose workers see the files under the same names. See
+docs/batch.md.`,
 		Example: `  ossify batch /tmp/20b --in requests.jsonl --out answers
   ossify batch /tmp/20b --in a.jsonl --in b.jsonl --out answers --name gpt-oss-20b
   ossify batch /mnt/20b --in /mnt/in.jsonl --out /mnt/out --runner flink --endpoint jobs:8099 \
