@@ -94,7 +94,7 @@ var errNoBeam = fmt.Errorf("there is no program %s beside this one, nor in $PATH
 
 // handOver ends this process by having ossify-beam go on with its arguments. It
 // returns only if that fails: if there is none, or one of another build, whose
-// results might be others.
+// results might be others. Builds without git's commit cannot be told apart.
 func handOver(args []string) error {
 	path, err := findBeam()
 	if err != nil {
@@ -109,7 +109,7 @@ func handOver(args []string) error {
 	case !strings.HasSuffix(info.Path, "/cmd/"+beamProgram):
 		return fmt.Errorf("%s was built from %q, want ossify's cmd/%s", quote.Plain(path), info.Path, beamProgram)
 	case this.Version != that.Version || this.Commit != that.Commit || this.Modified != that.Modified:
-		return fmt.Errorf("%s is of another build than this program, %s, want %s: install both together", quote.Plain(path), that.source(), this.source())
+		return fmt.Errorf("%s is of another build than this program, %s, want %s: install both together, or take --runner %s", quote.Plain(path), that.source(), this.source(), local)
 	}
 	return execute(path, args)
 }
