@@ -46,7 +46,7 @@ deps: ## install ONNX Runtime's library into build/deps
 # tests are short, which leaves out what is long or repeats, and take a processor
 # each. With FULL=1 it is everything, and what CI runs.
 FULL ?=
-# Tests of seconds each whose subject other tests of a short run have, too.
+# Tests of seconds each, or with a program to build, which a short run leaves out.
 LONG := TestBeside|TestEdgeRows|TestEngineAgainstPyTorchElsewhere|TestGenerateONNX|TestServeSignals|TestLongDownload|TestTrainedAgainstPyTorch|TestTrainedTalks|TestExport120b|TestHandOver|TestBatchOnPrismIsInterrupted|TestPeakMemory|TestWithoutAVX2|TestVerifyHuggingFace|TestVerifyOfAnotherCheckpoint|TestVerifyHTMLOfFailure|TestFaults|TestCheckWithGolden|TestCheckByLogits|TestSharedFaults|TestVerifyKernels|TestSharedEdits|TestReferenceIsJudged|TestSmallSigmoids|TestScratchIsLargeEnough|TestHostileSchemas|TestTrainedPassesTheExamination
 SHORT := $(if $(FULL),,-short -cpu 1 -p $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) -skip '^($(LONG))$$')
 STEPS := check $(if $(FULL),platforms) unit race generated $(if $(FULL),,harmonydiff fuzz)

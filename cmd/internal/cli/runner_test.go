@@ -72,7 +72,7 @@ func TestHandOver(t *testing.T) {
 	in := filepath.Join(t.TempDir(), "in.jsonl")
 	write(t, in, []byte(`{"custom_id":"a","method":"POST","url":"/v1/completions","body":{"model":"m","prompt":"x","max_tokens":1,"temperature":0}}`+"\n"))
 
-	self := must(os.ReadFile(os.Args[0]))
+	goCommand := must(os.ReadFile(must(exec.LookPath("go")))) // any program of Go; this test's own would start itself
 	program := must(os.ReadFile(beam))
 	module := must(buildinfo.ReadFile(beam)).Main.Path
 	other := bytes.ReplaceAll(program, []byte("\t"+module+"\t(devel)"), []byte("\t"+module+"\t(other)"))
@@ -97,7 +97,7 @@ func TestHandOver(t *testing.T) {
 		{"of another build", other, "--runner prism", 1, "is of another build than this program", false},
 		{"of another build, nothing asked for", other, "", 1, "is of another build than this program", false},
 		{"of another build, local", other, "--runner local", 0, "", true},
-		{"another program of Go", self, "--runner prism", 1, "want ossify's cmd/ossify-beam", false},
+		{"another program of Go", goCommand, "--runner prism", 1, "want ossify's cmd/ossify-beam", false},
 		{"a script", []byte("#!/bin/sh\necho hello\n"), "--runner prism", 1, "want ossify's own", false},
 		{"nothing", []byte{}, "--runner prism", 1, "want ossify's own", false},
 		{"half of it", program[:len(program)/2], "--runner prism", 1, "ossify: ", false},
