@@ -3,7 +3,9 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -14,8 +16,15 @@ type message interface{ fields(w *coder) }
 
 // A coder writes messages, or holds the one field of a message that is being
 // read.
+//
+// A message within another comes after its size, so writing takes two passes over
+// the fields: one adds up, the other writes, each byte once.
 type coder struct {
-	out []byte // written so far
+	measuring bool
+	size      int   // added up, of the innermost message
+	sizes     []int // of the messages within, in the order in which they begin
+	out       []byte
+	to        io.Writer // takes out where it is long; nil keeps it
 
 	reading bool
 	num     protowire.Number
@@ -34,11 +43,60 @@ const (
 	maxDepth    = 64 // a graph in a loop in a graph is 3 levels; protobuf's own bound is 100
 )
 
-// Encode returns the wire form of m.
-func Encode(m message) []byte {
-	w := &coder{}
+// Encode returns the wire form of m. It panics at what [Write] refuses.
+func Encode(m message) []byte { return new(Encoder).Encode(m) }
+
+// An Encoder encodes one message after another in the same memory.
+type Encoder struct{ w coder }
+
+// Encode returns the wire form of m, until the next call. It panics at what
+// [Write] refuses.
+func (e *Encoder) Encode(m message) []byte {
+	w := &e.w
+	sizes := w.measure(m)
+	w.out = slices.Grow(w.out[:0], w.size)
 	m.fields(w)
+	w.sizes = sizes[:0]
+	if w.err != nil {
+		panic(w.err)
+	}
 	return w.out
+}
+
+// Write writes the wire form of m, without ever holding all of it. It refuses a
+// tensor whose Floats are not as many as its Dims say.
+func Write(to io.Writer, m message) error {
+	w := &coder{}
+	w.measure(m)
+	w.to, w.out = to, make([]byte, 0, min(w.size, 2*longOut))
+	m.fields(w)
+	w.flush()
+	return w.err
+}
+
+// longOut is how many bytes are written at a time.
+const longOut = 1 << 15
+
+// measure finds m's size and those of the messages within, for m to be written.
+func (w *coder) measure(m message) []int {
+	w.measuring, w.size = true, 0
+	m.fields(w)
+	w.measuring = false
+	return w.sizes
+}
+
+// room writes what has become long.
+func (w *coder) room() {
+	if w.to != nil && len(w.out) >= longOut {
+		w.flush()
+	}
+}
+
+func (w *coder) flush() {
+	if w.err == nil {
+		_, w.err = w.to.Write(w.out)
+	}
+	w.out = w.out[:0]
 }
 
 // Decode reads m from b, which m then shares.
@@ -98,7 +156,35 @@ func (w *coder) at(n protowire.Number, t protowire.Type) bool {
 	return true
 }
 
-func (w *coder) tag(n protowire.Number, t protowire.Type) { w.out = protowire.AppendTag(w.out, n, t) }
+// number writes a field of the type varint.
+func (w *coder) number(n protowire.Number, v uint64) {
+	if w.measuring {
+		w.size += protowire.SizeTag(n) + protowire.SizeVarint(v)
+		return
+	}
+	w.out = protowire.AppendVarint(protowire.AppendTag(w.out, n, protowire.VarintType), v)
+}
+
+// begin writes the start of a field of so many bytes, which follow.
+func (w *coder) begin(n protowire.Number, size int) {
+	w.room()
+	w.out = protowire.AppendVarint(protowire.AppendTag(w.out, n, protowire.BytesType), uint64(size))
+}
+
+// put writes a field of bytes.
+func put[T []byte | string](w *coder, n protowire.Number, v T) {
+	if w.measuring {
+		w.size += protowire.SizeTag(n) + protowire.SizeBytes(len(v))
+		return
+	}
+	w.begin(n, len(v))
+	for w.to != nil && len(v) > longOut {
+		w.out = append(w.out, v[:longOut]...)
+		v = v[longOut:]
+		w.flush()
+	}
+	w.out = append(w.out, v...)
+}
 
 // int is an integer, boolean or enumeration. It is left out when it is 0,
 // unless must.
@@ -109,15 +195,14 @@ func (w *coder) int(n protowire.Number, v *int64, must bool) {
 			*v = int64(w.bits)
 		}
 	case must || *v != 0:
-		w.tag(n, protowire.VarintType)
-		w.out = protowire.AppendVarint(w.out, uint64(*v))
+		w.number(n, uint64(*v))
 	}
 }
 
 func (w *coder) ints(n protowire.Number, v *[]int64) {
 	if !w.reading {
 		for _, x := range *v {
-			w.int(n, &x, true)
+			w.number(n, uint64(x))
 		}
 		return
 	}
@@ -141,9 +226,10 @@ func (w *coder) float(n protowire.Number, v *float32, must bool) {
 		if w.at(n, protowire.Fixed32Type) {
 			*v = math.Float32frombits(uint32(w.bits))
 		}
+	case must && w.measuring:
+		w.size += protowire.SizeTag(n) + protowire.SizeFixed32()
 	case must:
-		w.tag(n, protowire.Fixed32Type)
-		w.out = protowire.AppendFixed32(w.out, math.Float32bits(*v))
+		w.out = protowire.AppendFixed32(protowire.AppendTag(w.out, n, protowire.Fixed32Type), math.Float32bits(*v))
 	}
 }
 
@@ -154,16 +240,42 @@ func (w *coder) bytes(n protowire.Number, v *[]byte, must bool) {
 			*v = w.data
 		}
 	case must || len(*v) > 0:
-		w.tag(n, protowire.BytesType)
-		w.out = protowire.AppendBytes(w.out, *v)
+		put(w, n, *v)
+	}
+}
+
+// values writes a tensor's numbers.
+func (w *coder) values(n protowire.Number, t *Tensor) {
+	size, err := t.Bytes()
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	if w.measuring {
+		w.size += protowire.SizeTag(n) + protowire.SizeBytes(int(size))
+		return
+	}
+	w.begin(n, int(size))
+	left := size
+	for v := range t.Floats {
+		if left -= 4; left < 0 {
+			break
+		}
+		w.room()
+		w.out = protowire.AppendFixed32(w.out, math.Float32bits(v))
+	}
+	if left != 0 && w.err == nil {
+		w.err = fmt.Errorf("%s: %d bytes of values, want %d", Show(t.Name), size-left, size)
 	}
 }
 
 func (w *coder) string(n protowire.Number, v *string) {
-	b := []byte(*v)
-	w.bytes(n, &b, false)
-	if w.reading && w.num == n {
-		*v = string(b)
+	switch {
+	case w.reading:
+		if w.at(n, protowire.BytesType) {
+			*v = string(w.data)
+		}
+	case *v != "":
+		put(w, n, *v)
 	}
 }
 
@@ -177,8 +289,7 @@ func (w *coder) strings(n protowire.Number, v *[]string) {
 		return
 	}
 	for _, s := range *v {
-		b := []byte(s)
-		w.bytes(n, &b, true)
+		put(w, n, s)
 	}
 }
 
@@ -229,6 +340,15 @@ func list[M any, P interface {
 }
 
 func (w *coder) sub(n protowire.Number, m message) {
-	w.tag(n, protowire.BytesType)
-	w.out = protowire.AppendBytes(w.out, Encode(m))
+	if w.measuring {
+		i, outside := len(w.sizes), w.size
+		w.sizes, w.size = append(w.sizes, 0), 0
+		m.fields(w)
+		w.sizes[i] = w.size
+		w.size = outside + protowire.SizeTag(n) + protowire.SizeBytes(w.size)
+		return
+	}
+	w.begin(n, w.sizes[0])
+	w.sizes = w.sizes[1:]
+	m.fields(w)
 }

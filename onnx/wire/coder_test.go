@@ -2,7 +2,11 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,6 +72,96 @@ func normal(m *Model) *Model {
 		v.Type.Tensor.Shape.Dims = nil
 	}
 	return m
+}
+
+// A pieces is a writer that notes how much it is given at once, and may fail.
+type pieces struct {
+	bytes.Buffer
+	longest, left int
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.longest = max(p.longest, len(b))
+	if p.left -= len(b); p.left < 0 {
+		return 0, errors.New("no space left")
+	}
+	return p.Buffer.Write(b)
+}
+
+// numbers are n numbers, and the bytes that they are in a file.
+func numbers(n int) (values []float32, raw []byte) {
+	for i := range n {
+		values = append(values, float32(i)/3)
+		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(values[i]))
+	}
+	return values, raw
+}
+
+// Written in pieces, a model has the bytes that it has at once, wherever pieces
+// end; numbers that are made on the way have those of their raw form.
+func TestWriteInPieces(t *testing.T) {
+	for _, n := range []int{0, 1, 2, longOut/4 - 1, longOut / 4, longOut/4 + 1, 3*longOut/4 - 20, 100_000} {
+		values, raw := numbers(n)
+		made, held := sample(), sample()
+		tensor := func(t Tensor) []*Tensor {
+			t.Name, t.Type, t.Dims = "table", Float, []int64{int64(n)}
+			return append(sample().Graph.Initializers, &t, &Tensor{Name: "last", Type: Float})
+		}
+		made.Graph.Initializers = tensor(Tensor{Floats: slices.Values(values)})
+		held.Graph.Initializers = tensor(Tensor{Raw: raw})
+		for range n / 100 { // small ones, too
+			held.Functions, made.Functions = append(held.Functions, sample().Functions...), append(made.Functions, sample().Functions...)
+		}
+		var a, b pieces
+		a.left, b.left = 1<<30, 1<<30
+		if err := errors.Join(Write(&a, held), Write(&b, made)); err != nil {
+			t.Fatal(err)
+		}
+		if want := Encode(held); n > 0 && (!bytes.Equal(a.Bytes(), want) || !bytes.Equal(b.Bytes(), want) || !bytes.Equal(Encode(made), want)) {
+			t.Errorf("%d numbers: other bytes in pieces than at once", n)
+		}
+		if a.longest > 2*longOut || b.longest > 2*longOut {
+			t.Errorf("%d numbers: %d and %d bytes at once, want at most %d", n, a.longest, b.longest, 2*longOut)
+		}
+		got := &Model{}
+		if err := Decode(b.Bytes(), got); err != nil || len(got.Functions) != len(made.Functions) || !bytes.Equal(got.Graph.Initializers[2].Raw, raw) {
+			t.Errorf("%d numbers: read back: %v, other values", n, err)
+		}
+		for left := range 3 {
+			full := pieces{left: left * len(a.Bytes()) / 3}
+			if err := Write(&full, made); err == nil || !strings.Contains(err.Error(), "no space left") {
+				t.Errorf("%d numbers, a disk of %d bytes: %v", n, left, err)
+			}
+		}
+	}
+	for name, tt := range map[string]struct {
+		dims []int64
+		want string
+	}{
+		"one too many":      {[]int64{2, 1}, `"t": 12 bytes of values, want 8`},
+		"one too few":       {[]int64{4}, `"t": 12 bytes of values, want 16`},
+		"none wanted":       {[]int64{0}, `"t": 4 bytes of values, want 0`},
+		"no such dimension": {[]int64{-1}, "dimension -1, want 0 or more"},
+	} {
+		m := sample()
+		m.Graph.Initializers = []*Tensor{{Name: "t", Type: Float, Dims: tt.dims, Floats: slices.Values([]float32{1, 2, 3})}}
+		if err := Write(&pieces{left: 1 << 30}, m); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
+// One message after another has the bytes that it has alone.
+func TestEncoderIsUsedAgain(t *testing.T) {
+	var e Encoder
+	large := sample()
+	large.Doc = strings.Repeat("x", 1000)
+	large.Graph.Nodes = append(large.Graph.Nodes, sample().Graph.Nodes...)
+	for i, m := range []message{sample(), large, sample(), sample().Functions[0], &Opset{}, large} {
+		if !bytes.Equal(e.Encode(m), Encode(m)) {
+			t.Errorf("message %d: other bytes than alone", i)
+		}
+	}
 }
 
 func TestWireRefuses(t *testing.T) {

@@ -7,6 +7,7 @@ package wire
 
 import (
 	"fmt"
+	"iter"
 	"strconv"
 )
 
@@ -207,7 +208,8 @@ type Tensor struct {
 	Type     DataType
 	Name     string
 	Raw      []byte
-	Typed    int64 // bytes of float_data and its like; read only
+	Floats   iter.Seq[float32] // written instead of Raw, as many as Dims says
+	Typed    int64             // bytes of float_data and its like; read only
 	External []*Entry
 	Location int64 // 1 is external
 }
@@ -222,7 +224,11 @@ func (t *Tensor) fields(w *coder) {
 	w.opaque(6, &t.Typed) // string_data
 	w.opaque(7, &t.Typed) // int64_data
 	w.string(8, &t.Name)
-	w.bytes(9, &t.Raw, false)
+	if t.Floats != nil && !w.reading {
+		w.values(9, t)
+	} else {
+		w.bytes(9, &t.Raw, false)
+	}
 	w.opaque(10, &t.Typed) // double_data
 	w.opaque(11, &t.Typed) // uint64_data
 	list(w, 13, &t.External)
