@@ -9,7 +9,7 @@ import (
 // Build records a model. Its error joins every mistake that record made, each
 // with the path where it stands.
 func Build(record func(Scope)) (*Graph, error) {
-	r := &recorder{stages: map[string]bool{}, params: map[string]bool{}}
+	r := &recorder{g: Graph{Nodes: make([]Node, 0, 700)}, stages: map[string]bool{}, params: map[string]bool{}} // gpt-oss-20b has 676
 	record(Scope{r: r})
 	if err := errors.Join(r.errs...); err != nil {
 		return nil, err

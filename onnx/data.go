@@ -351,7 +351,7 @@ func checkScales(ctx context.Context, w *weight.Set) error {
 		all.Go(func() {
 			open := &opener{}
 			defer open.close()
-			buf := make([]byte, 1<<18) // stays in the second cache
+			buf := make([]byte, 1<<16) // stays in the first caches
 			for i := range next {
 				errs[i] = checkScale(open, paths[scales[i].File], scales[i], buf)
 			}

@@ -208,7 +208,7 @@ func Export(ctx context.Context, g *graph.Graph, w *weight.Set, opt Options, dir
 		result.Files = append(result.Files, f.Name)
 	}
 	metadata[keyFiles] = strings.Join(result.Files[1:], "\n")
-	if _, err := modelFile.Write(wire.Encode(join(low, places, metadata, opt))); err != nil {
+	if err := wire.Write(modelFile, join(low, places, metadata, opt)); err != nil {
 		return nil, fmt.Errorf("onnx: %s: %w", ModelFile, err)
 	}
 	for _, name := range old.files {
@@ -237,7 +237,7 @@ func join(low *lower.Model, places []wire.Place, metadata map[string]string, opt
 	}
 	for i := range low.Initializers {
 		in := &low.Initializers[i]
-		t := &wire.Tensor{Name: in.Name, Type: in.Type, Raw: in.Raw}
+		t := &wire.Tensor{Name: in.Name, Type: in.Type, Floats: in.Floats}
 		for _, d := range in.Shape {
 			t.Dims = append(t.Dims, int64(d))
 		}

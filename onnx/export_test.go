@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ import (
 	"ossify/onnx/examples"
 	"ossify/onnx/ort"
 	"ossify/onnx/wire"
+	"ossify/synth"
 	"ossify/weight"
 )
 
@@ -509,6 +511,30 @@ func contents(t *testing.T, dir string) map[string]string {
 		all[name] = string(data)
 	}
 	return all
+}
+
+// An export in place takes memory for the model of ONNX, once: not for copies of
+// it, nor for functions that are alike, nor for its tables.
+func TestExportInPlaceTakesLittleMemory(t *testing.T) {
+	c, err := gptoss.Preset("20b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := synth.Zeros(t.Context(), dir, c, gptoss.Original); err != nil {
+		t.Fatal(err)
+	}
+	ck := modeltest.Open(t, dir)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := onnx.Export(t.Context(), ck.Graph, ck.Weights, onnx.Options{InPlace: true}, dir); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	const most = 6 << 20 // 4.4 MB are needed, and 27 were
+	if n := after.TotalAlloc - before.TotalAlloc; n > most {
+		t.Errorf("%d bytes allocated, want at most %d", n, most)
+	}
 }
 
 // Only a former export is replaced, and all of it: what is of another's making

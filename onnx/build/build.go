@@ -18,8 +18,10 @@ type Builder struct {
 	known map[string]bool
 }
 
-// NewBuilder returns a builder without scope.
-func NewBuilder() *Builder { return &Builder{known: map[string]bool{}} }
+// NewBuilder returns a builder without scope, with room for n nodes.
+func NewBuilder(n int) *Builder {
+	return &Builder{Nodes: make([]*wire.Node, 0, n), known: map[string]bool{}}
+}
 
 // Enter begins a scope.
 func (b *Builder) Enter(scope string) { b.scope, b.body = scope, &b.Nodes }
@@ -117,7 +119,7 @@ func (b *Builder) Constant(local string, t *wire.Tensor) string {
 
 // Ints is a constant list [n].
 func (b *Builder) Ints(local string, v ...int) string {
-	var raw []byte
+	raw := make([]byte, 0, 8*len(v))
 	for _, x := range v {
 		raw = binary.LittleEndian.AppendUint64(raw, uint64(x))
 	}
@@ -150,7 +152,7 @@ func (b *Builder) Bool(local string, v bool) string {
 
 // Float is a constant scalar.
 func (b *Builder) Float(local string, v float64) string {
-	return b.Constant(local, &wire.Tensor{Type: wire.Float, Raw: FloatBytes(float32(v))})
+	return b.Constant(local, &wire.Tensor{Type: wire.Float, Raw: binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(v)))})
 }
 
 // Reshape adds one.
@@ -209,13 +211,4 @@ func (b *Builder) Loop(local string, reads []string, inputs, outputs []*wire.Val
 		Inputs:  append([]*wire.Value{Typed(b.Name(local+".i"), wire.Int64), Typed(b.Name(local+".go"), wire.Bool)}, inputs...),
 		Outputs: append([]*wire.Value{Typed(b.Name(local+".again"), wire.Bool)}, outputs...),
 	}}, local, "Loop", reads...)
-}
-
-// FloatBytes returns the little-endian bytes of v.
-func FloatBytes(v ...float32) []byte {
-	var b []byte
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-	}
-	return b
 }

@@ -6,6 +6,7 @@ package lower
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -59,14 +60,14 @@ type Model struct {
 	Initializers []Initializer
 }
 
-// An Initializer is a constant of the model: its own bytes, or a tensor of the
+// An Initializer is a constant of the model: its own values, or a tensor of the
 // checkpoint, converted on the way if its type is another.
 type Initializer struct {
-	Name  string
-	Type  wire.DataType
-	Shape []int
-	Raw   []byte
-	From  *checkpoint.Tensor
+	Name   string
+	Type   wire.DataType
+	Shape  []int
+	Floats iter.Seq[float32]
+	From   *checkpoint.Tensor
 }
 
 // Graph returns g as ONNX. Its weights are w.
@@ -75,7 +76,7 @@ func Graph(g *graph.Graph, w *weight.Set, opt Options) (*Model, error) {
 		opt.Target = Portable()
 	}
 	opt.Positions = cmp.Or(opt.Positions, DefaultPositions)
-	l := &lowering{Builder: build.NewBuilder(), g: g, w: w, opt: opt, t: opt.Target,
+	l := &lowering{Builder: build.NewBuilder(8 * len(g.Nodes)), g: g, w: w, opt: opt, t: opt.Target,
 		role: map[string]string{"input_ids": "input_ids", "attention_mask": "attention_mask"}, leafRole: map[string]string{}}
 	if err := w.Fits(g.Params); err != nil {
 		return nil, fmt.Errorf("onnx: %w", err)
@@ -107,7 +108,7 @@ type lowering struct {
 	t   Target
 	err error
 
-	owner    []int // of nodes: index in g.Nodes
+	first    []int // by node of the graph: the first of Nodes that it became; one more for the end
 	inits    []Initializer
 	role     map[string]string // what a value is called inside of functions
 	leafRole map[string]string // what a parameter is called inside of an operation's function
@@ -143,6 +144,7 @@ func (l *lowering) run() error {
 		}
 		l.Enter(n.Name)
 		l.at = i
+		l.first = append(l.first, len(l.Nodes))
 		if i >= l.tail {
 			at := len(l.Nodes)
 			l.lastRows(n)
@@ -154,16 +156,16 @@ func (l *lowering) run() error {
 		if l.err != nil {
 			return fmt.Errorf("onnx: %s: %w", n.Name, l.err)
 		}
-		for len(l.owner) < len(l.Nodes) {
-			l.owner = append(l.owner, i)
-		}
 		if l.opt.Trace {
 			l.outputs = append(l.outputs, l.stageType(i, n.Name))
 		}
 	}
 	last := l.g.Output()
-	l.owner = append(slices.Repeat([]int{-1}, len(l.Shared)), append(l.owner, len(l.g.Nodes))...)
-	l.Nodes = append(slices.Clip(l.Shared), append(l.Nodes, build.NewNode("Identity", []string{l.g.Nodes[last].Name}, "logits"))...)
+	l.first = append(l.first, len(l.Nodes))
+	for i := range l.first {
+		l.first[i] += len(l.Shared)
+	}
+	l.Nodes = slices.Concat(l.Shared, l.Nodes, []*wire.Node{build.NewNode("Identity", []string{l.g.Nodes[last].Name}, "logits")})
 	l.outputs = slices.Insert(l.outputs, 0, l.stageType(int(last), "logits"))
 	return nil
 }
@@ -254,9 +256,9 @@ func (l *lowering) lastRows(n *graph.Node) {
 }
 
 // table adds a constant of our own, once.
-func (l *lowering) table(name string, shape []int, values func() []float32) string {
+func (l *lowering) table(name string, shape []int, values iter.Seq[float32]) string {
 	if l.First(name) {
-		l.inits = append(l.inits, Initializer{Name: name, Type: l.t.Float, Shape: shape, Raw: build.FloatBytes(values()...)})
+		l.inits = append(l.inits, Initializer{Name: name, Type: l.t.Float, Shape: shape, Floats: values})
 	}
 	return name
 }
@@ -277,7 +279,15 @@ func (l *lowering) tensorOf(path, suffix string, t *checkpoint.Tensor, shape ...
 
 // ElementType is a checkpoint's type in ONNX.
 func ElementType(t checkpoint.DType) wire.DataType {
-	return map[checkpoint.DType]wire.DataType{checkpoint.BF16: wire.Bfloat16, checkpoint.F32: wire.Float, checkpoint.U8: wire.Uint8}[t]
+	switch t {
+	case checkpoint.BF16:
+		return wire.Bfloat16
+	case checkpoint.F32:
+		return wire.Float
+	case checkpoint.U8:
+		return wire.Uint8
+	}
+	return 0
 }
 
 // stored is the type that a tensor of the checkpoint has in the model.
@@ -461,8 +471,8 @@ func (l *lowering) turns(r graph.Rope) (cos, sin string) {
 		t := rotationOf(r, l.opt.Positions)
 		half := r.Dim / 2
 		// GatherND, as tools that quantise weights take a Gather's data for one.
-		at := func(name string, v []float32, index string) string {
-			return l.Op(name+suffix, "GatherND", l.table("/"+name+".table"+suffix, []int{len(v) / half, half}, func() []float32 { return v }), index)
+		at := func(name string, rows int, values iter.Seq[float32], index string) string {
+			return l.Op(name+suffix, "GatherND", l.table("/"+name+".table"+suffix, []int{rows, half}, values), index)
 		}
 		// A padded row has no position; any will do.
 		p := l.Op("position"+suffix, "Max", query, l.Int("zero"+suffix, 0))
@@ -470,8 +480,8 @@ func (l *lowering) turns(r graph.Rope) (cos, sin string) {
 		high := l.Op("high"+suffix, "Div", p, size)
 		low := l.Op("low"+suffix, "Sub", p, l.Op("high.first"+suffix, "Mul", high, size))
 		high, low = l.Unsqueeze("high.row"+suffix, high, 2), l.Unsqueeze("low.row"+suffix, low, 2)
-		hc, hs := at("high.cos", t.highCos, high), at("high.sin", t.highSin, high)
-		lc, ls := at("low.cos", t.lowCos, low), at("low.sin", t.lowSin, low)
+		hc, hs := at("high.cos", t.rows, t.highCos, high), at("high.sin", t.rows, t.highSin, high)
+		lc, ls := at("low.cos", lowPositions, t.lowCos, low), at("low.sin", lowPositions, t.lowSin, low)
 		product := func(a, b, name string) string { return l.Op(name+suffix, "Mul", a, b) }
 		c := l.Op("cos.flat"+suffix, "Sub", product(hc, lc, "cos.cos"), product(hs, ls, "sin.sin"))
 		s := l.Op("sin.flat"+suffix, "Add", product(hs, lc, "sin.cos"), product(hc, ls, "cos.sin"))
@@ -744,7 +754,7 @@ const lanes = 16
 // or [mxfp4Codes] for a plain lookup.
 func (l *lowering) mxfp4() (even, odd string) {
 	table := func(name string, shift int) string {
-		values := func() []float32 { return mxfp4Values(shift) }
+		values := mxfp4Values(shift)
 		if l.t.PlainLookup {
 			return l.table(name, []int{mxfp4Codes}, values)
 		}

@@ -2,6 +2,7 @@ package lower
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,16 +40,65 @@ type region struct {
 // that are alike, and calls in their place.
 type outline struct {
 	l         *lowering
-	lastUse   map[string]int // of a value: index in lowering.nodes, or len of it for outputs
+	lastUse   map[string]int // of a stage or a shared value: index in lowering.nodes, or len of it for outputs
 	functions []*wire.Function
-	names     map[string]string // of functions, by their encoding
+	names     map[[sha256.Size]byte]string // of functions, by their encoding's hash
 	taken     map[string]bool
+
+	// Of the function that is made, kept for the next.
+	made, seen map[string]bool
+	short      map[string]string // names of values inside
+	shortTaken map[string]bool
+	copies     copies
+	function   wire.Function
+	encoder    wire.Encoder
 }
 
+// copies are nodes of the function that is made. Few functions are new: the
+// others' nodes are overwritten by the next's.
+type copies struct {
+	nodes []wire.Node
+	names []string
+}
+
+// node returns an empty node.
+func (c *copies) node() *wire.Node {
+	if len(c.nodes) == cap(c.nodes) {
+		c.nodes = make([]wire.Node, 0, 64)
+	}
+	c.nodes = append(c.nodes, wire.Node{})
+	return &c.nodes[len(c.nodes)-1]
+}
+
+// rename returns what values are called instead.
+func (c *copies) rename(values []string, name func(string) string) []string {
+	n := len(values)
+	if len(c.names)+n > cap(c.names) {
+		c.names = make([]string, 0, max(n, 256))
+	}
+	for _, v := range values {
+		c.names = append(c.names, name(v))
+	}
+	return slices.Clip(c.names[len(c.names)-n:])
+}
+
+// keep leaves what was returned alone.
+func (c *copies) keep() { c.nodes, c.names = c.nodes[len(c.nodes):], c.names[len(c.names):] }
+
+// drop has what was returned since keep returned again.
+func (c *copies) drop() { c.nodes, c.names = c.nodes[:0], c.names[:0] }
+
 func (l *lowering) outline() ([]*wire.Node, []*wire.Function) {
-	o := &outline{l: l, lastUse: map[string]int{}, names: map[string]string{}, taken: map[string]bool{}}
+	o := &outline{
+		l: l, lastUse: map[string]int{}, names: map[[sha256.Size]byte]string{}, taken: map[string]bool{},
+		made: map[string]bool{}, seen: map[string]bool{}, short: map[string]string{}, shortTaken: map[string]bool{},
+	}
 	for i, n := range l.Nodes {
-		reads(n, func(name string) { o.lastUse[name] = i })
+		reads(n, func(name string) {
+			if strings.IndexByte(name, '/') <= 0 { // other values of a stage are used within it only
+				o.lastUse[name] = i
+			}
+		})
 	}
 	for _, v := range l.outputs {
 		o.lastUse[v.Name] = len(l.Nodes)
@@ -73,12 +123,7 @@ func reads(n *wire.Node, f func(string)) {
 // regions returns the tree of modules and stages.
 func (l *lowering) regions() *region {
 	g := l.g
-	first := make([]int, len(g.Nodes)+1) // of the nodes of a stage
-	for i := len(l.owner) - 1; i >= 0; i-- {
-		if l.owner[i] >= 0 {
-			first[l.owner[i]] = i
-		}
-	}
+	first := l.first
 	type span struct{ from, to, count int }
 	spans := map[string]*span{}
 	for i := range g.Nodes {
@@ -181,34 +226,55 @@ func (l *lowering) moduleDoc(path string) string {
 // ONNX or one of its runtimes has an operator of that name. There are tools
 // that do not look at the domain.
 func operationTitle(op graph.Op) string {
-	if title := map[graph.Op]string{graph.Gather: "Embedding", graph.TopK: "TopKIndices"}[op]; title != "" {
-		return title
+	switch op {
+	case graph.Gather:
+		return "Embedding"
+	case graph.TopK:
+		return "TopKIndices"
 	}
 	return op.String()
 }
 
 // operationDoc says what an operation does, in terms of the function's inputs.
 func operationDoc(op graph.Op) string {
-	return map[graph.Op]string{
-		graph.Gather:       "Row x of weight, as float; an id that is negative is an error.",
-		graph.RMSNorm:      "x / sqrt(mean(x^2) + eps) * scale, over the last dimension.",
-		graph.Linear:       "x times the transpose of weight [columns, width of x], plus bias.",
-		graph.Columns:      "A run of columns of x.",
-		graph.Rotate:       "Rotary embedding of each head of x.",
-		graph.Attend:       "Softmax of scaled query-key products over the visible keys and a sink, times the values. Queries, keys and values are x, x2 and x3; the cache comes in as past and goes out, with the new keys and values, as present.",
-		graph.TopK:         "Columns of the largest of x, largest first.",
-		graph.Pick:         "The columns of x that y lists.",
-		graph.ExpertLinear: "Rows of x2 times the transposed matrices of the experts that x lists, plus their biases. weight.blocks are bytes of two E2M1 codes, weight.scales an E8M0 scale for each 32; a strip of a matrix is decoded at a time.",
-		graph.Every:        "Every second column of x.",
-		graph.Clamp:        "x between two bounds.",
-		graph.Affine:       "a * x + b.",
-		graph.Mix:          "The sum of the experts' rows, each times its weight.",
-	}[op]
+	switch op {
+	case graph.Gather:
+		return "Row x of weight, as float; an id that is negative is an error."
+	case graph.RMSNorm:
+		return "x / sqrt(mean(x^2) + eps) * scale, over the last dimension."
+	case graph.Linear:
+		return "x times the transpose of weight [columns, width of x], plus bias."
+	case graph.Columns:
+		return "A run of columns of x."
+	case graph.Rotate:
+		return "Rotary embedding of each head of x."
+	case graph.Attend:
+		return "Softmax of scaled query-key products over the visible keys and a sink, times the values. Queries, keys and values are x, x2 and x3; the cache comes in as past and goes out, with the new keys and values, as present."
+	case graph.TopK:
+		return "Columns of the largest of x, largest first."
+	case graph.Pick:
+		return "The columns of x that y lists."
+	case graph.ExpertLinear:
+		return "Rows of x2 times the transposed matrices of the experts that x lists, plus their biases. weight.blocks are bytes of two E2M1 codes, weight.scales an E8M0 scale for each 32; a strip of a matrix is decoded at a time."
+	case graph.Every:
+		return "Every second column of x."
+	case graph.Clamp:
+		return "x between two bounds."
+	case graph.Affine:
+		return "a * x + b."
+	case graph.Mix:
+		return "The sum of the experts' rows, each times its weight."
+	}
+	return ""
 }
 
 // body returns the nodes of r, its children as calls.
 func (o *outline) body(r *region) []*wire.Node {
-	var nodes []*wire.Node
+	n := r.to - r.from + len(r.children)
+	for _, c := range r.children {
+		n -= c.to - c.from
+	}
+	nodes := make([]*wire.Node, 0, n)
 	at := r.from
 	for _, c := range r.children {
 		nodes = append(nodes, o.l.Nodes[at:c.from]...)
@@ -222,7 +288,9 @@ func (o *outline) body(r *region) []*wire.Node {
 func (o *outline) call(r *region) *wire.Node {
 	body := o.body(r)
 	call := &wire.Node{Domain: domain}
-	made, seen := map[string]bool{}, map[string]bool{}
+	made, seen := o.made, o.seen
+	clear(made)
+	clear(seen)
 	var note func(n *wire.Node)
 	note = func(n *wire.Node) {
 		for _, a := range n.Attributes {
@@ -262,20 +330,16 @@ func (o *outline) call(r *region) *wire.Node {
 		slices.DeleteFunc(slices.Clone(call.Outputs), func(v string) bool { return !present(v) }))
 
 	rename := o.locals(r, made, call.Inputs)
-	f := &wire.Function{Domain: domain, Opsets: o.l.opsets(), Doc: r.doc}
-	for _, v := range call.Inputs {
-		f.Inputs = append(f.Inputs, rename(v))
-	}
-	for _, v := range call.Outputs {
-		f.Outputs = append(f.Outputs, rename(v))
-	}
+	f := &o.function
+	*f = wire.Function{Domain: domain, Opsets: o.l.opsets(), Doc: r.doc, Nodes: body,
+		Inputs: o.copies.rename(call.Inputs, rename), Outputs: o.copies.rename(call.Outputs, rename)}
 	calls := false
-	for _, n := range body {
-		m := renamed(n, rename)
+	for i, n := range body {
+		m := o.copies.renamed(n, rename)
 		if below, ok := strings.CutPrefix(n.Name, r.path+"."); ok && n.Domain == domain {
 			m.Name = below
 		}
-		f.Nodes = append(f.Nodes, m)
+		body[i] = m
 		calls = calls || n.Domain == domain
 	}
 	if calls {
@@ -285,14 +349,16 @@ func (o *outline) call(r *region) *wire.Node {
 		f.Attributes = append(f.Attributes, a.Name)
 	}
 	call.Attributes = r.attrs
-	key := string(wire.Encode(f))
+	key := sha256.Sum256(o.encoder.Encode(f))
 	name, ok := o.names[key]
 	if !ok {
 		name = o.unused(r)
 		o.names[key], o.taken[name] = name, true
 		f.Name = name
-		o.functions = append(o.functions, f)
+		o.functions = append(o.functions, new(*f))
+		o.copies.keep()
 	}
+	o.copies.drop()
 	call.Op, call.Name = name, cmp.Or(r.path, "shared")
 	return call
 }
@@ -317,8 +383,10 @@ func (o *outline) unused(r *region) string {
 // locals returns what values are called inside of r's function: made ones by
 // their path below r, others by their role.
 func (o *outline) locals(r *region, made map[string]bool, inputs []string) func(string) string {
-	short := map[string]string{"": ""}
-	taken := map[string]bool{}
+	short, taken := o.short, o.shortTaken
+	clear(short)
+	clear(taken)
+	short[""] = ""
 	put := func(v, want string) {
 		name := want
 		for i := 2; taken[name]; i++ {
@@ -374,28 +442,26 @@ func (o *outline) locals(r *region, made map[string]bool, inputs []string) func(
 }
 
 // renamed returns a copy of n under other names of values.
-func renamed(n *wire.Node, rename func(string) string) *wire.Node {
-	all := func(names []string) []string {
-		out := make([]string, len(names))
-		for i, v := range names {
-			out[i] = rename(v)
-		}
-		return out
+func (c *copies) renamed(n *wire.Node, rename func(string) string) *wire.Node {
+	m := c.node()
+	m.Op, m.Domain, m.Inputs, m.Outputs = n.Op, n.Domain, c.rename(n.Inputs, rename), c.rename(n.Outputs, rename)
+	if len(m.Outputs) > 0 {
+		m.Name = m.Outputs[0]
 	}
-	c := &wire.Node{Op: n.Op, Domain: n.Domain, Inputs: all(n.Inputs), Outputs: all(n.Outputs)}
-	if len(c.Outputs) > 0 {
-		c.Name = c.Outputs[0]
+	if !slices.ContainsFunc(n.Attributes, func(a *wire.Attribute) bool { return a.Graph != nil }) {
+		m.Attributes = n.Attributes
+		return m
 	}
 	for _, a := range n.Attributes {
 		if a.Graph == nil {
-			c.Attributes = append(c.Attributes, a)
+			m.Attributes = append(m.Attributes, a)
 			continue
 		}
 		b := *a
 		g := *a.Graph
 		g.Nodes = nil
-		for _, m := range a.Graph.Nodes {
-			g.Nodes = append(g.Nodes, renamed(m, rename))
+		for _, below := range a.Graph.Nodes {
+			g.Nodes = append(g.Nodes, c.renamed(below, rename))
 		}
 		values := func(vs []*wire.Value) []*wire.Value {
 			var out []*wire.Value
@@ -406,7 +472,7 @@ func renamed(n *wire.Node, rename func(string) string) *wire.Node {
 		}
 		g.Inputs, g.Outputs = values(g.Inputs), values(g.Outputs)
 		b.Graph = &g
-		c.Attributes = append(c.Attributes, &b)
+		m.Attributes = append(m.Attributes, &b)
 	}
-	return c
+	return m
 }

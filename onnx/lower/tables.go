@@ -1,6 +1,7 @@
 package lower
 
 import (
+	"iter"
 	"math"
 
 	"ossify/float"
@@ -11,7 +12,7 @@ import (
 const lowPositions = 256
 
 // rotation holds cosines and sines by which the angle of any position below
-// len(high)·lowPositions is found through
+// rows·lowPositions is found through
 //
 //	cos(h+l) = cos h·cos l − sin h·sin l
 //	sin(h+l) = sin h·cos l + cos h·sin l
@@ -21,23 +22,29 @@ const lowPositions = 256
 // position and frequency in float32 would be off by position·2⁻²⁴ radians. The
 // concentration is in high.
 type rotation struct {
-	highCos, highSin []float32 // [positions/lowPositions, Dim/2]
-	lowCos, lowSin   []float32 // [lowPositions, Dim/2]
+	rows             int               // of high
+	highCos, highSin iter.Seq[float32] // [rows, Dim/2]
+	lowCos, lowSin   iter.Seq[float32] // [lowPositions, Dim/2]
 }
 
 func rotationOf(r graph.Rope, positions int) rotation {
 	freq := r.Frequencies()
-	table := func(n, step int, scale float64) (cos, sin []float32) {
-		for i := range n {
-			for _, f := range freq {
-				s, c := math.Sincos(float64(i*step) * f)
-				cos, sin = append(cos, float32(scale*c)), append(sin, float32(scale*s))
+	table := func(rows, step int, scale float64) (cos, sin iter.Seq[float32]) {
+		values := func(of func(sin, cos float64) float64) iter.Seq[float32] {
+			return func(yield func(float32) bool) {
+				for i := range rows {
+					for _, f := range freq {
+						if !yield(float32(scale * of(math.Sincos(float64(i*step)*f)))) {
+							return
+						}
+					}
+				}
 			}
 		}
-		return cos, sin
+		return values(func(_, cos float64) float64 { return cos }), values(func(sin, _ float64) float64 { return sin })
 	}
-	var t rotation
-	t.highCos, t.highSin = table((positions+lowPositions-1)/lowPositions, lowPositions, r.Concentration)
+	t := rotation{rows: (positions + lowPositions - 1) / lowPositions}
+	t.highCos, t.highSin = table(t.rows, lowPositions, r.Concentration)
 	t.lowCos, t.lowSin = table(lowPositions, 1, 1)
 	return t
 }
@@ -47,12 +54,12 @@ const mxfp4Codes = 1 << 16
 
 // mxfp4Values is [mxfp4Codes]: at 256·scale + byte the value, in a block of that
 // scale, of the byte's four bits from shift on.
-func mxfp4Values(shift int) []float32 {
-	t := make([]float32, 0, mxfp4Codes)
-	for scale := range 256 {
-		for b := range 256 {
-			t = append(t, float.E2M1(byte(b>>shift)&15)*float.E8M0(byte(scale)))
+func mxfp4Values(shift int) iter.Seq[float32] {
+	return func(yield func(float32) bool) {
+		for i := range mxfp4Codes {
+			if !yield(float.E2M1(byte(i)>>shift&15) * float.E8M0(byte(i>>8))) {
+				return
+			}
 		}
 	}
-	return t
 }

@@ -2,6 +2,7 @@ package lower
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,11 +20,15 @@ func TestRotationIsExact(t *testing.T) {
 	for name, r := range ropes {
 		t.Run(name, func(t *testing.T) {
 			table, half := rotationOf(r, DefaultPositions), r.Dim/2
+			highCos, highSin, lowCos, lowSin := slices.Collect(table.highCos), slices.Collect(table.highSin), slices.Collect(table.lowCos), slices.Collect(table.lowSin)
+			if len(highCos) != table.rows*half || len(lowSin) != lowPositions*half {
+				t.Fatalf("%d and %d values, want %d and %d rows of %d", len(highCos), len(lowSin), table.rows, lowPositions, half)
+			}
 			bound := 4 * math.Ldexp(1, -24) * r.Concentration
 			for _, p := range []int{0, 1, 127, 128, 255, 256, 257, 4095, 4096, 50021, 99999, 131071} {
 				for i, f := range r.Frequencies() {
 					high, low := p/lowPositions*half+i, p%lowPositions*half+i
-					hc, hs, lc, ls := table.highCos[high], table.highSin[high], table.lowCos[low], table.lowSin[low]
+					hc, hs, lc, ls := highCos[high], highSin[high], lowCos[low], lowSin[low]
 					cos, sin := float32(hc*lc)-float32(hs*ls), float32(hs*lc)+float32(hc*ls)
 					ws, wc := math.Sincos(float64(p) * f)
 					if d := math.Abs(float64(cos) - wc*r.Concentration); !(d <= bound) {
@@ -41,7 +46,7 @@ func TestRotationIsExact(t *testing.T) {
 // Looked up, a byte and its block's scale are what the decoder makes of them,
 // bit for bit.
 func TestDecodingTables(t *testing.T) {
-	even, odd := mxfp4Values(0), mxfp4Values(4)
+	even, odd := slices.Collect(mxfp4Values(0)), slices.Collect(mxfp4Values(4))
 	if len(even) != 1<<16 || len(odd) != 1<<16 {
 		t.Fatalf("%d even and %d odd values", len(even), len(odd))
 	}
