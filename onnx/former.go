@@ -4,7 +4,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -55,15 +54,28 @@ func formerly(dir string) *former {
 	}
 	for _, name := range listed {
 		// A model may say anything; checkpoints in place are named too.
-		if !slices.Contains(f.files, name) && (dataName.MatchString(name) || packaged[name]) {
+		if !slices.Contains(f.files, name) && (isData(name) || packaged[name]) {
 			f.files = append(f.files, name)
 		}
 	}
 	return f
 }
 
-// dataName are the names of data files that exports have had.
-var dataName = regexp.MustCompile(`^(onnx/|1/)?model\.onnx(\.data|_data(_[0-9]+)?)$`)
+// isData reports whether name is that of a data file that exports have had:
+// model.onnx.data, model.onnx_data or model.onnx_data_1, in onnx or 1 or neither.
+func isData(name string) bool {
+	for _, folder := range []string{"onnx/", "1/"} {
+		if below, ok := strings.CutPrefix(name, folder); ok {
+			name = below
+			break
+		}
+	}
+	if name == ModelFile+".data" || name == DataFile {
+		return true
+	}
+	number, ok := strings.CutPrefix(name, DataFile+"_")
+	return ok && number != "" && strings.Trim(number, "0123456789") == ""
+}
 
 // packaged are the names of other files that exports write.
 var packaged = map[string]bool{

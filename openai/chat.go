@@ -265,7 +265,7 @@ func (r *reader) toolCall(v harmony.Value, path string) (f functionCall) {
 			r.members(v, path, false, map[string]set{"name": r.text(&f.name), "arguments": r.text(&f.arguments)})
 		},
 	})
-	if r.err == nil && (f.id == "" || !functionName.MatchString(f.name)) {
+	if r.err == nil && (f.id == "" || !isFunctionName(f.name)) {
 		r.fail(Invalid(path, "This is no call of a function, want an id and a name."))
 	}
 	return f

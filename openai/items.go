@@ -191,7 +191,7 @@ func (r *reader) inputItems(s *Service, owner string, v harmony.Value) (items []
 			r.missing(path+".output", "There is no output.")
 		case i.Type == "message" && i.Role == "":
 			r.fail(Invalid(path+".role", "There is no role."))
-		case i.Type == "function_call" && (i.CallID == "" || !functionName.MatchString(i.Name)):
+		case i.Type == "function_call" && (i.CallID == "" || !isFunctionName(i.Name)):
 			r.fail(Invalid(path, "This is no call of a function, want a call_id and a name."))
 		case i.Type == "mcp_call":
 			if i.Name != label {

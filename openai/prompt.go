@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -171,8 +170,11 @@ func (c *conversation) fitted(s *Service) (ids []uint32, head int, err error) {
 	return ids, head, err
 }
 
-// functionName is what a function may be called.
-var functionName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
+// isFunctionName reports whether a function may be called so.
+func isFunctionName(s string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+	return s != "" && len(s) <= 64 && strings.Trim(s, letters) == ""
+}
 
 // mostTools is how many functions a request may declare.
 const mostTools = 128
@@ -207,7 +209,7 @@ func (r *reader) function(c *conversation, v harmony.Value, path string, extra m
 	r.members(v, path, true, sets)
 	switch {
 	case r.err != nil:
-	case !functionName.MatchString(t.name):
+	case !isFunctionName(t.name):
 		r.fail(Invalid(path+".name", "This is %s, want 1 to 64 letters, digits, _, . and -.", shown(t.name)))
 	case slices.ContainsFunc(c.tools, func(o tool) bool { return o.name == t.name }):
 		r.fail(Invalid(path+".name", "There are two functions of the name %s.", shown(t.name)))
@@ -235,7 +237,7 @@ func (r *reader) jsonSchema(f *format, extra map[string]set) func(v harmony.Valu
 		}
 		r.members(v, path, true, sets)
 		switch {
-		case !functionName.MatchString(f.name):
+		case !isFunctionName(f.name):
 			r.fail(Invalid(path+".name", "This is %s, want 1 to 64 letters, digits, _, . and -.", shown(f.name)))
 		case !there:
 			r.fail(Invalid(path+".schema", "There is no schema."))
