@@ -26,12 +26,18 @@ func faster() (sets []Set) {
 			s.Name, s.matrixSet = "avx512bf16", avx512bf16Matrix(x.HasAVX512VBMI2)
 			s.vectorSet = vectorAVX512BF16(s.vectorSet)
 			sets = append(sets, s)
-			if n := len(sets); productTime(&sets[n-1]) > productTime(&sets[n-2]) {
-				sets[n-1], sets[n-2] = sets[n-2], sets[n-1]
-			}
 		}
 	}
 	return sets
+}
+
+// order puts the faster of the last two last where both have AVX-512 and one of
+// them BF16.
+func order(sets []Set) {
+	n := len(sets)
+	if sets[n-1].Name == "avx512bf16" && productTime(&sets[n-1]) > productTime(&sets[n-2]) {
+		sets[n-1], sets[n-2] = sets[n-2], sets[n-1]
+	}
 }
 
 // productTime returns the time of a small product of bfloat16 activations, the

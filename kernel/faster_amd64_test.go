@@ -15,6 +15,19 @@ func names() (n []string) {
 	return n
 }
 
+// Names are those of all sets, though nothing was measured.
+func TestNames(t *testing.T) {
+	got, want := Names(), names()
+	if got[0] != "portable" {
+		t.Errorf("the first is %q, want portable", got[0])
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 // A processor that lacks something has the sets that do without, portable at
 // least. The test runs itself with features masked.
 func TestMaskedProcessors(t *testing.T) {

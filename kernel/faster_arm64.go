@@ -8,3 +8,6 @@ func faster() []Set {
 	s.Int6, s.Read, s.Prefetch = int6With(int6NEON), readWith(readNEON), prefetch
 	return []Set{s}
 }
+
+// order has nothing to do: there are two sets at most.
+func order([]Set) {}

@@ -35,11 +35,27 @@ func Portable() Set {
 	}
 }
 
-// All returns the sets this machine can run, slowest first.
-func All() []Set { return append([]Set{Portable()}, faster()...) }
+// All returns the sets this machine can run, slowest first. Where the order is
+// not plain from what the processor has, it is measured, in some 50 µs.
+func All() []Set {
+	sets := supported()
+	order(sets)
+	return sets
+}
 
-// Best returns the set that is fastest on this machine. Where that is not plain
-// from what the processor has, it is measured, in some 50 µs.
+// Names returns the names of the sets of [All], and measures nothing: portable
+// is the first, and otherwise the order says nothing.
+func Names() (names []string) {
+	for _, s := range supported() {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// supported returns the sets this machine can run, portable first.
+func supported() []Set { return append([]Set{Portable()}, faster()...) }
+
+// Best returns the last of [All].
 func Best() Set {
 	all := All()
 	return all[len(all)-1]

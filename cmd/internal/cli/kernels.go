@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -14,12 +15,14 @@ import (
 func kernelsVar(c *cobra.Command, name string) func() kernel.Set {
 	const best = "best"
 	var chosen string
-	names, sets := []string{best}, map[string]kernel.Set{}
-	for _, set := range kernel.All() {
-		names, sets[set.Name], sets[best] = append(names, set.Name), set, set // the last is the best
+	chooseVar(c, &chosen, name, best, append([]string{best}, kernel.Names()...), "kernel set of the engine")
+	return func() kernel.Set {
+		all := kernel.All()
+		if i := slices.IndexFunc(all, func(s kernel.Set) bool { return s.Name == chosen }); i >= 0 {
+			return all[i]
+		}
+		return all[len(all)-1]
 	}
-	chooseVar(c, &chosen, name, best, names, "kernel set of the engine")
-	return func() kernel.Set { return sets[chosen] }
 }
 
 // sayPortable says in one line that the set of kernels in use is the portable
