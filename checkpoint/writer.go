@@ -40,7 +40,7 @@ func Create(set *fileset.Set, path string, entries []Entry, metadata map[string]
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{file: file, buf: bufio.NewWriterSize(file, 1<<20), entries: entries}
+	w := &Writer{file: file, buf: bufio.NewWriterSize(file, 1<<16), entries: entries}
 	if _, err := w.buf.Write(header); err != nil {
 		return nil, err
 	}

@@ -27,8 +27,9 @@ type Part struct {
 func Parts(g *graph.Graph, c *Config, d Dialect) ([]Part, error) {
 	var parts []Part
 	params := slices.SortedFunc(slices.Values(g.Params), func(a, b graph.Param) int { return strings.Compare(a.Name, b.Name) })
+	names := d.Names()
 	for _, p := range params {
-		pieces, err := piecesOf(p, c, d.Names())
+		pieces, err := piecesOf(p, c, names)
 		if err != nil {
 			return nil, err
 		}

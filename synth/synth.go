@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"ossify/checkpoint"
 	"ossify/float"
@@ -92,8 +94,9 @@ const (
 // whose file system has not enough room.
 func Write(ctx context.Context, dir string, c *gptoss.Config, d gptoss.Dialect, seed uint64, progress func(done, total int64)) error {
 	s, done := newSynthesizer(c, seed), int64(0)
+	free := newChunks()
 	return Fill(ctx, dir, c, d, func(w io.Writer, p gptoss.Part, total int64) error {
-		return s.tensor(p).write(ctx, w, func(n int) {
+		return s.tensor(p).write(ctx, w, free, func(n int) {
 			if done += int64(n); progress != nil {
 				progress(done, total)
 			}
@@ -189,9 +192,19 @@ func refuse(dir string) error {
 	return nil
 }
 
-// A fillFunc computes rows [first, first+n) of a parameter into dst, which
-// holds n rows of bytes. It may run on several goroutines at once.
-type fillFunc func(dst []byte, first, n int)
+// A fillFunc computes rows [first, first+n) of a parameter into c. It may run on
+// several goroutines at once, each with its own chunk.
+type fillFunc func(c *chunk, first, n int)
+
+// A chunk is what a worker computes at a time, with what it needs for that.
+type chunk struct {
+	data   []byte // n rows of bytes
+	random rand.ChaCha8
+	bits   [2048]byte // random
+}
+
+// chunkBytes is how large a chunk is, unless a row is longer.
+const chunkBytes = 1 << 17
 
 // A tensor is one to be written: rows of a parameter.
 type tensor struct {
@@ -200,55 +213,70 @@ type tensor struct {
 	row         int // bytes of a row
 }
 
-// chunkBytes is what a worker computes at a time.
-const chunkBytes = 1 << 20
+// newChunks returns chunks to compute tensors in: as many as workers may be
+// ahead of the file.
+func newChunks() chan *chunk {
+	n := runtime.GOMAXPROCS(0) + 2
+	free := make(chan *chunk, n)
+	for range n {
+		free <- &chunk{}
+	}
+	return free
+}
 
 // write computes the tensor on all processors and writes it in order.
-func (t tensor) write(ctx context.Context, w io.Writer, wrote func(n int)) error {
-	fill, row := t.fill, t.row
-	step := max(1, chunkBytes/row)
-	workers := runtime.GOMAXPROCS(0)
-	// Chunks in order; each is a channel that its worker fills. The capacity
-	// bounds how far workers run ahead of the file.
-	chunks := make(chan chan []byte, workers)
-	free := make(chan []byte, 2*workers+2) // buffers to use again
+func (t tensor) write(ctx context.Context, w io.Writer, free chan *chunk, wrote func(n int)) error {
+	step := max(1, chunkBytes/t.row)
+	count := (t.rows + step - 1) / step
+	// Numbers are taken in order, by who holds a chunk: so there are never more
+	// on their way than places.
+	places := make([]chan *chunk, cap(free))
+	for i := range places {
+		places[i] = make(chan *chunk, 1)
+	}
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	defer workers.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	go func() {
-		defer close(chunks)
-		for at := 0; at < t.rows; at += step {
-			chunk := make(chan []byte, 1)
-			select {
-			case chunks <- chunk:
-			case <-ctx.Done():
-				return
-			}
-			go func() {
-				n := min(step, t.rows-at)
-				var buf []byte
+	for range min(count, runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			for {
+				var c *chunk
 				select {
-				case buf = <-free:
-				default:
-					buf = make([]byte, step*row)
+				case c = <-free:
+				case <-ctx.Done():
+					return
 				}
-				fill(buf[:n*row], t.first+at, n)
-				chunk <- buf[:n*row]
-			}()
+				i := int(next.Add(1) - 1)
+				if i >= count {
+					free <- c
+					return
+				}
+				n := min(step, t.rows-i*step)
+				if cap(c.data) < n*t.row {
+					c.data = make([]byte, max(n*t.row, chunkBytes))
+				}
+				c.data = c.data[:n*t.row]
+				t.fill(c, t.first+i*step, n)
+				places[i%len(places)] <- c
+			}
+		})
+	}
+	for i := range count {
+		var c *chunk
+		select {
+		case c = <-places[i%len(places)]:
+		case <-ctx.Done():
 		}
-	}()
-	for chunk := range chunks {
-		buf := <-chunk
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if _, err := w.Write(buf); err != nil {
+		if _, err := w.Write(c.data); err != nil {
 			return err
 		}
-		wrote(len(buf))
-		select {
-		case free <- buf[:cap(buf)]:
-		default:
-		}
+		wrote(len(c.data))
+		free <- c
 	}
 	return ctx.Err()
 }
@@ -261,12 +289,17 @@ type synthesizer struct {
 	seed     uint64
 	massive  map[int]float64 // channel → sign
 	normal   []float64       // quantiles of the normal distribution, 65536
-	codes    []byte          // two E2M1 codes for each 16 random bits
+	codes    [1 << 16]byte   // two E2M1 codes for each 16 random bits
 	codesRMS float64         // root mean square of the codes' values
+
+	// Of the parameter that is written, kept for the next.
+	numbers []byte          // of a vector
+	table   [1 << 16]uint16 // a matrix's number for each 16 random bits
+	scales  [1 << 16]byte   // an MXFP4 matrix's scale
 }
 
 func newSynthesizer(c *gptoss.Config, seed uint64) *synthesizer {
-	s := &synthesizer{c: c, seed: seed, massive: map[int]float64{}, normal: make([]float64, 1<<16), codes: make([]byte, 1<<16)}
+	s := &synthesizer{c: c, seed: seed, massive: map[int]float64{}, normal: make([]float64, 1<<16)}
 	for i := range s.normal {
 		p := (float64(i) + 0.5) / float64(len(s.normal))
 		s.normal[i] = math.Sqrt2 * math.Erfinv(2*p-1)
@@ -420,26 +453,23 @@ func (s *synthesizer) zeroRow(i int) bool {
 
 // matrix fills a BF16 matrix with normal values.
 func (s *synthesizer) matrix(key stream, p graph.Param, sigma float64, massive bool) fillFunc {
-	table := make([]uint16, len(s.normal))
 	for i, z := range s.normal {
-		table[i] = float.ToBF16(float32(sigma * z))
+		s.table[i] = float.ToBF16(float32(sigma * z))
 	}
-	row := 2 * weight.Columns(p)
-	return func(dst []byte, first, n int) {
-		var r rand.ChaCha8
+	row, table := 2*weight.Columns(p), &s.table
+	return func(c *chunk, first, n int) {
 		for i := range n {
-			b := dst[i*row : (i+1)*row]
-			key.seek(&r, first+i)
-			r.Read(b)
+			b := c.data[i*row : (i+1)*row]
+			key.seek(&c.random, first+i)
+			c.random.Read(b)
 			for j := 0; j < len(b); j += 2 {
 				binary.LittleEndian.PutUint16(b[j:], table[binary.LittleEndian.Uint16(b[j:])])
 			}
 			if massive && s.massive[first+i] != 0 {
-				v := float.BF16Bytes(b)
-				for j := range v {
-					v[j] *= massiveGain
+				for j := 0; j < len(b); j += 2 {
+					v := float.FromBF16(binary.LittleEndian.Uint16(b[j:]))
+					binary.LittleEndian.PutUint16(b[j:], float.ToBF16(v*massiveGain))
 				}
-				float.EncodeBF16(b, v)
 			}
 		}
 	}
@@ -450,11 +480,11 @@ func (s *synthesizer) matrix(key stream, p graph.Param, sigma float64, massive b
 func (s *synthesizer) embedding(key stream, p graph.Param) fillFunc {
 	fill := s.matrix(key, p, residualLevel, false)
 	row := 2 * weight.Columns(p)
-	return func(dst []byte, first, n int) {
-		fill(dst, first, n)
+	return func(c *chunk, first, n int) {
+		fill(c, first, n)
 		for i := range n {
 			for channel, sign := range s.massive {
-				at := dst[i*row+2*channel:]
+				at := c.data[i*row+2*channel:]
 				z := float64(float.FromBF16(binary.LittleEndian.Uint16(at)))
 				binary.LittleEndian.PutUint16(at, float.ToBF16(float32(sign*residualLevel*massiveLevel*(1+z/10/residualLevel))))
 			}
@@ -466,49 +496,42 @@ func (s *synthesizer) embedding(key stream, p graph.Param) fillFunc {
 // each element from a normal value of its own: a vector, or [Experts, D].
 func (s *synthesizer) vector(key stream, p graph.Param, value func(i int, z float64) float64) fillFunc {
 	r := key.at(0)
-	all := make([]byte, 2*weight.Rows(p)*weight.Columns(p))
+	size := 2 * weight.Rows(p) * weight.Columns(p)
+	s.numbers = slices.Grow(s.numbers[:0], size)
+	all := s.numbers[:size]
 	r.Read(all)
 	for i := 0; i < len(all); i += 2 {
 		z := s.normal[binary.LittleEndian.Uint16(all[i:])]
 		binary.LittleEndian.PutUint16(all[i:], float.ToBF16(float32(value(i/2, z))))
 	}
 	row := 2 * weight.Columns(p)
-	return func(dst []byte, first, n int) { copy(dst, all[first*row:(first+n)*row]) }
+	return func(c *chunk, first, n int) { copy(c.data, all[first*row:(first+n)*row]) }
 }
 
 // mxfp4 fills blocks and scales so that values have a deviation of sigma, times
 // 2^gain in rows that say so. All scales of zero rows are byte 0.
 func (s *synthesizer) mxfp4(key stream, p graph.Param, sigma float64, special func(row int) (gain int, zero bool)) fillers {
 	cols := weight.Columns(p)
-	blocks := func(dst []byte, first, n int) {
+	blocks := func(c *chunk, first, n int) {
 		row := cols / 2
-		raw := make([]byte, 2*row) // 16 random bits for two codes
-		var r rand.ChaCha8
 		for i := range n {
-			key.seek(&r, 2*(first+i))
-			r.Read(raw)
-			b := dst[i*row : (i+1)*row]
-			for j := range b {
-				b[j] = s.codes[binary.LittleEndian.Uint16(raw[2*j:])]
-			}
+			key.seek(&c.random, 2*(first+i))
+			c.lookUp(c.data[i*row:(i+1)*row], &s.codes)
 		}
 	}
-	table := s.scaleTable(sigma)
-	scales := func(dst []byte, first, n int) {
+	s.fillScales(sigma)
+	scales := func(c *chunk, first, n int) {
 		row := cols / float.BlockSize
-		raw := make([]byte, 2*row)
-		var r rand.ChaCha8
 		for i := range n {
-			b := dst[i*row : (i+1)*row]
+			b := c.data[i*row : (i+1)*row]
 			gain, zero := special(first + i)
 			if zero {
 				clear(b)
 				continue
 			}
-			key.seek(&r, 2*(first+i)+1)
-			r.Read(raw)
+			key.seek(&c.random, 2*(first+i)+1)
+			c.lookUp(b, &s.scales)
 			for j := range b {
-				b[j] = table[binary.LittleEndian.Uint16(raw[2*j:])]
 				if b[j] != 0 {
 					b[j] += byte(gain)
 				}
@@ -518,10 +541,23 @@ func (s *synthesizer) mxfp4(key stream, p graph.Param, sigma float64, special fu
 	return fillers{blocks, scales}
 }
 
-// scaleTable returns a scale byte for each 16 random bits: powers of two
+// lookUp fills b with what a table of 65536 has for each 16 random bits.
+func (c *chunk) lookUp(b []byte, table *[1 << 16]byte) {
+	for len(b) > 0 {
+		n := min(len(b), len(c.bits)/2)
+		bits := &c.bits
+		c.random.Read(bits[:2*n])
+		for j := range b[:n] {
+			b[j] = table[binary.LittleEndian.Uint16(bits[2*j:])]
+		}
+		b = b[n:]
+	}
+}
+
+// fillScales makes the table of a scale byte for each 16 random bits: powers of two
 // around the one that gives values a deviation of sigma, and one in zeroOneIn
 // of byte 0.
-func (s *synthesizer) scaleTable(sigma float64) []byte {
+func (s *synthesizer) fillScales(sigma float64) {
 	// Exponents lie at -2 to 2 from a base, with these weights of 16.
 	spread := [5]int{1, 4, 6, 4, 1}
 	var power float64 // mean of 4^exponent
@@ -533,8 +569,7 @@ func (s *synthesizer) scaleTable(sigma float64) []byte {
 	ratio := sigma / (s.codesRMS * math.Sqrt(power))
 	low := math.Floor(math.Log2(ratio))
 	chance := (math.Pow(ratio/math.Pow(2, low), 2) - 1) / 3
-	table := make([]byte, 1<<16)
-	at := 0
+	table, at := &s.scales, 0
 	fill := func(exponent int, share float64) {
 		for end := min(len(table), at+int(math.Round(share*float64(len(table))))); at < end; at++ {
 			table[at] = byte(127 + int(low) + exponent)
@@ -549,5 +584,4 @@ func (s *synthesizer) scaleTable(sigma float64) []byte {
 	for ; at < len(table); at++ { // what rounding left
 		table[at] = byte(127 + int(low))
 	}
-	return table
 }
