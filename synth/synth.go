@@ -204,7 +204,7 @@ type chunk struct {
 }
 
 // chunkBytes is how large a chunk is, unless a row is longer.
-const chunkBytes = 1 << 17
+const chunkBytes = 1 << 18
 
 // A tensor is one to be written: rows of a parameter.
 type tensor struct {
@@ -216,7 +216,7 @@ type tensor struct {
 // newChunks returns chunks to compute tensors in: as many as workers may be
 // ahead of the file.
 func newChunks() chan *chunk {
-	n := runtime.GOMAXPROCS(0) + 2
+	n := runtime.GOMAXPROCS(0) + 1
 	free := make(chan *chunk, n)
 	for range n {
 		free <- &chunk{}
