@@ -63,9 +63,12 @@ func Open(dir string) (*DB, error) {
 }
 
 // Close closes the files. No value may be read afterwards.
-func (d *DB) Close() error {
-	err := d.root.Close()
-	for _, f := range d.files {
+func (d *DB) Close() error { return CloseFiles(d.root, d.files) }
+
+// CloseFiles closes a folder, and files of it.
+func CloseFiles(dir *os.Root, files map[string]*os.File) error {
+	err := dir.Close()
+	for _, f := range files {
 		err = errors.Join(err, f.Close())
 	}
 	return err

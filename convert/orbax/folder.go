@@ -1,7 +1,6 @@
 package orbax
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"ossify/convert/ocdbt"
 	"ossify/convert/zarr"
 	"ossify/internal/quote"
 )
@@ -85,13 +85,7 @@ func (f *folder) file(path string) (*os.File, error) {
 }
 
 // Close closes all files.
-func (f *folder) Close() error {
-	err := f.root.Close()
-	for _, in := range f.open {
-		err = errors.Join(err, in.Close())
-	}
-	return err
-}
+func (f *folder) Close() error { return ocdbt.CloseFiles(f.root, f.open) }
 
 // keys returns those of the metadata of all arrays.
 func (f *folder) keys() ([]string, error) {

@@ -37,9 +37,8 @@ func (g *grid) version2(text []byte) error {
 		"bfloat16": checkpoint.BF16, "<f4": checkpoint.F32, "<f2": checkpoint.F16, "<f8": checkpoint.F64, "|u1": checkpoint.U8,
 		"|i1": checkpoint.I8, "<i4": checkpoint.I32, "<i8": checkpoint.I64, "|b1": checkpoint.BOOL,
 	}
-	var ok bool
-	if g.typ, ok = types[dtype]; !ok {
-		return fmt.Errorf("metadata: dtype %s, want bfloat16 or a little-endian one", quote.Value(dtype))
+	if g.typ, err = typeOf(types, "dtype", dtype, "bfloat16 or a little-endian one"); err != nil {
+		return err
 	}
 	if order != "C" {
 		return fmt.Errorf("metadata: order %s, want \"C\"", quote.Value(order))
@@ -94,6 +93,15 @@ type named struct {
 	Configuration jsonobject.Object `json:"configuration"`
 }
 
+// typeOf returns what a name of a type stands for; key is where it is.
+func typeOf(types map[string]checkpoint.DType, key, name, want string) (checkpoint.DType, error) {
+	t, ok := types[name]
+	if !ok {
+		return t, fmt.Errorf("metadata: %s %s, want %s", key, quote.Value(name), want)
+	}
+	return t, nil
+}
+
 // version3 reads zarr.json.
 func (g *grid) version3(text []byte) error {
 	o, err := jsonobject.Parse(text)
@@ -116,9 +124,8 @@ func (g *grid) version3(text []byte) error {
 		"bfloat16": checkpoint.BF16, "float32": checkpoint.F32, "float16": checkpoint.F16, "float64": checkpoint.F64, "uint8": checkpoint.U8,
 		"int8": checkpoint.I8, "int32": checkpoint.I32, "int64": checkpoint.I64, "bool": checkpoint.BOOL,
 	}
-	var ok bool
-	if g.typ, ok = types[dtype]; !ok {
-		return fmt.Errorf("metadata: data_type %s, want bfloat16 or one that safetensors have", quote.Value(dtype))
+	if g.typ, err = typeOf(types, "data_type", dtype, "bfloat16 or one that safetensors have"); err != nil {
+		return err
 	}
 	if kind != "array" || layout.Name != "regular" || keys.Name != "default" {
 		return fmt.Errorf("metadata: %s, %s grid, %s keys; want an array, regular, default", quote.Start(kind), quote.Start(layout.Name), quote.Start(keys.Name))

@@ -166,7 +166,7 @@ func (l *lowering) regions() *region {
 		}
 		from := first[i] + l.outside[i] // which the function of the stage has not
 		if first[i+1]-from > 1 {
-			r := &region{path: n.Name, title: operationTitle(n.Op), doc: operationDoc(n.Op), leaf: true, from: from, to: first[i+1]}
+			r := &region{path: n.Name, title: operationTitle(n.Op), doc: operationDocs[n.Op], leaf: true, from: from, to: first[i+1]}
 			if n.Op == graph.ExpertLinear {
 				r.attrs = []*wire.Attribute{build.Int("experts", g.Params[n.Params[0]].Shape[0])}
 			}
@@ -226,46 +226,24 @@ func (l *lowering) moduleDoc(path string) string {
 // ONNX or one of its runtimes has an operator of that name. There are tools
 // that do not look at the domain.
 func operationTitle(op graph.Op) string {
-	switch op {
-	case graph.Gather:
-		return "Embedding"
-	case graph.TopK:
-		return "TopKIndices"
-	}
-	return op.String()
+	return cmp.Or(map[graph.Op]string{graph.Gather: "Embedding", graph.TopK: "TopKIndices"}[op], op.String())
 }
 
-// operationDoc says what an operation does, in terms of the function's inputs.
-func operationDoc(op graph.Op) string {
-	switch op {
-	case graph.Gather:
-		return "Row x of weight, as float; an id that is negative is an error."
-	case graph.RMSNorm:
-		return "x / sqrt(mean(x^2) + eps) * scale, over the last dimension."
-	case graph.Linear:
-		return "x times the transpose of weight [columns, width of x], plus bias."
-	case graph.Columns:
-		return "A run of columns of x."
-	case graph.Rotate:
-		return "Rotary embedding of each head of x."
-	case graph.Attend:
-		return "Softmax of scaled query-key products over the visible keys and a sink, times the values. Queries, keys and values are x, x2 and x3; the cache comes in as past and goes out, with the new keys and values, as present."
-	case graph.TopK:
-		return "Columns of the largest of x, largest first."
-	case graph.Pick:
-		return "The columns of x that y lists."
-	case graph.ExpertLinear:
-		return "Rows of x2 times the transposed matrices of the experts that x lists, plus their biases. weight.blocks are bytes of two E2M1 codes, weight.scales an E8M0 scale for each 32; a strip of a matrix is decoded at a time."
-	case graph.Every:
-		return "Every second column of x."
-	case graph.Clamp:
-		return "x between two bounds."
-	case graph.Affine:
-		return "a * x + b."
-	case graph.Mix:
-		return "The sum of the experts' rows, each times its weight."
-	}
-	return ""
+// operationDocs say what operations do, in terms of their functions' inputs.
+var operationDocs = map[graph.Op]string{
+	graph.Gather:       "Row x of weight, as float; an id that is negative is an error.",
+	graph.RMSNorm:      "x / sqrt(mean(x^2) + eps) * scale, over the last dimension.",
+	graph.Linear:       "x times the transpose of weight [columns, width of x], plus bias.",
+	graph.Columns:      "A run of columns of x.",
+	graph.Rotate:       "Rotary embedding of each head of x.",
+	graph.Attend:       "Softmax of scaled query-key products over the visible keys and a sink, times the values. Queries, keys and values are x, x2 and x3; the cache comes in as past and goes out, with the new keys and values, as present.",
+	graph.TopK:         "Columns of the largest of x, largest first.",
+	graph.Pick:         "The columns of x that y lists.",
+	graph.ExpertLinear: "Rows of x2 times the transposed matrices of the experts that x lists, plus their biases. weight.blocks are bytes of two E2M1 codes, weight.scales an E8M0 scale for each 32; a strip of a matrix is decoded at a time.",
+	graph.Every:        "Every second column of x.",
+	graph.Clamp:        "x between two bounds.",
+	graph.Affine:       "a * x + b.",
+	graph.Mix:          "The sum of the experts' rows, each times its weight.",
 }
 
 // body returns the nodes of r, its children as calls.
