@@ -531,7 +531,7 @@ func TestExportInPlaceTakesLittleMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
-	const most = 6 << 20 // 4.4 MB are needed, and 27 were
+	const most = 5 << 20 // 4.4 MB are needed, and 27 were
 	if n := after.TotalAlloc - before.TotalAlloc; n > most {
 		t.Errorf("%d bytes allocated, want at most %d", n, most)
 	}

@@ -215,6 +215,25 @@ func TestPrompts(t *testing.T) {
 	}
 }
 
+// Functions have 1 to 64 letters, digits, _, . and -, and no others.
+func TestFunctionNames(t *testing.T) {
+	for name, want := range map[string]int{
+		"f": 200, "_": 200, "a.b-c_D9": 200, "0": 200, strings.Repeat("x", 64): 200, strings.Repeat(".", 64): 200, "AZaz09": 200,
+		"": 400, strings.Repeat("x", 65): 400, "a b": 400, " a": 400, "a\n": 400, "é": 400, "a/b": 400, "a:b": 400, "a@b": 400, "a[b": 400,
+		"a`b": 400, "a{b": 400, "\x00": 400, "a,b": 400, "<|call|>": 400, strings.Repeat("é", 32): 400,
+	} {
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, answer := do(t, service("<|channel|>final<|message|>Yes.<|return|>"), openai.PathChat,
+			`{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":`+string(quoted)+`}}]}`)
+		if status != want || want == 400 && at(answer, "error.param") != "tools[0].function.name" {
+			t.Errorf("%q: %d %v, want %d", name, status, answer, want)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	for _, c := range []struct {
 		path, body   string

@@ -72,6 +72,14 @@ func TestTrees(t *testing.T) {
 			if _, err := d.Get("no such key"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("a key that is not there: %v", err)
 			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+			for path, f := range d.files {
+				if err := f.Close(); !errors.Is(err, fs.ErrClosed) {
+					t.Errorf("%s: %v, want it closed", path, err)
+				}
+			}
 		})
 	}
 }

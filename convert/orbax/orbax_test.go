@@ -87,6 +87,14 @@ func TestKeys(t *testing.T) {
 	if len(f.open) != mostOpen || len(f.turn) != mostOpen {
 		t.Errorf("%d files open, want %d", len(f.open), mostOpen)
 	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	for path, in := range f.open {
+		if err := in.Close(); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("%s: %v, want it closed", path, err)
+		}
+	}
 }
 
 // What is taken has parameters of different names, none of which leaves a folder.
