@@ -55,7 +55,7 @@ func Names() (names []string) {
 // supported returns the sets this machine can run, portable first.
 func supported() []Set { return append([]Set{Portable()}, faster()...) }
 
-// Best returns the last of [All].
+// Best returns the fastest set, the last of [All].
 func Best() Set {
 	all := All()
 	return all[len(all)-1]

@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -16,13 +17,13 @@ func kernelsVar(c *cobra.Command, name string) func() kernel.Set {
 	const best = "best"
 	var chosen string
 	chooseVar(c, &chosen, name, best, append([]string{best}, kernel.Names()...), "kernel set of the engine")
-	return func() kernel.Set {
+	return sync.OnceValue(func() kernel.Set { // which is the best is measured
 		all := kernel.All()
 		if i := slices.IndexFunc(all, func(s kernel.Set) bool { return s.Name == chosen }); i >= 0 {
 			return all[i]
 		}
 		return all[len(all)-1]
-	}
+	})
 }
 
 // sayPortable says in one line that the set of kernels in use is the portable
